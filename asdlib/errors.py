@@ -1,0 +1,33 @@
+"""Errors that a user can act on.
+
+Every message is one line that names the value, what was expected and the way out.
+The command line prints it and exits with a code other than zero.
+"""
+
+
+class AsdError(Exception):
+    """Base of all errors that asdlib raises on purpose."""
+
+
+class ConfigError(AsdError):
+    """A parameter is unknown or its value is not allowed."""
+
+
+class DataError(AsdError):
+    """A file, a file name or a folder of recordings is not what it should be."""
+
+
+class DownloadError(AsdError):
+    """A file could not be fetched, verified or unpacked."""
+
+
+class StoreError(AsdError):
+    """A feature store is missing, damaged or built with another front end."""
+
+
+class ScoreError(AsdError):
+    """A score file or a set of scores cannot be evaluated."""
+
+
+class RunError(AsdError):
+    """A system cannot be trained or cannot score the given clips."""

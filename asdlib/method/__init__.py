@@ -1,0 +1,1 @@
+"""Placeholder: the room's owner writes this docstring."""
