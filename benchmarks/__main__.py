@@ -26,7 +26,7 @@ REPORT = FOLDER.parent / "build" / "bench.json"
 
 
 def discover(folder: Path = FOLDER, wanted: Sequence[str] = ()) -> list[str]:
-    """Sorted names of the benchmark modules; ``wanted`` keeps those that contain one of its words."""
+    """Sorted names of the benchmark modules; ``wanted`` keeps those with one of its words."""
     names = sorted(path.stem for path in folder.glob("bench_*.py"))
     return [name for name in names if not wanted or any(word in name for word in wanted)]
 
