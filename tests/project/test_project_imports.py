@@ -41,7 +41,7 @@ def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
                 parts = package.split(".")
                 parents = parts[: len(parts) - node.level + 1]
                 base = ".".join([*parents, base] if base else parents)
-            # `from asdlib import plots` imports a room, `from asdlib.plots import x` one of its names.
+            # `from asdlib import plots` imports a room, `from asdlib.plots import x` a name of it.
             names = [alias.name for alias in node.names] if base == "asdlib" else [""]
             yield from ((node.lineno, f"{base}.{name}".rstrip(".")) for name in names)
 
@@ -51,9 +51,9 @@ def violations(source: str, room: str, package: str, label: str) -> list[str]:
     found = []
     for line, name in imported_modules(ast.parse(source), package):
         parts = name.split(".")
-        if parts[0] == "asdlib" and len(parts) > 1 and not parts[1].startswith("__"):
-            if parts[1] not in may_import(room):
-                found.append(f"{label}:{line}: {room} imports {name}")
+        inside = parts[0] == "asdlib" and len(parts) > 1 and not parts[1].startswith("__")
+        if inside and parts[1] not in may_import(room):
+            found.append(f"{label}:{line}: {room} imports {name}")
     return found
 
 
