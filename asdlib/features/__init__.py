@@ -1,1 +1,33 @@
-"""Placeholder: the room's owner writes this docstring."""
+"""Log-mel features: the front end, the memory-mapped store, and how stores are built and cut.
+
+``front_end`` holds the parameters and presets, ``logmel`` the transform, ``store`` and ``rows``
+what every system reads, ``build`` makes a store from recordings, ``edit`` cuts and joins stores.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from asdlib.features.front_end import PRESETS, FrontEnd
+from asdlib.features.rows import Rows
+from asdlib.features.store import FeatureStore, check_same_front_end, write_store
+
+if TYPE_CHECKING:
+    from asdlib.features.logmel import LogMel
+
+__all__ = [
+    "PRESETS",
+    "FeatureStore",
+    "FrontEnd",
+    "LogMel",
+    "Rows",
+    "check_same_front_end",
+    "write_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the transform on first use: reading a store must not wait for torch."""
+    if name == "LogMel":
+        from asdlib.features.logmel import LogMel
+
+        return LogMel
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

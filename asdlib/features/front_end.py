@@ -1,0 +1,176 @@
+"""Every parameter of a log-mel front end, and the named presets.
+
+A `FrontEnd` fixes how samples become log-mel values. Frames are centred, the window is a periodic
+Hann window of ``n_fft`` samples, and the power spectrum goes through triangular mel filters and a
+logarithm. The parameters go into the ``feature.json`` of a store, so that no system is ever given
+features of another front end. This module needs no torch; the transform itself is in ``logmel``.
+
+Shapes: F mel bins, T frames.
+"""
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from asdlib.errors import ConfigError
+
+MelScale = Literal["slaney", "htk"]
+Scale = Literal["10*log10(mel + eps)", "10*log10(max(mel, eps))", "ln(mel + eps)"]
+
+_FIXED = {"window": "hann", "center": True, "layout": "clip, mel, frame"}
+_NOT_PARAMETERS = {"win_length", "unit", "dtype", *_FIXED}
+
+
+class FrontEnd(BaseModel):
+    """Parameters of a log-mel front end.
+
+    Attributes
+    ----------
+    sample_rate
+        Samples a second, in Hz.
+    n_fft, hop_length
+        Window length and hop, in samples.
+    n_mels
+        Number of mel bins F.
+    f_min, f_max
+        Lower edge of the first and upper edge of the last mel filter, in Hz.
+    power
+        Exponent of the magnitude spectrum; 2 is power.
+    mel_scale, norm
+        Mel formula, and whether filters have equal area (``"slaney"``) or equal height (None).
+    pad_mode
+        What stands beyond both ends of a clip: its mirror image or zeros.
+    scale, eps
+        The logarithm, and the small constant that keeps it finite.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample_rate: int = Field(16000, gt=0)
+    n_fft: int = Field(1024, ge=2)
+    hop_length: int = Field(512, ge=1)
+    n_mels: int = Field(128, ge=1)
+    f_min: float = Field(0.0, ge=0.0)
+    f_max: float = Field(8000.0, gt=0.0)
+    power: float = Field(2.0, gt=0.0)
+    mel_scale: MelScale = "slaney"
+    norm: Literal["slaney"] | None = "slaney"
+    pad_mode: Literal["reflect", "constant"] = "reflect"
+    scale: Scale = "10*log10(mel + eps)"
+    eps: float = Field(float(np.finfo(np.float64).eps), gt=0.0)
+
+    @model_validator(mode="after")
+    def _check_frequencies(self) -> Self:
+        if not self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(
+                f"f_min {self.f_min:g} Hz and f_max {self.f_max:g} Hz must be ascending and not "
+                f"above half the sample rate ({self.sample_rate / 2:g} Hz)"
+            )
+        return self
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values: ``"dB"`` for decimal, ``"neper"`` for natural logarithms."""
+        return "neper" if self.scale.startswith("ln") else "dB"
+
+    def n_frames(self, n_samples: int) -> int:
+        """Count the frames T of a clip of `n_samples` samples; frames are centred."""
+        return 1 + n_samples // self.hop_length
+
+    def mel_frequencies(self) -> NDArray[np.float64]:
+        """Give the centre frequency of every mel bin in Hz, shape (F,)."""
+        return mel_frequencies(self.n_mels, self.f_min, self.f_max, self.mel_scale)
+
+    def describe(self) -> dict[str, Any]:
+        """Give what goes into ``feature.json``: all parameters, the unit and the layout."""
+        return self.model_dump() | {"win_length": self.n_fft, "unit": self.unit} | _FIXED
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """Read back what `describe` gave; parameters that an older store lacks get defaults.
+
+        Raises
+        ------
+        ConfigError
+            If a parameter is unknown or its value is not allowed.
+        """
+        given = {key: value for key, value in description.items() if key not in _NOT_PARAMETERS}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "parameters"
+            known = ", ".join(cls.model_fields)
+            raise ConfigError(f"front end: {name}: {first['msg']} (parameters: {known})") from error
+
+
+def hz_to_mel(hz: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:
+    """Convert Hz to mel, element by element.
+
+    ``htk`` is O'Shaughnessy's formula. ``slaney`` is that of the Auditory Toolbox (Slaney, 1998):
+    linear, 200/3 Hz a mel, up to 1 kHz, then logarithmic, 27 mel for a factor of 6.4.
+    """
+    if mel_scale == "htk":
+        return np.asarray(2595.0 * np.log10(1.0 + hz / 700.0))
+    above = 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4)
+    return np.where(hz < 1000.0, hz * 3.0 / 200.0, above)
+
+
+def mel_to_hz(mel: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:
+    """Convert mel to Hz, element by element; the inverse of `hz_to_mel`."""
+    if mel_scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+    above = 1000.0 * 6.4 ** ((np.maximum(mel, 15.0) - 15.0) / 27.0)
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, above)
+
+
+def mel_frequencies(
+    n_mels: int, f_min: float, f_max: float, mel_scale: MelScale
+) -> NDArray[np.float64]:
+    """Give the centre frequencies of `n_mels` mel filters in Hz, shape (F,).
+
+    The edges of the filters are equally spaced in mel from `f_min` to `f_max` (Hz); filter k
+    rises from edge k, peaks at edge k + 1 and falls to edge k + 2.
+    """
+    low, high = hz_to_mel(np.array([f_min, f_max], dtype=np.float64), mel_scale)
+    return mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale)[1:-1]
+
+
+PRESETS: dict[str, FrontEnd] = {
+    "dcase2020": FrontEnd(),
+    "dcase2022": FrontEnd(pad_mode="constant", scale="10*log10(max(mel, eps))"),
+    "byola": FrontEnd(
+        hop_length=160,
+        n_mels=64,
+        f_min=60.0,
+        f_max=7800.0,
+        scale="ln(mel + eps)",
+        eps=float(np.finfo(np.float32).eps),
+    ),
+}
+"""Front ends by name.
+
+``dcase2020``: the DCASE 2020 Task 2 baseline (y-kawagu/dcase2020_task2_baseline, ebfcc2a).
+``dcase2022``: the DCASE 2022 one (Kota-Dohi/dcase2022_task2_baseline_ae, 8ab52e1); only the
+padding and the way to keep the logarithm finite differ.
+``byola``: BYOL-A (Niizumi et al., IJCNN 2021): 64 bins, a frame every 10 ms, natural logarithm.
+"""
+
+
+def preset(name_or_front_end: str | FrontEnd) -> FrontEnd:
+    """Look up a preset by name; a `FrontEnd` is given back as it is.
+
+    Raises
+    ------
+    ConfigError
+        If there is no preset of that name.
+    """
+    if isinstance(name_or_front_end, FrontEnd):
+        return name_or_front_end
+    if name_or_front_end not in PRESETS:
+        raise ConfigError(
+            f"front-end preset '{name_or_front_end}' is not known (known: {', '.join(PRESETS)})"
+        )
+    return PRESETS[name_or_front_end]
