@@ -1,0 +1,310 @@
+"""The augmentation block: two different views of every log-mel crop, in four steps.
+
+Pre-normalisation → log-mixup-exp → random resize crop → post-normalisation. That there are these
+four steps in this order is stated by the paper [P]: Meng et al., "Contrastive Learning with
+Spectrum Information Augmentation in Abnormal Sound Detection", CVIPPR 2024, arXiv 2509.15570. How
+each step works is inferred [I] from BYOL-A, whose names and wording the paper follows: Niizumi et
+al., "BYOL for Audio", IJCNN 2021, arXiv 2103.06695. What both leave open [O] is a parameter.
+
+Every sample of a batch draws its own numbers; no Python loop runs over samples. Arithmetic is
+float32 whatever the input's type, because bfloat16 has three digits; the views have the
+input's type again. Numbers are drawn on the generator's device, so that a CPU generator gives the
+same views on every accelerator.
+
+Shapes: V views (2), B batch, F mel bins, T frames.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from asdlib.errors import ConfigError
+from asdlib.method.mixing import InputBank, log_mixup_exp
+from asdlib.method.normalise import PreNorm, post_normalise
+from asdlib.method.resize import draw_crops, resize_crop
+
+N_VIEWS = 2
+
+
+class AugmentationParams(BaseModel):
+    """Parameters of the augmentation block; the defaults are the faithful reading.
+
+    Marks: [P] stated by the paper, [I] inferred from BYOL-A, [O] open, chosen here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pre_norm: bool = Field(True, description="[P] standardise the input, x ← (x − mean)/std")
+    mixup: bool = Field(True, description="[P] mix past inputs in as background (log-mixup-exp)")
+    rrc: bool = Field(True, description="[P] random resize crop")
+    post_norm: bool = Field(True, description="[P] standardise both views of the batch together")
+    pre_norm_statistics: Literal["fixed", "running"] = Field(
+        "fixed",
+        description="[I] 'fixed': mean and std of the training set; 'running': of the inputs seen "
+        "so far, until frozen, as BYOL-A 2021",
+    )
+    running_batches: int | None = Field(
+        None,
+        ge=1,
+        description="[I] batches after which running statistics freeze; BYOL-A: those of ten "
+        "epochs; null: only freeze() ends them",
+    )
+    mix_alpha: float = Field(
+        0.4, ge=0, le=1, description="[I] largest share of the partner; λ = alpha·u, u ~ U(0, 1)"
+    )
+    mix_eps: float = Field(
+        0.0,
+        ge=0,
+        description="[O] constant inside the logarithm of the mixture; none is needed, as the "
+        "mixture is formed without under- or overflow. BYOL-A's 1.2e-7 does not show after "
+        "pre-norm, but would cut inputs without pre-norm at ln 1.2e-7 = -15.9",
+    )
+    bank_size: int = Field(2048, ge=1, description="[I] number of past inputs to mix from")
+    mixing: Literal["full", "high"] = Field(
+        "full", description="[O] 'full': mix all mel bins; 'high': only those above cutoff_hz"
+    )
+    cutoff_hz: float = Field(
+        2000.0,
+        ge=0,
+        description="[O] with mixing 'high', lowest centre frequency in Hz of the mixed mel bins",
+    )
+    frequency_canvas: float = Field(
+        1.0, ge=1, description="[I] height of the zero canvas, as a multiple of the mel bins"
+    )
+    time_canvas: float = Field(
+        1.5, ge=1, description="[I] width of the zero canvas, as a multiple of the frames"
+    )
+    frequency_scale: tuple[float, float] = Field(
+        (0.6, 1.5), description="[I] range of the crop's height, as a multiple of the mel bins"
+    )
+    time_scale: tuple[float, float] = Field(
+        (0.6, 1.5), description="[I] range of the crop's width, as a multiple of the frames"
+    )
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name in ("frequency_scale", "time_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is ({low}, {high}), expected 0 < low <= high")
+        return self
+
+
+class SpectrumAugmentation(nn.Module):
+    """Make two augmented views of a batch of log-mel crops.
+
+    In training mode a forward pass also feeds the bank of past inputs and the running
+    statistics; in evaluation mode it leaves both alone. Both are part of ``state_dict``.
+
+    Without pre-norm the input keeps the unit of its store and is mixed as it stands, although eˣ of
+    a decibel value is no power: converting it would be a normalisation, the very step that
+    is switched off. With pre-norm the unit does not matter, since decibels and nepers are the
+    same up to a factor.
+
+    Parameters
+    ----------
+    params
+        What to do; by default the faithful reading.
+    mean, std
+        Statistics of the training set, over all clips, mel bins and frames, in the unit of the
+        input.
+    mel_frequencies
+        Centre frequency of each mel bin in Hz, ascending, shape (F,); needed by mixing "high".
+
+    Raises
+    ------
+    ConfigError
+        If `std` is not positive, or mixing "high" lacks mel frequencies or has none above the
+        cut-off.
+    """
+
+    def __init__(
+        self,
+        params: AugmentationParams | None = None,
+        *,
+        mean: float,
+        std: float,
+        mel_frequencies: Sequence[float] | np.ndarray | None = None,
+    ) -> None:
+        super().__init__()
+        self.params = params or AugmentationParams()
+        self.pre_norm = PreNorm(
+            mean,
+            std,
+            running=self.params.pre_norm_statistics == "running",
+            max_batches=self.params.running_batches,
+        )
+        self.n_mels = None if mel_frequencies is None else len(mel_frequencies)
+        self.first_bin = self._first_mixed_bin(mel_frequencies)
+        self.bank = InputBank(self.params.bank_size)
+
+    @property
+    def mean(self) -> float:
+        """Mean that pre-norm subtracts now."""
+        return float(self.pre_norm.mean)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation that pre-norm divides by now."""
+        return float(self.pre_norm.std)
+
+    @torch.no_grad()
+    def forward(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Make two views.
+
+        Parameters
+        ----------
+        log_mel
+            One crop a clip, of which both views are made, shape (B, F, T); or one crop for each
+            view, shape (V, B, F, T).
+        generator
+            Source of the random numbers, on any device; by default torch's own.
+
+        Returns
+        -------
+        Tensor
+            Views, shape (V, B, F, T), of the input's type.
+
+        Raises
+        ------
+        ConfigError
+            If the input has another shape, or another size than earlier inputs.
+        """
+        self._check_shape(log_mel)
+        x = log_mel.float()
+        if self.training and self.params.pre_norm:
+            self.pre_norm.update(x)
+        x = self.pre_normalise(x)
+        views = x.expand(N_VIEWS, *x.shape) if x.dim() == 3 else x
+        shape = views.shape
+        views = views.reshape(-1, *shape[2:])
+        if self.params.mixup:
+            views = self.log_mixup_exp(views, generator)
+            if self.training:
+                self.bank.push(x.reshape(-1, *shape[2:]))
+        if self.params.rrc:
+            views = self.random_resize_crop(views, generator)
+        if self.params.post_norm:
+            views = self.post_normalise(views)
+        return views.reshape(shape).to(log_mel.dtype)
+
+    def normalise(self, log_mel: Tensor) -> Tensor:
+        """Prepare test input: pre-norm alone, or nothing if pre-norm is off; any shape."""
+        return self.pre_normalise(log_mel)
+
+    def pre_normalise(self, log_mel: Tensor) -> Tensor:
+        """Step 1, [P]: subtract the mean and divide by the standard deviation; any shape.
+
+        The identity if pre-norm is off.
+        """
+        if not self.params.pre_norm:
+            return log_mel
+        normalised: Tensor = self.pre_norm(log_mel)
+        return normalised
+
+    def log_mixup_exp(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Step 2, [I]: mix a past input into every input; see `asdlib.method.mixing`.
+
+        Parameters
+        ----------
+        x
+            Pre-normalised inputs, shape (B, F, T).
+        generator
+            Source of the random numbers.
+
+        Returns
+        -------
+        Tensor
+            Shape (B, F, T); the input itself as long as the bank is empty.
+        """
+        if len(self.bank) == 0:
+            return x
+        uniform = _uniform(len(x), 2, generator)
+        ratio = (self.params.mix_alpha * uniform[:, 0]).float().to(x.device)
+        partner = self.bank.draw(uniform[:, 1], x)
+        if self.first_bin == 0:
+            mixed = log_mixup_exp(x.float(), partner, ratio, eps=self.params.mix_eps)
+            return mixed.to(x.dtype)
+        high = slice(self.first_bin, None)
+        mixed = x.clone()
+        mixed[:, high] = log_mixup_exp(
+            x[:, high].float(), partner[:, high], ratio, eps=self.params.mix_eps
+        ).to(x.dtype)
+        return mixed
+
+    def random_resize_crop(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Step 3, [I]: zoom into a random part of every input; see `asdlib.method.resize`.
+
+        Parameters
+        ----------
+        x
+            Inputs, shape (B, F, T).
+        generator
+            Source of the random numbers.
+
+        Returns
+        -------
+        Tensor
+            Shape (B, F, T).
+        """
+        n_mels, n_frames = x.shape[1:]
+        canvas = int(self.params.frequency_canvas * n_mels), int(self.params.time_canvas * n_frames)
+        crops = draw_crops(
+            _uniform(len(x), 4, generator),
+            (n_mels, n_frames),
+            canvas,
+            self.params.frequency_scale,
+            self.params.time_scale,
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            top, left, height, width = torch.stack(crops).to(x.device)
+            return resize_crop(x.float(), top, left, height, width).to(x.dtype)
+
+    def post_normalise(self, views: Tensor) -> Tensor:
+        """Step 4, [P]: mean 0 and deviation 1 over all values of both views; any shape."""
+        return post_normalise(views)
+
+    def freeze(self) -> None:
+        """Keep the running statistics as they are from now on."""
+        self.pre_norm.frozen = True
+
+    def _first_mixed_bin(self, mel_frequencies: Sequence[float] | np.ndarray | None) -> int:
+        if self.params.mixing == "full":
+            return 0
+        if mel_frequencies is None:
+            raise ConfigError(
+                "mixing 'high' needs the mel frequencies of the front end; give mel_frequencies, "
+                "or use mixing 'full'"
+            )
+        frequencies = np.asarray(mel_frequencies, dtype=float)
+        if np.any(np.diff(frequencies) < 0):
+            raise ConfigError("mel_frequencies are not ascending, as mixing 'high' expects")
+        first = int(np.searchsorted(frequencies, self.params.cutoff_hz, side="left"))
+        if first == len(frequencies):
+            raise ConfigError(
+                f"cutoff_hz {self.params.cutoff_hz:g} is above the highest mel bin "
+                f"({frequencies[-1]:g} Hz), nothing would be mixed; lower it or set mixup to false"
+            )
+        return first
+
+    def _check_shape(self, log_mel: Tensor) -> None:
+        views = log_mel.dim() == 4 and len(log_mel) == N_VIEWS
+        if not (log_mel.dim() == 3 or views) or log_mel.numel() == 0:
+            raise ConfigError(
+                f"log_mel of shape {tuple(log_mel.shape)} cannot be augmented, expected "
+                f"(batch, mel bins, frames) or ({N_VIEWS}, batch, mel bins, frames)"
+            )
+        if self.n_mels is not None and log_mel.shape[-2] != self.n_mels:
+            raise ConfigError(
+                f"log_mel has {log_mel.shape[-2]} mel bins, expected {self.n_mels} as in "
+                "mel_frequencies"
+            )
+
+
+def _uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)

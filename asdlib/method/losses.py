@@ -1,0 +1,258 @@
+"""Losses: what the encoder is trained to do with the embeddings of augmented views.
+
+The supervised contrastive loss pulls views and clips of one class together and pushes other
+classes away; NT-Xent knows only views. ArcFace and sub-cluster AdaCos classify instead; they are
+an extension of the study, not part of the paper. Everything is computed in float32, whatever
+the type of the embeddings and also inside autocast.
+
+Shapes: N embeddings in a batch (clips times views), D embedding size, C classes, S sub-clusters.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from asdlib.errors import ConfigError
+
+
+def supervised_contrastive_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    temperature: float = 0.07,
+    *,
+    domains: Tensor | None = None,
+    clips: Tensor | None = None,
+    cross_domain: bool = False,
+) -> Tensor:
+    """Compare every embedding with all others of the batch: own class near, other classes far.
+
+    The mean over anchors i of −1/|P(i)| Σ_p log(exp(zᵢ·z_p/τ) / Σ_a exp(zᵢ·z_a/τ)), with p over
+    the positives P(i) of the anchor and a over its positives and its negatives. Negatives are all
+    embeddings of other classes [P]. Positives are all other embeddings of the class [I], or, with
+    `cross_domain`, those of the class from another domain and the anchor's own other views [P];
+    embeddings of its own class and domain are then neither. Anchors without positives are left out.
+
+    Parameters
+    ----------
+    embeddings
+        Shape (N, D), scaled to unit length here.
+    labels
+        Class of each embedding, shape (N,), integer.
+    temperature
+        τ > 0.  0.07 as Khosla et al. [O].
+    domains
+        Domain of each embedding, shape (N,), integer; needed by `cross_domain`.
+    clips
+        Number of the clip behind each embedding, shape (N,), integer, equal for views of one clip;
+        used by `cross_domain`. By default the second half of the rows are the second views of the
+        clips of the first half, as in views of shape (V, B, …) flattened.
+    cross_domain
+        Take positives from other domains.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32; 0 if no anchor has a positive.
+
+    Raises
+    ------
+    ConfigError
+        If the temperature is not positive, `domains` are missing, or lengths differ.
+
+    Notes
+    -----
+    P. Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, arXiv 2004.11362, Eq. 2
+    (L_out). Positives across domains of one class: Meng et al., arXiv 2509.15570.
+    """
+    _check_temperature(temperature)
+    _check_lengths(embeddings, labels=labels, domains=domains, clips=clips)
+    same_class = labels[:, None] == labels[None, :]
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    positive = same_class & ~itself
+    if cross_domain:
+        if domains is None:
+            raise ConfigError("cross_domain positives need domains; give them or set it to false")
+        if clips is None:
+            clips = _clips_of_two_views(embeddings)
+        other_domain = domains[:, None] != domains[None, :]
+        other_view = clips[:, None] == clips[None, :]
+        positive &= other_domain | other_view
+    return _contrast(embeddings, positive, positive | ~same_class, temperature)
+
+
+def nt_xent_loss(embeddings: Tensor, clips: Tensor, temperature: float = 0.1) -> Tensor:
+    """Tell views of one clip from all other embeddings of the batch, without classes.
+
+    Parameters
+    ----------
+    embeddings
+        Shape (N, D), scaled to unit length here.
+    clips
+        Number of the clip behind each embedding, shape (N,), integer, equal for views of one clip.
+    temperature
+        τ > 0.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32; 0 if no clip has two views.
+
+    Raises
+    ------
+    ConfigError
+        If the temperature is not positive or lengths differ.
+
+    Notes
+    -----
+    T. Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML
+    2020, arXiv 2002.05709, Eq. 1.
+    """
+    return supervised_contrastive_loss(embeddings, clips, temperature)
+
+
+class ArcFaceHead(nn.Module):
+    """Classification with an additive angular margin (an extension, not in the paper).
+
+    Parameters
+    ----------
+    embedding_size
+        D.
+    n_classes
+        C.
+    margin
+        Angle in radians added to the angle between an embedding and its own class.
+    scale
+        Factor of the cosines before the softmax, the inverse of a temperature.
+
+    Notes
+    -----
+    J. Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019,
+    arXiv 1801.07698, Eq. 3.
+    """
+
+    def __init__(
+        self, embedding_size: int, n_classes: int, *, margin: float = 0.5, scale: float = 30.0
+    ) -> None:
+        super().__init__()
+        if not (0 <= margin < math.pi / 2 and scale > 0):
+            raise ConfigError(
+                f"ArcFace with margin {margin} and scale {scale} is not possible, expected "
+                "0 <= margin < 1.57 and scale > 0"
+            )
+        self.margin = margin
+        self.scale = scale
+        self.centres = nn.Parameter(torch.empty(n_classes, embedding_size))
+        nn.init.xavier_uniform_(self.centres)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Give the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            cosine = cosines(embeddings, self.centres)
+            angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
+            with_margin = torch.cos(angle + self.margin)
+            # Beyond π − margin the cosine would rise again; go on falling with the slope there.
+            beyond = cosine - self.margin * math.sin(self.margin)
+            with_margin = torch.where(angle < math.pi - self.margin, with_margin, beyond)
+            own = functional.one_hot(labels, len(self.centres)).bool()
+            return functional.cross_entropy(
+                self.scale * torch.where(own, with_margin, cosine), labels
+            )
+
+
+class SubClusterAdaCosHead(nn.Module):
+    """Classification with several centres a class and a self-adjusting scale (an extension).
+
+    The probability of a class is the sum over its sub-clusters. The scale follows the median angle
+    between embeddings and their own class, and is a buffer, part of ``state_dict``.
+
+    Parameters
+    ----------
+    embedding_size
+        D.
+    n_classes
+        C.
+    n_subclusters
+        S, centres a class; 1 gives AdaCos.
+
+    Notes
+    -----
+    K. Wilkinghoff, "Sub-Cluster AdaCos: Learning Representations for Anomalous Sound Detection",
+    IJCNN 2021, Eqs. 4–8; X. Zhang et al., "AdaCos", CVPR 2019, arXiv 1905.00292.
+    """
+
+    scale: Tensor
+
+    def __init__(self, embedding_size: int, n_classes: int, *, n_subclusters: int = 16) -> None:
+        super().__init__()
+        if n_classes * n_subclusters < 3:
+            raise ConfigError(
+                f"AdaCos with {n_classes} classes of {n_subclusters} sub-clusters has no scale, "
+                "expected at least 3 centres; use more sub-clusters"
+            )
+        self.n_classes = n_classes
+        self.n_subclusters = n_subclusters
+        self.centres = nn.Parameter(torch.empty(n_classes * n_subclusters, embedding_size))
+        nn.init.xavier_uniform_(self.centres)
+        initial = math.sqrt(2) * math.log(n_classes * n_subclusters - 1)
+        self.register_buffer("scale", torch.tensor(initial))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Give the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            cosine = cosines(embeddings, self.centres)
+            cosine = cosine.reshape(len(embeddings), self.n_classes, self.n_subclusters)
+            if self.training:
+                self._adapt(cosine.detach(), labels)
+            logits = torch.logsumexp(self.scale * cosine, dim=2)
+            return functional.cross_entropy(logits, labels)
+
+    def _adapt(self, cosine: Tensor, labels: Tensor) -> None:
+        own = cosine[torch.arange(len(labels), device=labels.device), labels].amax(dim=1)
+        angle = torch.acos(own.clamp(-1, 1)).quantile(0.5).clamp(max=math.pi / 4)
+        total = torch.logsumexp((self.scale * cosine).flatten(), dim=0) - math.log(len(labels))
+        self.scale = total / torch.cos(angle)
+
+
+def cosines(embeddings: Tensor, centres: Tensor) -> Tensor:
+    """Cosine of the angle between each embedding (N, D) and each centre (C, D): (N, C), float32."""
+    return functional.normalize(embeddings.float(), dim=1) @ (
+        functional.normalize(centres.float(), dim=1).T
+    )
+
+
+def _contrast(embeddings: Tensor, positive: Tensor, compared: Tensor, temperature: float) -> Tensor:
+    with torch.autocast(embeddings.device.type, enabled=False):
+        similarity = cosines(embeddings, embeddings) / temperature
+        n_positive = positive.sum(dim=1)
+        anchor = n_positive > 0
+        # A sum over nothing has no logarithm; such rows compare with all and then weigh nothing.
+        compared = compared | ~anchor[:, None]
+        total = torch.logsumexp(similarity.masked_fill(~compared, -torch.inf), dim=1)
+        own = (similarity * positive).sum(dim=1) / n_positive.clamp(min=1)
+        return ((total - own) * anchor).sum() / anchor.sum().clamp(min=1)
+
+
+def _clips_of_two_views(embeddings: Tensor) -> Tensor:
+    n_clips, odd = divmod(len(embeddings), 2)
+    if odd:
+        raise ConfigError(
+            f"{len(embeddings)} embeddings are not two views of each clip; give the number of the "
+            "clip behind each as clips"
+        )
+    return torch.arange(n_clips, device=embeddings.device).repeat(2)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigError(f"temperature is {temperature}, expected a number above 0, such as 0.07")
+
+
+def _check_lengths(embeddings: Tensor, **columns: Tensor | None) -> None:
+    for name, column in columns.items():
+        if column is not None and column.shape != embeddings.shape[:1]:
+            raise ConfigError(
+                f"{name} have shape {tuple(column.shape)}, expected ({len(embeddings)},), one for "
+                "each embedding"
+            )

@@ -1,0 +1,112 @@
+"""Normalisation of log-mel spectrograms, before and after the augmentation.
+
+Both are scalar: one mean and one standard deviation for all mel bins, so that the shape of a
+spectrum stays what it is.
+
+Shapes: V views, B batch, F mel bins, T frames.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from asdlib.errors import ConfigError
+
+SMALLEST = float(torch.finfo(torch.float32).tiny)
+
+
+class PreNorm(nn.Module):
+    """Standardise by fixed statistics, or by those of all inputs seen so far.
+
+    Parameters
+    ----------
+    mean, std
+        Statistics to begin with, in the unit of the input; running statistics replace them with the
+        first batch.
+    running
+        Whether `update` follows the inputs.
+    max_batches
+        Batches after which running statistics freeze by themselves.
+
+    Raises
+    ------
+    ConfigError
+        If `std` is not positive or a number is not finite.
+
+    Notes
+    -----
+    BYOL-A 2021 (arXiv 2103.06695, Section III-B) updates for ten epochs, then freezes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, mean: float, std: float, *, running: bool = False, max_batches: int | None = None
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            raise ConfigError(
+                f"pre-norm with mean {mean} and std {std} is not possible, expected finite numbers "
+                "with std > 0; are all training clips silent?"
+            )
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.frozen = not running
+        self.max_batches = max_batches
+        self.n_batches = 0
+        self.n_inputs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise an input of any shape; float32 inside, the input's type outside."""
+        return ((x.float() - self.mean) / self.std).to(x.dtype)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take a batch (…, F, T) into the statistics, unless they are frozen.
+
+        Mean and variance are those of all values seen so far (T. Chan et al., 1979).
+        """
+        if self.frozen:
+            return
+        n_new = x.shape[:-2].numel()
+        self.n_inputs += n_new
+        self.n_batches += 1
+        share = n_new / self.n_inputs
+        variance, mean = torch.var_mean(x.float(), correction=0)
+        shift = mean - self.mean
+        between = share * (1 - share) * shift.square()
+        self.std = ((1 - share) * self.std.square() + share * variance + between).sqrt()
+        self.std = self.std.clamp(min=SMALLEST)
+        self.mean = self.mean + share * shift
+        self.frozen = self.n_batches == self.max_batches
+
+    def get_extra_state(self) -> Tensor:
+        """Give the counters, shape (3,), for ``state_dict``."""
+        return torch.tensor([self.n_inputs, self.n_batches, int(self.frozen)])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the counters from ``state_dict``."""
+        self.n_inputs, self.n_batches, frozen = (int(value) for value in state)
+        self.frozen = bool(frozen)
+
+
+def post_normalise(views: Tensor) -> Tensor:
+    """Give all values of both views together mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    views
+        Shape (V, B, F, T), or any other.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape and type; zero if all values are equal.
+    """
+    x = views.float()
+    x = (x - x.mean()).flatten()
+    # A dot product is many times faster on CPUs than torch.std, and as exact once the mean is gone.
+    deviation = (torch.dot(x, x) / len(x)).sqrt()
+    return x.div_(deviation.clamp(min=SMALLEST)).reshape(views.shape).to(views.dtype)
