@@ -292,7 +292,8 @@ def pairwise_distances(x: Array, y: Array, metric: Metric) -> Array:
 
 def _unit(x: Array) -> Array:
     length = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(length > 0, length, 1)
+    unit: Array = x / np.where(length > 0, length, 1)
+    return unit
 
 
 def _nearest(distances: Array, k: int) -> Array:
