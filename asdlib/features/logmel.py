@@ -8,12 +8,38 @@ Shapes: B batch, S samples, F mel bins, T frames.
 
 import torch
 from torch import Tensor, nn
-from torchaudio.transforms import MelSpectrogram
+from torchaudio.functional import melscale_fbanks
+from torchaudio.transforms import Spectrogram
 
 from asdlib.errors import DataError
 from asdlib.features.front_end import PRESETS, FrontEnd, preset
 
 __all__ = ["PRESETS", "FrontEnd", "LogMel", "preset"]
+
+
+_FILTERS_PER_BAND = 16
+
+
+class _Band(nn.Module):
+    """Neighbouring mel filters, applied only to the frequencies that they reach.
+
+    A mel filter is zero almost everywhere; in bands of 16 filters the product with the spectrum
+    takes a third of the time of the full one.
+    """
+
+    filters: Tensor
+
+    def __init__(self, filters: Tensor) -> None:
+        super().__init__()
+        reached = filters.any(dim=1).nonzero()
+        self.low, self.high = (
+            (0, 1) if not len(reached) else (int(reached[0]), int(reached[-1]) + 1)
+        )
+        self.register_buffer("filters", filters[self.low : self.high].T.contiguous())
+
+    def forward(self, power: Tensor) -> Tensor:
+        """Sum power spectra (B, frequencies, T) into mel bins (B, F of the band, T)."""
+        return self.filters @ power[:, self.low : self.high]
 
 
 class LogMel(nn.Module):
@@ -33,20 +59,26 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         self.front_end = preset(front_end)
-        self.mel_spectrogram = MelSpectrogram(
-            sample_rate=self.front_end.sample_rate,
+        # The window is made in double precision: its rounding would leak into empty bins.
+        self.spectrogram = Spectrogram(
             n_fft=self.front_end.n_fft,
             hop_length=self.front_end.hop_length,
+            power=None,
+            pad_mode=self.front_end.pad_mode,
+            wkwargs={"dtype": torch.float64},
+        ).to(dtype)
+        filters = melscale_fbanks(
+            n_freqs=self.front_end.n_fft // 2 + 1,
             f_min=self.front_end.f_min,
             f_max=self.front_end.f_max,
             n_mels=self.front_end.n_mels,
-            power=self.front_end.power,
+            sample_rate=self.front_end.sample_rate,
             norm=self.front_end.norm,
             mel_scale=self.front_end.mel_scale,
-            pad_mode=self.front_end.pad_mode,
-            # Made in double precision: rounding of the window leaks into empty bins.
-            wkwargs={"dtype": torch.float64},
-        ).to(dtype)
+        )
+        self._bands = nn.ModuleList(
+            _Band(part.to(dtype)) for part in filters.split(_FILTERS_PER_BAND, dim=1)
+        )
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform waveforms (B, S), full scale 1.0, to log-mels (B, F, T), float32.
@@ -62,8 +94,13 @@ class LogMel(nn.Module):
                 f"waveforms of shape {tuple(waveform.shape)} cannot be transformed; expected "
                 f"(clips, samples) with at least {shortest} samples"
             )
-        window = self.mel_spectrogram.spectrogram.window
-        mel: Tensor = self.mel_spectrogram(waveform.to(window.dtype))
+        spectrum: Tensor = self.spectrogram(waveform.to(self.spectrogram.window.dtype))
+        if self.front_end.power == 2.0:
+            # Without the square root that ``abs`` would take and the square would undo.
+            power = spectrum.real.square().add_(spectrum.imag.square())
+        else:
+            power = spectrum.abs().pow_(self.front_end.power)
+        mel = torch.cat([band(power) for band in self._bands], dim=-2)
         eps = self.front_end.eps
         if self.front_end.scale == "ln(mel + eps)":
             log_mel = mel.add_(eps).log_()
