@@ -1,0 +1,168 @@
+"""A web server on 127.0.0.1 that fails on demand, and small archives to serve.
+
+Paths are those of the real hosts, so that a base URL is all that a test has to set.  Faults are
+queued for a path; each request takes one from the queue, later requests are answered well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import time
+import zipfile
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+RECORD = "6355122"
+EVALUATOR = "/Kota-Dohi/dcase2022_evaluator/de8719b7d35280ff3a39487c9d1003413eef7818/"
+
+
+@dataclass
+class Fault:
+    """What goes wrong with one reply."""
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None  # close the connection after so many bytes of the body
+    then: bytes | None = None  # the file is another one after this reply
+
+
+@dataclass
+class Request:
+    path: str
+    range: str | None
+    status: int
+    sent: int
+    time: float
+
+
+class FaultServer:
+    """Context manager; `url` is the base URL."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self.log: list[Request] = []
+        self.ranges = True
+        self.etag = "strong"  # "strong", "weak" or "none"
+        self.delay = 0.0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> FaultServer:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add(self, path: str, content: bytes) -> str:
+        self.files[path] = content
+        return path
+
+    def add_zenodo(
+        self, record: str, archives: dict[str, bytes], licence: str = "cc-by-4.0"
+    ) -> None:
+        for name, content in archives.items():
+            self.add(f"/records/{record}/files/{name}", content)
+        listing = [
+            {"key": name, "size": len(data), "checksum": f"md5:{hashlib.md5(data).hexdigest()}"}
+            for name, data in archives.items()
+        ]
+        said = {"id": int(record), "metadata": {"license": {"id": licence}}, "files": listing}
+        self.add(f"/api/records/{record}", json.dumps(said).encode())
+
+    def fail(self, path: str, *faults: Fault) -> None:
+        self.faults[path].extend(faults)
+
+    def requests(self, path: str) -> list[Request]:
+        return [request for request in self.log if request.path == path]
+
+
+def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            queue = server.faults[path]
+            fault = queue.popleft() if queue else Fault()
+            content = server.files.get(path)
+            if server.delay:
+                time.sleep(server.delay)
+            status = fault.status or (200 if content is not None else 404)
+            body, headers = b"", dict(fault.headers)
+            if status == 200 and content is not None:
+                status, body, headers = self._body(content, headers)
+            self.send_response(status)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            sent = body if fault.cut is None else body[: fault.cut]
+            server.log.append(
+                Request(path, self.headers["Range"], status, len(sent), time.monotonic())
+            )
+            if fault.then is not None:
+                server.files[path] = fault.then
+            self.wfile.write(sent)
+            if len(sent) < len(body):
+                self.close_connection = True
+
+        def _body(
+            self, content: bytes, headers: dict[str, str]
+        ) -> tuple[int, bytes, dict[str, str]]:
+            tag = f'"{hashlib.md5(content).hexdigest()}"'
+            if server.etag != "none":
+                headers["ETag"] = tag if server.etag == "strong" else f"W/{tag}"
+            wanted = self.headers["Range"]
+            condition = self.headers["If-Range"]
+            if not server.ranges or wanted is None or (condition and condition != headers["ETag"]):
+                return 200, content, headers
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(content):
+                return 416, b"", headers | {"Content-Range": f"bytes */{len(content)}"}
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return 206, content[start:], headers | {"Content-Range": span}
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep the test output clean."""
+
+    return Handler
+
+
+def recordings(machine: str = "fan", n: int = 10, seed: int = 0) -> dict[str, bytes]:
+    """Small stand-ins for recordings, in the official layout of 2022."""
+    rng = np.random.default_rng(seed)
+    names = [
+        f"{machine}/{split}/section_00_source_{split}_normal_{i:04d}_m-n_W.wav"
+        for split in ("train", "test")
+        for i in range(n)
+    ]
+    names.append(f"{machine}/attributes_00.csv")
+    return {name: rng.bytes(2000 + 7 * i) for i, name in enumerate(names)}
+
+
+def zip_of(entries: dict[str, bytes] | Iterable[tuple[zipfile.ZipInfo | str, bytes]]) -> bytes:
+    """Bytes of a zip archive with these entries."""
+    pairs = entries.items() if isinstance(entries, dict) else entries
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, content in pairs:
+            bundle.writestr(name, content)
+    return buffer.getvalue()
