@@ -1,0 +1,90 @@
+"""The book's sources: table of contents, settings, thin notebooks without outputs."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((ROOT / "book").glob("*.md"))
+
+
+def read_yaml(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def files_of(entry: Any) -> list[str]:
+    """All files of a table of contents, in reading order."""
+    if isinstance(entry, list):
+        return [name for item in entry for name in files_of(item)]
+    names = [entry[key] for key in ("root", "file") if key in entry]
+    for key in ("parts", "chapters", "sections"):
+        names += files_of(entry.get(key, []))
+    return names
+
+
+def source_of(cell: Any) -> str:
+    """Code of a cell without the lines that only IPython understands."""
+    return "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%"))
+
+
+def test_every_entry_of_the_contents_exists_once() -> None:
+    names = files_of(read_yaml("_toc.yml"))
+    assert len(names) == len(set(names))
+    for name in names:
+        path = ROOT / name
+        assert any(path.with_name(path.name + s).is_file() for s in (".md", ".ipynb")), name
+
+
+def test_every_chapter_and_notebook_is_in_the_contents() -> None:
+    names = set(files_of(read_yaml("_toc.yml")))
+    sources = {p.relative_to(ROOT).with_suffix("").as_posix() for p in (*CHAPTERS, *NOTEBOOKS)}
+    assert sources - names == set()
+
+
+def test_the_book_builds_only_what_the_contents_name() -> None:
+    config = read_yaml("_config.yml")
+    assert config["only_build_toc_files"] is True
+    assert config["execute"]["allow_errors"] is False
+    assert config["execute"]["execute_notebooks"] == "cache"
+
+
+def test_every_figure_in_the_prose_has_a_text_for_those_who_cannot_see_it() -> None:
+    for chapter in CHAPTERS:
+        text = chapter.read_text(encoding="utf-8")
+        assert not re.search(r"!\[\s*\]\(", text), f"{chapter.name}: image without alt text"
+        for block in re.findall(r"```\{(?:figure|image)\}.*?```", text, flags=re.DOTALL):
+            assert re.search(r"^:alt: \S", block, flags=re.MULTILINE), (
+                f"{chapter.name}: {block[:60]}"
+            )
+
+
+def test_every_chapter_closes_with_a_summary_or_is_a_list() -> None:
+    lists = {"intro.md", "published.md", "glossary.md", "bibliography.md"}
+    for chapter in CHAPTERS:
+        if chapter.name not in lists:
+            assert "\n## Summary\n" in chapter.read_text(encoding="utf-8"), chapter.name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_thin_and_has_no_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [c for c in code if c.outputs or c.execution_count is not None] == []
+    tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1, "exactly one cell is tagged `parameters`"
+    for node in ast.walk(ast.parse("\n".join(map(source_of, code)))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            assert not isinstance(node, ast.ClassDef), "classes belong in asdlib"
+            continue
+        assert {name.split(".")[0] for name in names} == {"asdlib"}, names
