@@ -199,7 +199,7 @@ def riff(path: Path, data: bytes, *, promised: int, before: bytes = b"") -> None
 
 
 def test_each_audio_fault_is_found_and_named(tmp_path: Path) -> None:
-    paths = [write(fan(tmp_path, number)) for number in range(12)]
+    paths = [write(fan(tmp_path, number)) for number in range(13)]
     whole = paths[0].read_bytes()
     paths[1].write_bytes(b"")
     paths[2].write_bytes(whole[:20])
@@ -212,6 +212,7 @@ def test_each_audio_fault_is_found_and_named(tmp_path: Path) -> None:
     write(paths[9], seconds=0.2)
     riff(paths[10], b"\0" * 3200, promised=3200, before=b"LIST\x03\0\0\0abc\0")
     riff(paths[11], b"\0" * 3200, promised=0xFFFFFFFF)
+    riff(paths[12], b"\0" * 3200, promised=4000, before=b"LIST\x03\0\0\0abc\0")
     table = index_folder(tmp_path)
     faults = check_audio(tmp_path, table, seconds={"*": (0.1, 0.1)})
     assert [(Path(fault.path).name[-5], fault.kind) for fault in faults] == [
@@ -225,6 +226,7 @@ def test_each_audio_fault_is_found_and_named(tmp_path: Path) -> None:
         ("8", "channels"),
         ("9", "length"),
         ("1", "truncated"),
+        ("2", "truncated"),
     ]
     for fault in faults:
         assert fault.path in fault.message
@@ -342,10 +344,10 @@ def test_headers_are_scanned_fast(tmp_path: Path) -> None:
     for number in range(1, 5000):
         fan(tmp_path, number).hardlink_to(first)
     table = index_folder(tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     assert check_audio(tmp_path, table) == []
-    # About 0.22 s for 5,000 on an idle core.
-    assert time.perf_counter() - start < 2.0
+    # About 0.25 s for 5,000; processor time, because the machine may be busy with other tests.
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.skipif(not REAL, reason="ASDLIB_REAL_DATA is not set")

@@ -192,6 +192,8 @@ def test_every_corruption_is_refused_with_its_reason(
         ("section_00_0000.wav", "dev", 2023, "split 'dev' is not known"),
         ("section_00_0000.wav", "test", 2019, "year 2019 has no file-name grammar"),
         ("", "test", 2022, "does not end in"),
+        ("section_٠٣_0000.wav", "test", 2022, "expected two digits, found '٠٣_0000'"),
+        ("section_03_٠000.wav", "test", 2022, "after 'section_03_' expected"),
     ],
 )
 def test_reasons(name: str, folder: str, year: int, reason: str) -> None:
