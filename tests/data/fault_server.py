@@ -39,6 +39,7 @@ class Fault:
 class Request:
     path: str
     range: str | None
+    condition: str | None
     status: int
     sent: int
     time: float
@@ -116,7 +117,14 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             sent = body if fault.cut is None else body[: fault.cut]
             server.log.append(
-                Request(path, self.headers["Range"], status, len(sent), time.monotonic())
+                Request(
+                    path,
+                    self.headers["Range"],
+                    self.headers["If-Range"],
+                    status,
+                    len(sent),
+                    time.monotonic(),
+                )
             )
             if fault.then is not None:
                 server.files[path] = fault.then

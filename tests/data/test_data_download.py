@@ -350,6 +350,24 @@ def test_file_changed_to_a_wrong_one(server: FaultServer, tmp_path: Path, etag: 
     assert leftovers(tmp_path) == set()
 
 
+@pytest.mark.parametrize("etag", ["strong", "weak", "none"])
+def test_changed_file_without_a_known_checksum(
+    server: FaultServer, tmp_path: Path, etag: str
+) -> None:
+    """No checksum can catch a mixture here: the server's word alone decides."""
+    server.etag = etag
+    server.fail(ZIP, Fault(cut=len(GOOD) // 2, then=GOOD[::-1]))
+    part = tmp_path / "x.part"
+    with fetch_module.Fetcher(QUICK) as fetcher:
+        fetcher.file(server.url + ZIP, part)
+    assert part.read_bytes() == GOOD[::-1]
+    conditions = [request.condition for request in server.requests(ZIP)]
+    assert conditions[:2] == [
+        None,
+        f'"{hashlib.md5(GOOD).hexdigest()}"' if etag == "strong" else None,
+    ]
+
+
 def test_file_that_has_shrunk(server: FaultServer, tmp_path: Path) -> None:
     path = EVALUATOR + "ground_truth_data/ground_truth_fan_section_03_test.csv"
     part = tmp_path / "labels.csv.part"
