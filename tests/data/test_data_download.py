@@ -475,6 +475,29 @@ def test_disk_full_during_the_transfer(
     assert half is not None
 
 
+@pytest.mark.parametrize("stage", ["fetch", "unpack"])
+def test_interrupt_leaves_nothing_half(server: FaultServer, tmp_path: Path, stage: str) -> None:
+    def interrupt(step: Progress) -> None:
+        if step.stage == stage and step.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(server, tmp_path, on_progress=interrupt)
+    assert nothing_in_place(tmp_path)
+    kept = {"archives/dev_fan.zip"} if stage == "unpack" else leftovers(tmp_path)
+    assert (
+        leftovers(tmp_path)
+        == kept
+        <= {
+            "archives/dev_fan.zip",
+            "archives/dev_fan.zip.part",
+            "archives/dev_fan.zip.part.json",
+        }
+    )
+    fetch(server, tmp_path)
+    assert in_place(tmp_path)
+
+
 def test_disk_too_small_is_seen_before_the_transfer(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
