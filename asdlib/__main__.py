@@ -1,0 +1,5 @@
+"""``python -m asdlib`` is ``asd``."""
+
+from asdlib.cli import main
+
+main()

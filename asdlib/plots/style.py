@@ -1,0 +1,86 @@
+"""Colours, fonts and sizes of every figure.
+
+The colours are those of Okabe and Ito, "Color Universal Design", 2008: they differ for all common
+kinds of colour vision. Normal is always blue, anomalous always vermilion, and each system keeps its
+colour and marker through the whole book.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
+GREY, INK = "#6B6B6B", "#1A1A1A"
+
+LABEL_COLOURS = {"normal": BLUE, "anomaly": VERMILION}
+SYSTEM_COLOURS = {
+    "contrastive": VERMILION,
+    "autoencoder": BLUE,
+    "statistics": GREEN,
+    "autoencoder2022": SKY,
+    "mobilenetv2": PURPLE,
+}
+SYSTEM_MARKERS = {
+    "contrastive": "o",
+    "autoencoder": "s",
+    "statistics": "D",
+    "autoencoder2022": "^",
+    "mobilenetv2": "v",
+}
+SPECTROGRAM_COLOURS = "magma"
+WIDTH = 8.0
+"""Width of a figure in inches: the text width of the book."""
+
+
+def apply_style() -> None:
+    """Set matplotlib's defaults, and crisp pictures in notebooks."""
+    mpl.rcParams.update(
+        {
+            "axes.edgecolor": GREY,
+            "axes.grid": False,
+            "axes.labelsize": 10,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 10,
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "font.size": 10,
+            "grid.color": "#D9D9D9",
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+            "savefig.facecolor": "white",
+            "text.color": INK,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+        }
+    )
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:
+        return
+    from IPython.core.getipython import get_ipython
+
+    if get_ipython() is not None:
+        set_matplotlib_formats("retina")
+
+
+def colour_of(system: str) -> str:
+    """Colour of a system, grey if it has none of its own."""
+    return SYSTEM_COLOURS.get(system, GREY)
+
+
+def marker_of(system: str) -> str:
+    """Marker of a system."""
+    return SYSTEM_MARKERS.get(system, "o")
+
+
+def label_end(axes: Axes, x: Sequence[float], y: Sequence[float], text: str, **kwargs: Any) -> None:
+    """Write a label beside the last point of a line, in place of a legend."""
+    axes.annotate(
+        text, (x[-1], y[-1]), xytext=(6, 0), textcoords="offset points", va="center", **kwargs
+    )

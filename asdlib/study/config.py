@@ -1,0 +1,159 @@
+"""What defines a run: a system, its validated parameters, a seed, and the data it sees.
+
+The key of a run is the SHA-256 of the canonical JSON of all that, together with the fingerprints
+of both stores and the version of the code. The same key is never computed twice.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+import asdlib
+from asdlib.errors import ConfigError
+from asdlib.system import AnomalyDetector
+
+SYSTEMS: dict[str, str] = {
+    "contrastive": "asdlib.method.contrastive:Contrastive",
+    "autoencoder": "asdlib.baselines.autoencoder:Autoencoder",
+    "statistics": "asdlib.baselines.statistics:TimeStatistics",
+}
+"""Name of each system → ``module:class``; imported only when asked for."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_ROOMS_THAT_DECIDE_SCORES = ("data", "features", "method", "baselines", "evaluation")
+
+
+def system_class(name: str) -> Any:
+    """Import the class of a system.
+
+    Raises
+    ------
+    ConfigError
+        If there is no system of this name.
+    """
+    if name not in SYSTEMS:
+        raise ConfigError(f"unknown system '{name}' (known: {', '.join(sorted(SYSTEMS))})")
+    module, _, attribute = SYSTEMS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make_system(
+    name: str, params: Mapping[str, Any] | None = None, *, seed: int = 0
+) -> AnomalyDetector:
+    """Construct a system from a plain mapping of parameters, validated."""
+    cls = system_class(name)
+    system: AnomalyDetector = cls(validate_params(cls.Params, params or {}, name), seed=seed)
+    return system
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turn ``key=value`` pairs into a nested mapping; dots go down into a nested key.
+
+    Values are read as JSON where they are JSON (``3``, ``0.1``, ``true``, ``null``, ``[1, 2]``)
+    and as text otherwise.
+
+    Raises
+    ------
+    ConfigError
+        If a pair has no ``=`` or a key is given twice.
+    """
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"'{pair}' is not of the form key=value, e.g. --set epochs=12")
+        *parents, leaf = key.strip().split(".")
+        level = nested
+        for parent in parents:
+            level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise ConfigError(f"'{key}' and '{parent}' are both set; give only one of them")
+        if leaf in level:
+            raise ConfigError(f"'{key}' is set twice; give it once")
+        try:
+            level[leaf] = json.loads(text)
+        except json.JSONDecodeError:
+            level[leaf] = text
+    return nested
+
+
+def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -> ModelT:
+    """Validate parameters; one clear line for the first thing that is wrong.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, its value, and either the known keys or what the value should be.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(_model_at(model, location[:-1]).model_fields))
+            raise ConfigError(
+                f"unknown parameter '{'.'.join(location)}' of {name} (known: {known})"
+            ) from None
+        field = ".".join(part for part in location if not part[0].isupper()) or "value"
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        raise ConfigError(f"{name}: {field}={first['input']!r} is refused: {reason}") from None
+
+
+def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:
+    """Follow a path of field names down into nested parameter models."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue
+        for candidate in _alternatives(field.annotation):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return model
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+class RunConfig(BaseModel, frozen=True, extra="forbid"):
+    """Everything that decides the scores of a run."""
+
+    system: str
+    params: dict[str, Any]
+    seed: int
+    train_fingerprint: str
+    test_fingerprint: str
+    machines: tuple[str, ...] | None = None
+    code_version: str
+    device: Literal["cpu", "cuda", "mps"]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@functools.cache
+def code_version() -> str:
+    """Version of the package and a hash of the sources that decide scores.
+
+    Prose, pictures and the command line are left out, so that mending them keeps cached runs.
+    """
+    root = Path(asdlib.__file__).parent
+    digest = hashlib.sha256()
+    sources = [root / "system.py"]
+    for room in _ROOMS_THAT_DECIDE_SCORES:
+        sources += sorted((root / room).rglob("*.py"))
+    for path in sources:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{asdlib.__version__}+{digest.hexdigest()[:12]}"

@@ -1,0 +1,173 @@
+"""Many runs: over systems, parameters and seeds, in parallel, each cached by its key."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from asdlib.errors import AsdError, ConfigError, RunError
+from asdlib.study.run import RunResult, execute, plan
+from asdlib.system import Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    variant
+        Name under which its results are shown, e.g. ``"no mixup"``.
+    system
+        Name of the system.
+    train, test
+        Stores.
+    seed
+        Seed of the run.
+    params
+        Parameters that differ from the system's defaults.
+    machines
+        Machine types to keep, by default all.
+    """
+
+    variant: str
+    system: str
+    train: Path
+    test: Path
+    seed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    machines: tuple[str, ...] | None = None
+
+
+def sweep(
+    jobs: Iterable[Job],
+    root: str | Path,
+    *,
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Do all runs and give their metrics as one tidy table.
+
+    Parameters
+    ----------
+    jobs
+        What to run.
+    root
+        Folder of the runs; what is already there under the same key is not computed again.
+    processes
+        Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
+    progress
+        Told after every run.
+
+    Returns
+    -------
+    Columns ``variant, system, seed, machine, section, auc, pauc`` and, with domains, ``auc_source,
+    auc_target``; averages as in ``metrics.csv``; ``seconds`` of fitting; ``run``, the folder.
+
+    Raises
+    ------
+    RunError
+        If a run failed, after all others are done; naming the first failure.
+    """
+    todo = list(jobs)
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    processes = processes or default_processes()
+    results: dict[int, RunResult] = {}
+    failures: list[str] = []
+    if processes == 1 or len(todo) == 1:
+        for i, job in enumerate(todo):
+            _collect(i, job, partial(_do, job, root), results, failures)
+            _tell(progress, results, failures, todo)
+    else:
+        workers = min(processes, len(todo))
+        with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+            futures = {pool.submit(_do, job, root): (i, job) for i, job in enumerate(todo)}
+            for future in as_completed(futures):
+                i, job = futures[future]
+                _collect(i, job, future.result, results, failures)
+                _tell(progress, results, failures, todo)
+    if failures:
+        raise RunError(f"{len(failures)} of {len(todo)} runs failed; the first: {failures[0]}")
+    return pd.concat([_tidy(todo[i], results[i]) for i in range(len(todo))], ignore_index=True)
+
+
+def variants_over_seeds(
+    variants: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], template: Job
+) -> list[Job]:
+    """Cross named parameter changes with seeds, on the data and system of `template`."""
+    return [
+        Job(
+            variant=name,
+            system=template.system,
+            train=template.train,
+            test=template.test,
+            seed=seed,
+            params={**template.params, **changes},
+            machines=template.machines,
+        )
+        for name, changes in variants.items()
+        for seed in seeds
+    ]
+
+
+def default_processes() -> int:
+    """Choose the runs at a time where nothing else is told: one on a GPU, else one a core."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, os.cpu_count() or 1)
+
+
+def _do(job: Job, root: Path) -> RunResult:
+    planned = plan(
+        job.system,
+        job.train,
+        job.test,
+        params=job.params,
+        seed=job.seed,
+        machines=job.machines,
+    )
+    return execute(planned, root / f"{job.system}-{planned.config.key[:16]}")
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _collect(
+    i: int, job: Job, result: Any, results: dict[int, RunResult], failures: list[str]
+) -> None:
+    try:
+        results[i] = result()
+    except ConfigError:
+        raise
+    except AsdError as error:
+        failures.append(f"{job.variant}, seed {job.seed}: {error}")
+
+
+def _tell(
+    progress: Progress | None,
+    results: Mapping[int, RunResult],
+    failures: Sequence[str],
+    todo: Sequence[Job],
+) -> None:
+    if progress:
+        progress("runs", len(results) + len(failures), len(todo))
+
+
+def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
+    table = result.metrics.copy()
+    table.insert(0, "variant", job.variant)
+    table.insert(1, "system", job.system)
+    table.insert(2, "seed", job.seed)
+    table["seconds"] = result.record["seconds"]["fit"]
+    table["run"] = str(result.path)
+    return table

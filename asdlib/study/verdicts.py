@@ -1,0 +1,93 @@
+"""Sentences about results, with every number computed and no claim without an interval.
+
+A difference is called shown only if the 95 % Student-t interval of the paired difference over
+seeds leaves out zero; with a single seed nothing is called shown.
+"""
+
+import numpy as np
+import pandas as pd
+
+from asdlib.evaluation.intervals import t_interval
+from asdlib.study.profiles import Profile
+from asdlib.study.report import over_seeds, overall_rows
+
+CAVEATS = {
+    "synthetic": "These are synthetic machines: the statement holds for them and says nothing of "
+    "real ones.",
+    "real": "These are real recordings of this data set; other machines may differ.",
+}
+
+
+def paired_difference(
+    table: pd.DataFrame, a: str, b: str, metric: str = "auc"
+) -> tuple[float, float, float]:
+    """Difference a − b of the overall means, paired over seeds, in percentage points.
+
+    A variant with one run only, because nothing in it is random, is paired with every seed.
+
+    Returns
+    -------
+    Mean, low and high of the 95 % interval; low and high are NaN with a single pair.
+    """
+    rows = overall_rows(table)
+    left = rows[rows["variant"] == a].set_index("seed")[metric]
+    right = rows[rows["variant"] == b].set_index("seed")[metric]
+    if len(right) == 1:
+        right = pd.Series(float(right.iloc[0]), index=left.index)
+    elif len(left) == 1:
+        left = pd.Series(float(left.iloc[0]), index=right.index)
+    difference = 100 * (left - right).dropna().to_numpy()
+    interval = t_interval(difference)
+    return float(difference.mean()), interval.low, interval.high
+
+
+def describe_difference(difference: tuple[float, float, float]) -> str:
+    """Say a paired difference, its interval, and whether it is shown."""
+    mean, low, high = difference
+    if np.isnan(low):
+        return f"{mean:+.1f} points (one seed: no interval)"
+    shown = low > 0 or high < 0
+    word = "shown" if shown else "not shown to differ"
+    return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}], {word}"
+
+
+def ablation_verdict(table: pd.DataFrame, *, kind: str, reference: str = "full") -> str:
+    """Markdown list: every variant against the reference, in AUC and pAUC."""
+    variants = [name for name in dict.fromkeys(table["variant"]) if name != reference]
+    lines = []
+    for name in variants:
+        auc = describe_difference(paired_difference(table, name, reference, "auc"))
+        pauc = describe_difference(paired_difference(table, name, reference, "pauc"))
+        lines.append(f"- **{name}** against {reference}: AUC {auc}; pAUC {pauc}.")
+    return "\n".join([*lines, "", CAVEATS[kind]])
+
+
+def comparison_verdict(
+    table: pd.DataFrame, *, kind: str, system: str = "contrastive", reference: str = "statistics"
+) -> str:
+    """Markdown: one system against all others."""
+    summary = over_seeds(overall_rows(table), ["variant"], "auc").set_index("variant")["mean"]
+    lines = [f"Mean AUC of {system}: **{summary[system]:.1f} %**."]
+    for other in summary.index.drop(system):
+        auc = describe_difference(paired_difference(table, system, other, "auc"))
+        pauc = describe_difference(paired_difference(table, system, other, "pauc"))
+        lines.append(f"Against {other}: AUC {auc}; pAUC {pauc}.")
+    mean, _, high = paired_difference(table, system, reference, "auc")
+    if mean < 0 and not np.isnan(high) and high < 0:
+        lines.append(
+            f"**The {reference} reference, which takes seconds, is better here.** On this data the "
+            "encoder does not earn its training."
+        )
+    lines.append(CAVEATS[kind])
+    return "\n\n".join(lines)
+
+
+def domain_verdict(table: pd.DataFrame, *, profile: Profile) -> str:
+    """Markdown: how far AUC drops from the source to the target domain."""
+    rows = overall_rows(table)
+    lines = []
+    for name in dict.fromkeys(rows["variant"]):
+        part = rows[rows["variant"] == name]
+        drop = 100 * (part["auc_source"] - part["auc_target"]).mean()
+        lines.append(f"- **{name}** loses {drop:.1f} points from source to target.")
+    return "\n".join([*lines, "", CAVEATS[profile.kind]])
