@@ -1,0 +1,213 @@
+"""The statistical reference: how far a clip's mean spectrum is from its section's usual one.
+
+A clip becomes one vector of statistics over time of each mel bin. A section's normal training
+clips give the mean and the covariance of that vector. The anomaly score is the Mahalanobis
+distance. No training loop, seconds on a large set, and strong: a method has to beat it to matter.
+
+Shape legend: B batch, F mel bins, T frames, N clips, D statistics of a clip.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.covariance import LedoitWolf
+from torch import Tensor
+
+from asdlib.baselines.frames import check_finite
+from asdlib.baselines.state import check_front_end, check_training_rows, load_state, save_state
+from asdlib.errors import RunError
+from asdlib.features import Rows
+from asdlib.system import Progress, check_sections, section_keys
+
+Level = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class TimeStatisticsParams(BaseModel):
+    """Parameters of `TimeStatistics`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    statistics: Literal["mean", "mean+deviation", "mean+deviation+quantiles"] = Field(
+        default="mean", description="statistics over time of each mel bin"
+    )
+    quantiles: tuple[Level, ...] = Field(
+        default=(0.1, 0.5, 0.9),
+        min_length=1,
+        description="levels of the quantiles over time, used with 'mean+deviation+quantiles'",
+    )
+    batch_size: int = Field(default=64, ge=1, description="clips read at once")
+
+
+def time_statistics(log_mel: np.ndarray, params: TimeStatisticsParams) -> np.ndarray:
+    """Describe each clip by statistics over its frames.
+
+    Parameters
+    ----------
+    log_mel
+        Log-mel spectrograms (B, F, T), dB.
+    params
+        Which statistics: mean, population standard deviation, quantiles (linear interpolation).
+
+    Returns
+    -------
+    np.ndarray
+        Statistics (B, D), float64, dB; D = F, 2 F or (2 + number of quantiles) F, one statistic
+        of all bins after the other.
+    """
+    parts = [log_mel.mean(axis=2, dtype=np.float64)]
+    if params.statistics != "mean":
+        parts.append(log_mel.std(axis=2, dtype=np.float64))
+    if params.statistics == "mean+deviation+quantiles":
+        parts.extend(_quantiles(log_mel, params.quantiles))
+    return np.concatenate(parts, axis=1)
+
+
+def _quantiles(log_mel: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarray]:
+    # One sort serves all levels and is many times faster than numpy.quantile on short rows.
+    ordered = np.sort(log_mel, axis=2)
+    last = log_mel.shape[2] - 1
+    quantiles = []
+    for level in levels:
+        below = int(level * last)
+        weight = level * last - below
+        low = ordered[:, :, below].astype(np.float64)
+        high = ordered[:, :, min(below + 1, last)]
+        quantiles.append(low + weight * (high - low))
+    return quantiles
+
+
+class TimeStatistics:
+    """Mahalanobis distance of time statistics, a Gaussian a section.
+
+    The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf, "A
+    well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate
+    Analysis 88, 2004), which keeps it invertible with fewer clips than statistics.
+
+    Parameters
+    ----------
+    params
+        Validated parameters; defaults if not given.
+    seed
+        Kept for the common shape of systems; nothing here is random.
+
+    Attributes
+    ----------
+    sections_ : tuple of str
+        Sections seen in `fit`, "machine/section".
+    mean_ : np.ndarray
+        Mean of the statistics (number of sections, D), dB.
+    precision_ : np.ndarray
+        Inverse of the shrunk covariance (number of sections, D, D), 1/dB².
+    """
+
+    name = "statistics"
+    Params = TimeStatisticsParams
+
+    def __init__(self, params: TimeStatisticsParams | None = None, *, seed: int = 0) -> None:
+        self.params = params if params is not None else TimeStatisticsParams()
+        self.seed = seed
+        self.sections_: tuple[str, ...] = ()
+        self.mean_ = np.empty((0, 0))
+        self.precision_ = np.empty((0, 0, 0))
+        self._front_end: dict[str, Any] = {}
+
+    def fit(
+        self, rows: Rows, *, workdir: Path | None = None, progress: Progress | None = None
+    ) -> Self:
+        """Estimate a Gaussian for each section of `rows`.
+
+        Raises
+        ------
+        RunError
+            If there are no rows, a row is anomalous or not finite, or a section has one clip only.
+        """
+        check_training_rows(rows)
+        keys = section_keys(rows.manifest)
+        sections, clips = np.unique(keys.astype(str), return_counts=True)
+        if clips.min() < 2:
+            raise RunError(
+                f"section '{sections[clips.argmin()]}' has 1 training clip, expected at least 2 "
+                "to estimate a covariance; add clips or leave the section out"
+            )
+        vectors = self._vectors(rows)
+        n_values = vectors.shape[1]
+        mean = np.empty((len(sections), n_values))
+        precision = np.empty((len(sections), n_values, n_values))
+        for i, section in enumerate(sections):
+            gaussian = LedoitWolf().fit(vectors[keys == section])
+            mean[i], precision[i] = gaussian.location_, gaussian.precision_
+            if progress is not None:
+                progress(self.name, i + 1, len(sections))
+        if not np.isfinite(precision).all():
+            raise RunError(
+                "the training clips of a section are all alike, expected clips that differ; "
+                "check the recordings of the store"
+            )
+        self.sections_ = tuple(str(section) for section in sections)
+        self.mean_, self.precision_ = mean, precision
+        self._front_end = {**rows.store.front_end, "n_mels": rows.store.n_mels}
+        return self
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """Mahalanobis distance of each clip to its section, (N,), float64.
+
+        Raises
+        ------
+        RunError
+            If a section was not in training, the features are of another front end, or not finite.
+        """
+        check_sections(self.sections_, rows.manifest)
+        check_front_end(self._front_end, rows)
+        keys = section_keys(rows.manifest)
+        vectors = self._vectors(rows)
+        scores = np.empty(len(rows))
+        for i, section in enumerate(self.sections_):
+            chosen = keys == section
+            apart = vectors[chosen] - self.mean_[i]
+            squared = np.einsum("nd,de,ne->n", apart, self.precision_[i], apart, optimize=True)
+            scores[chosen] = np.sqrt(np.maximum(squared, 0.0))
+        return scores
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and ``model.safetensors`` into `folder`."""
+        tensors: dict[str, Tensor] = {
+            "mean": torch.from_numpy(self.mean_),
+            "precision": torch.from_numpy(self.precision_),
+        }
+        facts = {
+            "params": self.params.model_dump(mode="json"),
+            "seed": self.seed,
+            "sections": list(self.sections_),
+            "front_end": self._front_end,
+        }
+        save_state(Path(folder), self.name, tensors, facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read back what `save` wrote.
+
+        Raises
+        ------
+        RunError
+            If the folder holds no such model or a damaged one.
+        """
+        tensors, facts = load_state(Path(folder), cls.name)
+        system = cls(TimeStatisticsParams.model_validate(facts["params"]), seed=facts["seed"])
+        system.sections_ = tuple(facts["sections"])
+        system.mean_ = tensors["mean"].numpy()
+        system.precision_ = tensors["precision"].numpy()
+        system._front_end = facts["front_end"]
+        return system
+
+    def _vectors(self, rows: Rows) -> np.ndarray:
+        vectors: np.ndarray | None = None
+        for positions, log_mel in rows.batches(self.params.batch_size):
+            check_finite(rows, positions, log_mel)
+            statistics = time_statistics(log_mel, self.params)
+            if vectors is None:
+                vectors = np.empty((len(rows), statistics.shape[1]))
+            vectors[positions] = statistics
+        return vectors if vectors is not None else np.empty((0, 0))
