@@ -1,1 +1,25 @@
-"""Placeholder: the room's owner writes this docstring."""
+"""Baselines: the official DCASE ones as published, and the statistical reference.
+
+- `TimeStatistics` ("statistics"): Mahalanobis distance of time statistics, per section.
+- `Autoencoder` ("autoencoder"): DCASE 2020, reconstruction error, per machine type.
+- `Autoencoder2022` ("autoencoder2022"): the same network with the threshold of 2022.
+- `MobileNetV2` ("mobilenetv2"): DCASE 2022, classification of sections, per machine type.
+
+All follow `asdlib.system.AnomalyDetector`.
+"""
+
+from asdlib.baselines.autoencoder import Autoencoder, Autoencoder2022, AutoencoderParams
+from asdlib.baselines.mobilenet import MobileNetV2, MobileNetV2Params
+from asdlib.baselines.statistics import TimeStatistics, TimeStatisticsParams
+from asdlib.baselines.threshold import gamma_threshold
+
+__all__ = [
+    "Autoencoder",
+    "Autoencoder2022",
+    "AutoencoderParams",
+    "MobileNetV2",
+    "MobileNetV2Params",
+    "TimeStatistics",
+    "TimeStatisticsParams",
+    "gamma_threshold",
+]
