@@ -4,6 +4,7 @@
 what every system reads, ``build`` makes a store from recordings, ``edit`` cuts and joins stores.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from asdlib.features.front_end import PRESETS, FrontEnd
@@ -11,6 +12,7 @@ from asdlib.features.rows import Rows
 from asdlib.features.store import FeatureStore, check_same_front_end, write_store
 
 if TYPE_CHECKING:
+    from asdlib.features.build import build_store
     from asdlib.features.logmel import LogMel
 
 __all__ = [
@@ -19,15 +21,17 @@ __all__ = [
     "FrontEnd",
     "LogMel",
     "Rows",
+    "build_store",
     "check_same_front_end",
     "write_store",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the transform on first use: reading a store must not wait for torch."""
-    if name == "LogMel":
-        from asdlib.features.logmel import LogMel
+_NEED_TORCH = {"LogMel": "asdlib.features.logmel", "build_store": "asdlib.features.build"}
 
-        return LogMel
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use: reading a store must not wait for it."""
+    if name in _NEED_TORCH:
+        return getattr(import_module(_NEED_TORCH[name]), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

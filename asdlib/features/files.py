@@ -5,6 +5,7 @@ Shapes: N clips, F mel bins, T frames.
 
 import errno
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -117,15 +118,24 @@ def check_finite(path: Path, features: NDArray[np.float16], manifest: pd.DataFra
     for start in range(0, len(rows), chunk):
         picked = rows[start : start + chunk]
         block = np.ascontiguousarray(features[picked[0] : picked[-1] + 1 : step])
-        # Without its sign bit, a float16 that is NaN or infinite is at least 0xF800; this is
-        # six times as fast as numpy's isfinite.
-        bits = block.view(np.uint16) << 1
-        if bits.max() >= 0xF800:
-            clip = picked[int(np.argmax(bits.max(axis=(1, 2)) >= 0xF800))]
+        wrong = first_not_finite(block)
+        if wrong is not None:
             raise StoreError(
                 f"store '{path}' holds NaN or infinite values in clip "
-                f"'{manifest['clip'].iloc[clip]}'; build it again"
+                f"'{manifest['clip'].iloc[picked[wrong]]}'; build it again"
             )
+
+
+def first_not_finite(block: NDArray[np.float16]) -> int | None:
+    """Find the first row of a block (N, F, T) with NaN or infinite values; None if all are finite.
+
+    Without its sign bit, a float16 that is NaN or infinite is at least 0xF800; looking for that is
+    six times as fast as numpy's ``isfinite``.
+    """
+    bits = block.view(np.uint16) << 1
+    if bits.max() < 0xF800:
+        return None
+    return int(np.argmax(bits.max(axis=(1, 2)) >= 0xF800))
 
 
 def write_parts(folder: Path, manifest: pd.DataFrame, front_end: FrontEnd | dict[str, Any]) -> None:
@@ -134,6 +144,32 @@ def write_parts(folder: Path, manifest: pd.DataFrame, front_end: FrontEnd | dict
     told = front_end.describe() if isinstance(front_end, FrontEnd) else dict(front_end)
     told = {"layout": "clip, mel, frame"} | told | {"dtype": "float16"}
     (folder / FRONT_END).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def create_array(file: Path, shape: tuple[int, int, int]) -> int:
+    """Create ``logmel.npy`` of the given shape (N, F, T), all zeros, and give the bytes before it.
+
+    Raises
+    ------
+    OSError
+        With ENOSPC if the disk has not enough room.
+    """
+    needed = 2 * math.prod(shape)
+    if shutil.disk_usage(file.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+    with file.open("wb") as stream:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        offset = stream.tell()
+        stream.truncate(offset + needed)
+    return offset
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    temporary = file.with_name(f"{file.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
 
 
 class StoreFolder:

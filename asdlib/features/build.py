@@ -1,0 +1,278 @@
+"""Build a store from recordings: all files checked first, several processes, resumable.
+
+The array is filled in a hidden folder ``.<name>.partial`` beside the store; ``done`` in it lists
+the rows that are on disk. A build that was killed goes on there. When all rows are done, the folder
+gets its name. What a store was built from is in its ``source.json``, so that asking for the same
+store again costs nothing and asking for another one under the same name is an error.
+
+Shapes: N clips, F mel bins, T frames.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from asdlib.data.clips import index_folder
+from asdlib.errors import StoreError
+from asdlib.features.files import (
+    ARRAY,
+    create_array,
+    disk_full,
+    is_disk_full,
+    write_parts,
+)
+from asdlib.features.front_end import FrontEnd
+from asdlib.features.front_end import preset as find_preset
+from asdlib.features.progress import Done
+from asdlib.features.sources import Sources, inspect_sources, join_checksums
+from asdlib.features.store import FeatureStore
+from asdlib.features.transform import Target, fill_rows, keep_freed_memory, start_worker
+
+SOURCE, REQUEST = "source.json", "request.json"
+
+_BATCH = 64
+_CLIPS_WORTH_A_PROCESS = 1000
+"""Starting a process takes about as long as computing this many clips."""
+
+
+def build_store(
+    wav_root: str | Path,
+    out: str | Path,
+    *,
+    preset: str | FrontEnd = "dcase2020",
+    jobs: int | None = None,
+    resample: bool = False,
+    channel: int | None = None,
+    year: int | None = None,
+    table: pd.DataFrame | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FeatureStore:
+    """Build the feature store of a folder of recordings, or open it if it is there already.
+
+    Parameters
+    ----------
+    wav_root
+        Any folder in an official layout, WAV or FLAC.
+    out
+        Folder of the store.
+    preset
+        Name of a preset, or the parameters of the front end.
+    jobs
+        Processes; by default one a processor, but no more than one for 1,000 clips each. With one,
+        the work is done in this process.
+    resample
+        Convert files of another sample rate, with a warning, instead of refusing them.
+    channel
+        Which channel to take of files that have several, from 0.
+    year
+        Year of the file names, where they do not tell.
+    table
+        The clips to take, as `asdlib.data.clips.index_folder` gives them for `wav_root`; for a part
+        of the folder, or with ground truth joined. By default all.
+    on_progress
+        Called as ``on_progress(done, total)``, in clips.
+
+    Returns
+    -------
+    The opened store. The rows are in the order of the clip table; columns are those of the clip
+    table and ``frames``.
+
+    Raises
+    ------
+    DataError
+        Naming a file that is broken, or has another sample rate or several channels; nothing is
+        left behind.
+    StoreError
+        If `out` holds something else, the disk is full, or another process builds the same store.
+    KeyboardInterrupt
+        When interrupted; finished rows are kept, and the same call goes on from there.
+    """
+    root, out = Path(wav_root), Path(out)
+    front_end = find_preset(preset)
+    if jobs is not None and jobs < 1:
+        raise StoreError(f"jobs {jobs} must be at least 1")
+    clips = index_folder(root, year=year) if table is None else table.reset_index(drop=True)
+    sources = inspect_sources(root, clips, front_end, channel=channel, resample=resample)
+    request = {
+        "front_end": front_end.describe(),
+        "channel": channel,
+        "resample": resample,
+        **sources.identity(),
+    }
+    with _locked(out):
+        if out.exists():
+            return _same_store(out, request, sources)
+        foreign = np.flatnonzero(sources.rates != front_end.sample_rate)
+        if foreign.size:
+            warnings.warn(
+                f"{foreign.size} of {len(clips)} files are resampled to {front_end.sample_rate} Hz,"
+                f" the first is '{clips['path'].iloc[foreign[0]]}' of {sources.rates[foreign[0]]}"
+                " Hz",
+                stacklevel=2,
+            )
+        _build(out, request, sources, front_end, jobs, on_progress or _silent)
+    return FeatureStore.open(out, check=False)
+
+
+def _build(
+    out: Path,
+    request: dict[str, Any],
+    sources: Sources,
+    front_end: FrontEnd,
+    jobs: int | None,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    partial = out.with_name(f".{out.name}.partial")
+    frames = 1 + sources.n_samples // front_end.hop_length
+    shape = (len(frames), front_end.n_mels, int(frames.max()))
+    try:
+        if _read_json(partial / REQUEST) != request:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            create_array(partial / ARRAY, shape)
+            _write_json(partial / REQUEST, request)
+        offset = (partial / ARRAY).stat().st_size - 2 * int(np.prod(shape))
+        target = Target(str(partial / ARRAY), offset, shape[2])
+        with Done(partial / "done", len(frames)) as done:
+            _fill(target, front_end, sources, done, jobs, on_progress)
+        manifest = sources.table.assign(frames=frames)
+        write_parts(partial, manifest, front_end)
+        _write_json(partial / SOURCE, request | {"samples": join_checksums(done.checksums)})
+        (partial / REQUEST).unlink()
+        (partial / "done").unlink()
+        partial.replace(out)
+    except BrokenProcessPool as error:
+        raise StoreError(
+            f"a process of the build of '{out}' ended unasked; a script must call build_store "
+            "under if __name__ == '__main__', and memory must suffice; or use jobs=1; the same "
+            "call goes on where it stopped"
+        ) from error
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if is_disk_full(error):
+            raise disk_full(out, 2 * int(np.prod(shape))) from error
+        raise StoreError(f"'{out}' cannot be written ({error}); choose another place") from error
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _fill(
+    target: Target,
+    front_end: FrontEnd,
+    sources: Sources,
+    done: Done,
+    jobs: int | None,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    files, total, open_rows = sources.files(), len(sources.table), done.open_rows(_BATCH)
+    left = sum(len(rows) for rows in open_rows)
+    enough = max(1, min(_processors(), left // _CLIPS_WORTH_A_PROCESS))
+    n_jobs = min(jobs or enough, len(open_rows))
+    on_progress(total - left, total)
+    if n_jobs <= 1:
+        keep_freed_memory()
+        for rows in open_rows:
+            picked = files[rows.start : rows.stop]
+            done.add(rows, fill_rows(target, front_end, sources.channel, rows.start, picked))
+            on_progress(done.count, total)
+        return
+    waiting: dict[Future[list[int]], range] = {}
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=start_worker)
+    try:
+        while open_rows or waiting:
+            # Two batches a process: enough to keep it busy, and memory does not grow with N.
+            while open_rows and len(waiting) < 2 * n_jobs:
+                rows = open_rows.pop(0)
+                picked = files[rows.start : rows.stop]
+                task = pool.submit(
+                    fill_rows, target, front_end, sources.channel, rows.start, picked
+                )
+                waiting[task] = rows
+            for task in wait(waiting, return_when=FIRST_COMPLETED).done:
+                done.add(waiting.pop(task), task.result())
+            on_progress(done.count, total)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _same_store(out: Path, request: dict[str, Any], sources: Sources) -> FeatureStore:
+    """Open what is at `out` if it is what `request` asks for."""
+    way_out = "delete it or choose another name"
+    built = _read_json(out / SOURCE)
+    if built is None:
+        raise StoreError(f"'{out}' exists and was not built from recordings; {way_out}")
+    asked = request["front_end"] | {key: request[key] for key in ("channel", "resample")}
+    there = built["front_end"] | {key: built[key] for key in ("channel", "resample")}
+    differ = [
+        f"{key} {there.get(key)!r}, now {asked.get(key)!r}"
+        for key in sorted({*asked, *there})
+        if asked.get(key) != there.get(key)
+    ]
+    if differ:
+        raise StoreError(f"store '{out}' was built otherwise: {'; '.join(differ)}; {way_out}")
+    if built["clip_table"] != request["clip_table"]:
+        raise StoreError(
+            f"store '{out}' was built from other clips: {built['clips']}, now {request['clips']}, "
+            f"or others of the same number; {way_out}"
+        )
+    # Files that were only copied have other times but the same samples.
+    unchanged = built["file_states"] == request["file_states"]
+    if not unchanged and built["samples"] != sources.checksum():
+        raise StoreError(
+            f"store '{out}' was built from other recordings of the same names; {way_out}"
+        )
+    return FeatureStore.open(out)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock of the store `out`; no file of it is left behind."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise StoreError(f"another process is building '{out}'; wait for it") from error
+    except OSError as error:
+        raise StoreError(f"'{out}' cannot be written ({error}); choose another place") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            # Removed while still held: who waits for it sees that, and makes a new one.
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _silent(done: int, total: int) -> None:
+    """Tell nobody."""
