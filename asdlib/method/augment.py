@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from asdlib.errors import ConfigError
-from asdlib.method.mixing import InputBank, log_mixup_exp
+from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
 from asdlib.method.resize import draw_crops, resize_crop
 
@@ -139,7 +139,9 @@ class SpectrumAugmentation(nn.Module):
             max_batches=self.params.running_batches,
         )
         self.n_mels = None if mel_frequencies is None else len(mel_frequencies)
-        self.first_bin = self._first_mixed_bin(mel_frequencies)
+        self.first_bin = 0
+        if self.params.mixing == "high":
+            self.first_bin = first_bin_above(mel_frequencies, self.params.cutoff_hz)
         self.bank = InputBank(self.params.bank_size)
 
     @property
@@ -271,25 +273,6 @@ class SpectrumAugmentation(nn.Module):
     def freeze(self) -> None:
         """Keep the running statistics as they are from now on."""
         self.pre_norm.frozen = True
-
-    def _first_mixed_bin(self, mel_frequencies: Sequence[float] | np.ndarray | None) -> int:
-        if self.params.mixing == "full":
-            return 0
-        if mel_frequencies is None:
-            raise ConfigError(
-                "mixing 'high' needs the mel frequencies of the front end; give mel_frequencies, "
-                "or use mixing 'full'"
-            )
-        frequencies = np.asarray(mel_frequencies, dtype=float)
-        if np.any(np.diff(frequencies) < 0):
-            raise ConfigError("mel_frequencies are not ascending, as mixing 'high' expects")
-        first = int(np.searchsorted(frequencies, self.params.cutoff_hz, side="left"))
-        if first == len(frequencies):
-            raise ConfigError(
-                f"cutoff_hz {self.params.cutoff_hz:g} is above the highest mel bin "
-                f"({frequencies[-1]:g} Hz), nothing would be mixed; lower it or set mixup to false"
-            )
-        return first
 
     def _check_shape(self, log_mel: Tensor) -> None:
         views = log_mel.dim() == 4 and len(log_mel) == N_VIEWS

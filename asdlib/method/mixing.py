@@ -7,8 +7,10 @@ Shapes: B batch, F mel bins, T frames, N entries of the bank.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,13 +41,51 @@ def log_mixup_exp(x: Tensor, z: Tensor, ratio: Tensor, *, eps: float = 0.0) -> T
 
     Notes
     -----
-    D. Niizumi et al., "BYOL for Audio", IJCNN 2021, arXiv 2103.06695, Section III-B.
+    D. Niizumi et al., "BYOL for Audio", IJCNN 2021, arXiv 2103.06695.
     """
     share = ratio[:, None, None]
-    mixed = torch.logaddexp(x + torch.log1p(-share), z + torch.log(share))
+    mixed = x + torch.log1p(-share)
+    torch.logaddexp(mixed, z + torch.log(share), out=mixed)
     if eps > 0:
-        mixed = torch.logaddexp(mixed, mixed.new_tensor(math.log(eps)))
+        torch.logaddexp(mixed, mixed.new_tensor(math.log(eps)), out=mixed)
     return mixed
+
+
+def first_bin_above(mel_frequencies: Sequence[float] | np.ndarray | None, cutoff_hz: float) -> int:
+    """Find the lowest mel bin that mixing "high" acts on.
+
+    Parameters
+    ----------
+    mel_frequencies
+        Centre frequency of each mel bin in Hz, ascending, shape (F,).
+    cutoff_hz
+        Lowest centre frequency to mix.
+
+    Returns
+    -------
+    int
+        Index of the bin; it and all above it are mixed.
+
+    Raises
+    ------
+    ConfigError
+        If there are no frequencies, they are not ascending, or none reaches the cut-off.
+    """
+    if mel_frequencies is None:
+        raise ConfigError(
+            "mixing 'high' needs the mel frequencies of the front end; give mel_frequencies, "
+            "or use mixing 'full'"
+        )
+    frequencies = np.asarray(mel_frequencies, dtype=float)
+    if np.any(np.diff(frequencies) < 0):
+        raise ConfigError("mel_frequencies are not ascending, as mixing 'high' expects")
+    first = int(np.searchsorted(frequencies, cutoff_hz, side="left"))
+    if first == len(frequencies):
+        raise ConfigError(
+            f"cutoff_hz {cutoff_hz:g} is above the highest mel bin ({frequencies[-1]:g} Hz), "
+            "nothing would be mixed; lower it or set mixup to false"
+        )
+    return first
 
 
 class InputBank(nn.Module):

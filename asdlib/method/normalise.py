@@ -36,7 +36,7 @@ class PreNorm(nn.Module):
 
     Notes
     -----
-    BYOL-A 2021 (arXiv 2103.06695, Section III-B) updates for ten epochs, then freezes.
+    BYOL-A 2021 (arXiv 2103.06695) updates for ten epochs, then freezes.
     """
 
     mean: Tensor

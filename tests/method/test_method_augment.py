@@ -12,10 +12,11 @@ from scipy import stats
 from torch.nn import functional
 
 from asdlib.errors import ConfigError
+from asdlib.method.allocator import keep_freed_memory
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.method.mixing import InputBank, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
-from asdlib.method.resize import cubic_weights, draw_crops, interpolation_matrix, resize_crop
+from asdlib.method.resize import cubic_weights, draw_crops, interpolation_taps, resize_crop
 
 sys.path.insert(0, str(Path(__file__).parent))
 from slow_reference import Draw, SlowBlock
@@ -48,6 +49,12 @@ def replay(n_clips: int, generator: torch.Generator, mixed: bool) -> list[list[D
     crop = torch.rand(n, 4, generator=generator, dtype=torch.float64)
     rows = [Draw(*m, *c) for m, c in zip(mix.tolist(), crop.tolist(), strict=True)]
     return [rows[:n_clips], rows[n_clips:]]
+
+
+def test_allocator_changes_no_result() -> None:
+    before = block()(log_mels(4), seeded(0))
+    assert keep_freed_memory() in (True, False)
+    assert torch.equal(block()(log_mels(4), seeded(0)), before)
 
 
 # The whole block against the slow one
@@ -350,15 +357,19 @@ def test_resize_crop_equals_interpolate_on_the_crop(
 
 
 def test_whole_input_as_crop_is_the_identity() -> None:
-    matrix = interpolation_matrix(torch.zeros(2, dtype=torch.int64), torch.tensor([9, 9]), 9)
-    assert torch.equal(matrix, torch.eye(9).expand(2, 9, 9))
+    x = log_mels(2)
+    zero, height, width = torch.zeros(2, dtype=torch.int64), torch.tensor(32), torch.tensor(16)
+    assert torch.equal(resize_crop(x, zero, zero, height.expand(2), width.expand(2)), x)
 
 
-def test_interpolation_rows_sum_to_one_inside_the_input() -> None:
-    start, length = torch.tensor([0, 3, 5]), torch.tensor([10, 4, 1])
-    matrix = interpolation_matrix(start, length, 10)
-    torch.testing.assert_close(matrix.sum(dim=2), torch.ones(3, 10))
-    assert torch.equal(matrix[2, :, 5], torch.ones(10))
+def test_taps_stay_in_the_crop_and_sum_to_one_inside_the_input() -> None:
+    start, length = torch.tensor([0, 3, 5, -4]), torch.tensor([10, 4, 1, 5])
+    taps, weights = interpolation_taps(start, length, 10)
+    torch.testing.assert_close(weights[:3].sum(dim=2), torch.ones(3, 10))
+    assert taps[1].min() == 3
+    assert taps[1].max() == 6
+    assert set(taps[2].flatten().tolist()) == {5}
+    torch.testing.assert_close(weights[3].sum(dim=1)[[0, -1]], torch.tensor([0.0, 1.0]))
 
 
 def test_crop_outside_the_input_is_zero() -> None:
