@@ -179,7 +179,9 @@ class SubClusterAdaCosHead(nn.Module):
     Notes
     -----
     K. Wilkinghoff, "Sub-Cluster AdaCos: Learning Representations for Anomalous Sound Detection",
-    IJCNN 2021, Eqs. 4–8; X. Zhang et al., "AdaCos", CVPR 2019, arXiv 1905.00292.
+    IJCNN 2021. The scale is the dynamic one of X. Zhang et al., "AdaCos: Adaptively Scaling Cosine
+    Logits", CVPR 2019, arXiv 1905.00292, over all centres; the angle of an embedding is that to the
+    nearest centre of its class [O].
     """
 
     scale: Tensor
