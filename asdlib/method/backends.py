@@ -1,177 +1,25 @@
-"""Back-ends: from embeddings to anomaly scores, section by section.
+"""Back-ends: from embeddings to anomaly scores, section by section; higher is more anomalous.
 
-A back-end is fitted on the embeddings of the normal training clips and then says how far other
-embeddings are from them: higher is more anomalous. Nothing is shared between sections. The paper
-does not say how it scores [O]; k-nearest neighbours and the Mahalanobis distance are the
-field's usual choices.
+The paper does not say how it scores [O]. Distance to the k nearest neighbours and the Mahalanobis
+distance are the field's usual choices; the others are here so that the study can compare.
 
-Everything is float64 NumPy. Learned state is a dictionary of arrays, fit for safetensors.
-
-Shapes: N clips, D embedding size, M training clips of one section.
+Shapes: N clips, D embedding size, M training clips of one section, K mixture components.
 """
 
 import dataclasses
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from asdlib.errors import ConfigError, RunError
-
-Array = np.ndarray
-Model = dict[str, Array]
-Metric = Literal["cosine", "euclidean"]
-
-_CONFIG = "config"
-
-
-@dataclass
-class Backend(ABC):
-    """What all back-ends share; a subclass says what one section learns and how it scores.
-
-    Attributes
-    ----------
-    models_
-        Learned arrays of each section.
-    """
-
-    name: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        self.models_: dict[str, Model] = {}
-        self._check()
-
-    def fit(
-        self,
-        embeddings: Array,
-        sections: Sequence[str] | Array,
-        domains: Sequence[str] | Array | None = None,
-    ) -> Self:
-        """Learn the normal embeddings of every section.
-
-        Parameters
-        ----------
-        embeddings
-            Of normal training clips, shape (N, D).
-        sections
-            Name of each clip's section, shape (N,).
-        domains
-            Name of each clip's domain, shape (N,); used by `SelectiveMahalanobis` only.
-
-        Returns
-        -------
-        Self
-            The fitted back-end.
-
-        Raises
-        ------
-        RunError
-            If shapes disagree, a value is not finite or a section has too few clips.
-        """
-        x, names = _checked(embeddings, sections)
-        of_clip = np.full(len(x), "", object) if domains is None else np.asarray(domains, object)
-        if of_clip.shape != names.shape:
-            raise RunError(f"{len(of_clip)} domains do not fit {len(names)} embeddings")
-        self.models_ = {}
-        for section in sorted(set(names)):
-            rows = names == section
-            if rows.sum() < self._min_clips():
-                raise RunError(
-                    f"section '{section}' has {rows.sum()} training clips, back-end '{self.name}' "
-                    f"needs at least {self._min_clips()}; add clips or lower its parameters"
-                )
-            self.models_[section] = self._fit_section(x[rows], of_clip[rows])
-        return self
-
-    def score(self, embeddings: Array, sections: Sequence[str] | Array) -> Array:
-        """Give anomaly scores; higher is more anomalous.
-
-        Parameters
-        ----------
-        embeddings
-            Shape (N, D).
-        sections
-            Name of each clip's section, shape (N,).
-
-        Returns
-        -------
-        ndarray
-            Shape (N,), float64.
-
-        Raises
-        ------
-        RunError
-            If a section was not in `fit`, shapes disagree or a value is not finite.
-        """
-        x, names = _checked(embeddings, sections)
-        unknown = sorted(set(names) - set(self.models_))
-        if unknown:
-            raise RunError(
-                f"section '{unknown[0]}' was not in training (known: "
-                f"{', '.join(self.models_) or 'none, fit first'}); train on it or leave it out"
-            )
-        scores = np.empty(len(x))
-        for section in sorted(set(names)):
-            rows = names == section
-            scores[rows] = self._score_section(self.models_[section], x[rows])
-        return scores
-
-    def state(self) -> Model:
-        """Give parameters and learned arrays, for safetensors."""
-        config = {
-            "name": self.name,
-            "params": dataclasses.asdict(self),
-            "sections": list(self.models_),
-        }
-        state: Model = {_CONFIG: np.frombuffer(json.dumps(config).encode(), np.uint8)}
-        for number, model in enumerate(self.models_.values()):
-            state |= {f"{number}.{key}": np.ascontiguousarray(a) for key, a in model.items()}
-        return state
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Array]) -> Self:
-        """Build a fitted back-end from what `state` gave.
-
-        Raises
-        ------
-        RunError
-            If the state belongs to another back-end.
-        """
-        config = _config(state)
-        if config["name"] != cls.name:
-            raise RunError(f"this is the state of back-end '{config['name']}', not of '{cls.name}'")
-        backend = cls(**config["params"])
-        for number, section in enumerate(config["sections"]):
-            prefix = f"{number}."
-            backend.models_[section] = {
-                key.removeprefix(prefix): np.asarray(value)
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
-        return backend
-
-    @abstractmethod
-    def _fit_section(self, x: Array, domains: Array) -> Model: ...
-
-    @abstractmethod
-    def _score_section(self, model: Model, x: Array) -> Array: ...
-
-    def _min_clips(self) -> int:
-        return 1
-
-    def _check(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int | float) and not value > 0 and field.name != "seed":
-                raise ConfigError(f"{field.name} of '{self.name}' is {value}, expected above 0")
-        metric = getattr(self, "metric", "cosine")
-        if metric not in ("cosine", "euclidean"):
-            raise ConfigError(f"metric '{metric}' is not known (known: cosine, euclidean)")
+from asdlib.errors import ConfigError
+from asdlib.method.backend_base import Array, Backend, Metric, Model, nearest, pairwise_distances
 
 
 @dataclass
@@ -187,7 +35,8 @@ class Mahalanobis(Backend):
     name = "mahalanobis"
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
-        return {"mean": x.mean(axis=0), "whitening": _whitening(x - x.mean(axis=0))}
+        mean = x.mean(axis=0)
+        return {"mean": mean, "whitening": _whitening(x - mean)}
 
     def _score_section(self, model: Model, x: Array) -> Array:
         scores: Array = np.linalg.norm((x - model["mean"]) @ model["whitening"], axis=1)
@@ -195,6 +44,73 @@ class Mahalanobis(Backend):
 
     def _min_clips(self) -> int:
         return 2
+
+
+@dataclass
+class SelectiveMahalanobis(Backend):
+    """The smaller of the Mahalanobis distances to the source and to the target clips.
+
+    Each domain of a section has its own mean. A section whose training clips are all of one domain
+    has one distance, that of `Mahalanobis`.
+
+    Parameters
+    ----------
+    covariance
+        "shared": one shrunk covariance around both means, which the few target clips cannot spoil
+        [O]; "own": one for each domain.
+
+    Notes
+    -----
+    Form of the official baseline since 2023: N. Harada et al., "First-shot anomaly sound detection
+    for machine condition monitoring: A domain generalization baseline", EUSIPCO 2023, arXiv
+    2303.00455, which has a covariance for each domain.
+    """
+
+    name = "selective_mahalanobis"
+    covariance: Literal["shared", "own"] = "shared"
+
+    def _check(self) -> None:
+        if self.covariance not in ("shared", "own"):
+            raise ConfigError(
+                f"covariance '{self.covariance}' of '{self.name}' is not known (known: shared, own)"
+            )
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        groups = [x[domains == domain] for domain in sorted(set(domains))]
+        means = np.stack([group.mean(axis=0) for group in groups])
+        centred = [group - mean for group, mean in zip(groups, means, strict=True)]
+        if self.covariance == "shared":
+            shared = _whitening(np.concatenate(centred))
+            return {"mean": means, "whitening": np.stack([shared] * len(groups))}
+        return {"mean": means, "whitening": np.stack([_whitening(group) for group in centred])}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        centred = x[None] - model["mean"][:, None]
+        scores: Array = np.linalg.norm(centred @ model["whitening"], axis=2).min(axis=0)
+        return scores
+
+    def _min_clips(self) -> int:
+        return 2
+
+
+@dataclass
+class ClassMeanDistance(Backend):
+    """Distance from the mean embedding of the section.
+
+    Parameters
+    ----------
+    metric
+        "cosine" (1 − cosine of the angle) or "euclidean".
+    """
+
+    name = "class_mean"
+    metric: Metric = "cosine"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        return {"mean": x.mean(axis=0)}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        return pairwise_distances(x, model["mean"][None], self.metric)[:, 0]
 
 
 @dataclass
@@ -218,15 +134,118 @@ class KNearestNeighbours(Backend):
 
     def _score_section(self, model: Model, x: Array) -> Array:
         distances = pairwise_distances(x, model["embeddings"], self.metric)
-        scores: Array = _nearest(distances, self.k).mean(axis=1)
+        scores: Array = nearest(distances, self.k).mean(axis=1)
         return scores
 
     def _min_clips(self) -> int:
         return self.k
 
 
+@dataclass
+class LocalDensityKNN(Backend):
+    """Distance to a training embedding, divided by how far that one is from its own neighbours.
+
+    The k smallest of these ratios are averaged. Where training clips lie sparsely, as those of
+    the target domain do, distances are long anyway and count less.
+
+    Parameters
+    ----------
+    k
+        Number of ratios averaged.
+    density_k
+        Number of neighbours that define the density around a training embedding.
+    metric
+        "cosine" (1 − cosine of the angle) or "euclidean".
+
+    Notes
+    -----
+    K. Wilkinghoff et al., "Local Density-Based Anomaly Score Normalization for Domain
+    Generalization", 2025, arXiv 2509.10951, the variant scaled by K nearest neighbours.
+    """
+
+    name = "local_density_knn"
+    k: int = 1
+    density_k: int = 4
+    metric: Metric = "cosine"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        distances = pairwise_distances(x, x, self.metric)
+        np.fill_diagonal(distances, np.inf)
+        density = nearest(distances, self.density_k).mean(axis=1)
+        # Copies of one clip have no distance; they count like the densest other place.
+        spread = density[density > 0]
+        floor = spread.min() if len(spread) else 1.0
+        return {"embeddings": x, "density": np.maximum(density, floor)}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        distances = pairwise_distances(x, model["embeddings"], self.metric)
+        scores: Array = nearest(distances / model["density"], self.k).mean(axis=1)
+        return scores
+
+    def _min_clips(self) -> int:
+        return max(self.k, self.density_k + 1)
+
+
+@dataclass
+class GaussianMixture(Backend):
+    """Negative log-likelihood per clip under a mixture of Gaussians with full covariances.
+
+    Parameters
+    ----------
+    n_components
+        K.
+    regularisation
+        Added to the variances, as a share of the section's mean variance.
+    seed
+        Seed of the initial assignment.
+    """
+
+    name = "gaussian_mixture"
+    n_components: int = 2
+    regularisation: float = 0.01
+    seed: int = 0
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        variance = float(x.var(axis=0).mean())
+        mixture = SklearnMixture(
+            self.n_components,
+            reg_covar=self.regularisation * (variance if variance > 0 else 1.0),
+            random_state=self.seed,
+        )
+        with warnings.catch_warnings():
+            # A mixture that still moves after 100 rounds is used as it is.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(x)
+        return {
+            "log_weights": np.log(mixture.weights_),
+            "means": mixture.means_,
+            "precisions": mixture.precisions_cholesky_,
+        }
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        factors = model["precisions"]
+        scaled = (x[None] - model["means"][:, None]) @ factors
+        log_volume = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        log_density = log_volume[:, None] - 0.5 * (
+            np.square(scaled).sum(axis=2) + x.shape[1] * np.log(2 * np.pi)
+        )
+        scores: Array = -logsumexp(log_density + model["log_weights"][:, None], axis=0)
+        return scores
+
+    def _min_clips(self) -> int:
+        return max(2, self.n_components)
+
+
 BACKENDS: dict[str, type[Backend]] = {
-    backend.name: backend for backend in (Mahalanobis, KNearestNeighbours)
+    backend.name: backend
+    for backend in (
+        Mahalanobis,
+        KNearestNeighbours,
+        ClassMeanDistance,
+        GaussianMixture,
+        LocalDensityKNN,
+        SelectiveMahalanobis,
+    )
 }
 """Back-ends by name, for configurations."""
 
@@ -264,55 +283,11 @@ def backend_from_state(name: str, state: Mapping[str, Array]) -> Backend:
     return build_backend(name).from_state(state)
 
 
-def _config(state: Mapping[str, Array]) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(bytes(np.asarray(state[_CONFIG], np.uint8)))
-    return config
-
-
 def _whitening(centred: Array) -> Array:
     """Give W with |x·W| = Mahalanobis distance of a centred x, shape (D, D)."""
     fitted = LedoitWolf(assume_centered=True).fit(centred)
     values, vectors = np.linalg.eigh(fitted.covariance_)
     # Without any spread every direction counts the same, instead of infinitely.
-    floor = np.finfo(np.float64).eps * max(values[-1], np.finfo(np.float64).tiny)
+    floor = np.finfo(np.float64).eps * values[-1] if values[-1] > 0 else 1.0
     whitening: Array = vectors / np.sqrt(np.maximum(values, floor))
     return whitening
-
-
-def pairwise_distances(x: Array, y: Array, metric: Metric) -> Array:
-    """Distances between rows of x (N, D) and of y (M, D), shape (N, M).
-
-    The cosine distance 1 − cos lies between 0 and 2; it is 1 for an embedding of zeros.
-    """
-    if metric == "euclidean":
-        distances: Array = cdist(x, y)
-        return distances
-    return np.clip(1 - _unit(x) @ _unit(y).T, 0, 2)
-
-
-def _unit(x: Array) -> Array:
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    unit: Array = x / np.where(length > 0, length, 1)
-    return unit
-
-
-def _nearest(distances: Array, k: int) -> Array:
-    """Pick the k smallest of each row, shape (N, k), in no order."""
-    return np.partition(distances, k - 1, axis=1)[:, :k]
-
-
-def _checked(embeddings: Array, sections: Sequence[str] | Array) -> tuple[Array, Array]:
-    x = np.asarray(embeddings, np.float64)
-    names = np.asarray(sections, object)
-    if x.ndim != 2 or names.shape != x.shape[:1]:
-        raise RunError(
-            f"embeddings of shape {x.shape} and sections of shape {names.shape} do not fit, "
-            "expected (clips, size) and (clips,)"
-        )
-    if not np.isfinite(x).all():
-        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise RunError(
-            f"the embedding of clip {bad} (section '{names[bad]}') is not finite; the encoder "
-            "diverged: lower the learning rate"
-        )
-    return x, names
