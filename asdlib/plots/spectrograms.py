@@ -12,12 +12,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 
 from asdlib.features import FeatureStore
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.plots.style import BLUE, GREEN, PURPLE, SPECTROGRAM_COLOURS, VERMILION, WIDTH
 
-TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
+TICKS_HZ = (500, 1000, 2000, 4000, 8000)
 
 
 def draw_log_mel(
@@ -46,6 +47,7 @@ def draw_log_mel(
     axes.set_yticks(
         np.interp(inside, mel_frequencies, np.arange(n_mels)), [f"{hz / 1000:g}" for hz in inside]
     )
+    axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
     return image
 
 
@@ -165,6 +167,7 @@ def plot_augmentation_steps(
     stages["2 log-mixup-exp"] = block.log_mixup_exp(stages["1 pre-norm"], generator)
     stages["3 random resize crop"] = block.random_resize_crop(stages["2 log-mixup-exp"], generator)
     stages["4 post-norm"] = block.post_normalise(stages["3 random resize crop"])
+    stages["the other view"] = block(one, generator)[1]
     return _draw_stages(store, {name: stage[0].numpy() for name, stage in stages.items()})
 
 
@@ -225,21 +228,19 @@ def plot_view_difference(
     axes.set_xlabel("frequency (kHz)")
     axes.set_ylabel("mean |view 1 − view 2|\n(standardised)")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(variants))
     return figure
 
 
 def _draw_stages(store: FeatureStore, stages: Mapping[str, np.ndarray]) -> Figure:
     figure, grid = plt.subplots(2, 3, figsize=(WIDTH, 4.6), sharey=True)
     units = [str(store.front_end.get("unit", "dB"))] + ["standardised"] * (len(stages) - 1)
-    for axes, unit, (name, picture) in zip(grid.flat, units, stages.items(), strict=False):
+    for axes, unit, (name, picture) in zip(grid.flat, units, stages.items(), strict=True):
         image = draw_log_mel(
             axes, picture, store.mel_frequencies(), seconds_a_frame=frame_seconds(store)
         )
         axes.set_title(name)
         axes.set_xlabel("time (s)")
         figure.colorbar(image, ax=axes, pad=0.02).set_label(unit)
-    for axes in grid.flat[len(stages) :]:
-        axes.remove()
     figure.supylabel("frequency (kHz)", fontsize=10)
     return figure
