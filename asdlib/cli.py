@@ -13,7 +13,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import pandas as pd
 import typer
 from rich.console import Console
@@ -27,13 +26,16 @@ from asdlib.errors import AsdError, ConfigError
 app = typer.Typer(
     name="asd",
     help="Contrastive anomalous sound detection: data, features, systems, evaluation, study, book.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
+
+
+# Typer brings its own copy of click, or uses the installed one: this is the right class of both.
+UsageError: Any = typer.BadParameter.__base__
 
 
 class Layout(StrEnum):
@@ -217,11 +219,13 @@ def book(
 
 @app.callback(invoke_without_command=True)
 def _version(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
 ) -> None:
     if version:
         typer.echo(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def print_metrics(metrics: pd.DataFrame, title: str) -> None:
@@ -271,11 +275,11 @@ def _main() -> int:
         code = app(standalone_mode=False)
     except AsdError as error:
         return _fail(str(error))
-    except click.exceptions.Abort:
+    except typer.Abort:
         return _fail("stopped", 130)
     except KeyboardInterrupt:
         return _fail("stopped; nothing half-written is left, the same command goes on", 130)
-    except click.ClickException as error:
+    except UsageError as error:
         return _fail(error.format_message(), 2)
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -89,5 +89,5 @@ def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
         machines = sorted({name.split("/")[0] for name in known})
         raise RunError(
             f"machine '{machine}' has no training rows (known: {', '.join(machines)}); "
-            "train on it or leave it out of the test rows"
+            "train on it, or score other machines only (--machine)"
         )
