@@ -106,7 +106,8 @@ def post_normalise(views: Tensor) -> Tensor:
         Of the same shape and type; zero if all values are equal.
     """
     x = views.float()
-    x = (x - x.mean()).flatten()
-    # A dot product is many times faster on CPUs than torch.std, and as exact once the mean is gone.
-    deviation = (torch.dot(x, x) / len(x)).sqrt()
-    return x.div_(deviation.clamp(min=SMALLEST)).reshape(views.shape).to(views.dtype)
+    x = x - x.mean()
+    # Row by row, then over the rows: as exact as torch.std and several times faster on CPUs.
+    rows = torch.linalg.vector_norm(x, dim=-1)
+    deviation = (rows.square().mean() / x.shape[-1]).sqrt()
+    return x.div_(deviation.clamp(min=SMALLEST)).to(views.dtype)

@@ -65,10 +65,11 @@ def interpolation_taps(start: Tensor, length: Tensor, size: int) -> tuple[Tensor
     """
     device = start.device
     out = torch.arange(size, device=device)
-    source = (out * (length - 1)[:, None]).to(torch.float32) / max(size - 1, 1)
-    base = source.floor()
-    weights = cubic_weights(source - base)
-    taps = base.to(torch.int64)[..., None] + torch.arange(-1, 3, device=device)
+    # Whole numbers: a float32 position in a long crop would leave its fraction few digits.
+    numerator, steps = out * (length - 1)[:, None], max(size - 1, 1)
+    base = numerator // steps
+    weights = cubic_weights((numerator - base * steps).to(torch.float32) / steps)
+    taps = base[..., None] + torch.arange(-1, 3, device=device)
     taps = taps.clamp(min=0).minimum((length - 1)[:, None, None]) + start[:, None, None]
     weights = weights * ((taps >= 0) & (taps < size))
     return taps.clamp(0, size - 1), weights

@@ -93,6 +93,17 @@ def test_block_equals_slow_reference(changes: dict[str, object]) -> None:
         torch.testing.assert_close(views.double(), expected_views, atol=1e-5, rtol=1e-5)
 
 
+def test_block_equals_slow_reference_on_full_crops() -> None:
+    augment, slow = block(), SlowBlock(mean=-30.0, std=12.0)
+    generator, twin = seeded(3), seeded(3)
+    for step in range(2):
+        batch = log_mels(16, 128, 64, seed=step)
+        views = augment(batch, generator)
+        expected = slow([x.double() for x in batch], replay(16, twin, mixed=step > 0))
+    expected_views = torch.stack([torch.stack(row) for row in expected])
+    torch.testing.assert_close(views.double(), expected_views, atol=1e-5, rtol=1e-5)
+
+
 def test_forward_is_the_composition_of_its_steps() -> None:
     whole, parts = block(), block()
     for augment in (whole, parts):
