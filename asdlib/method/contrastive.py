@@ -6,70 +6,29 @@ section, how far a clip lies from the normal training clips.
 
 Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 
-What of this the paper states, what is inferred and what is open stands with each parameter:
-[P] stated, [I] inferred from prior work, [O] open, our choice.
+What of this the paper states, what is inferred and what is open stands with each parameter, see
+`asdlib.method.parameters`.
 """
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
+from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.backends import backend_from_state, build_backend
+from asdlib.method.crops import CropBatches
 from asdlib.method.encoders import ProjectionHead, build_encoder
-from asdlib.method.training import CropBatches, train_network
+from asdlib.method.parameters import ContrastiveParams
+from asdlib.method.training import train_network
 from asdlib.system import Progress, check_sections, section_keys
-
-
-class ContrastiveParams(BaseModel):
-    """Parameters of the contrastive system."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    augmentation: AugmentationParams = Field(
-        AugmentationParams(), description="the four steps that make two views [I]"
-    )
-    encoder: str = Field("small_cnn", description="name of the encoder [O]")
-    projection_size: int = Field(128, ge=2, description="size of the projected embedding [O]")
-    loss: Literal["supervised_contrastive", "nt_xent"] = Field(
-        "supervised_contrastive", description="supervised contrast [I]; nt_xent: views only"
-    )
-    temperature: float = Field(
-        0.1, gt=0, description="temperature of the loss [O]; 0.1 as in Khosla et al., 2020"
-    )
-    classes: Literal["section", "machine"] = Field(
-        "section", description="a class is a machine type and its section, or the type alone [O]"
-    )
-    cross_domain: bool = Field(
-        False, description="positives come from the other domain of the class where it has two [P]"
-    )
-    crop_frames: int = Field(64, ge=8, description="frames of a training crop [O]")
-    crops: Literal["same", "different"] = Field(
-        "same", description="both views from one crop of the clip, or each from its own [O]"
-    )
-    batch_size: int = Field(64, ge=2, description="clips in a batch; views are twice as many [O]")
-    epochs: int = Field(24, ge=0, description="passes over the training clips, fixed [O]")
-    learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's cosine schedule [O]")
-    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW [O]")
-    embedding: Literal["encoder", "projection", "feature_map"] = Field(
-        "encoder",
-        description="what is scored: before the head, after it, or the last feature map "
-        "averaged over time with its frequency axis kept [O]",
-    )
-    backend: str = Field("mahalanobis", description="embedding → anomaly score, per section [O]")
-    segment: Literal["clip", "sliding"] = Field(
-        "clip", description="at test: the whole clip, or the mean over sliding windows [O]"
-    )
-    score_batch_size: int = Field(32, ge=1, description="clips embedded at a time")
 
 
 class Network(nn.Module):
@@ -234,7 +193,8 @@ class Contrastive:
             "mel_frequencies": self.mel_frequencies_.tolist(),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / "model.safetensors")
+        # As bytes: a full disk is then an OSError like everywhere else.
+        (folder / "model.safetensors").write_bytes(save(tensors))
         (folder / "model.json").write_text(json.dumps(model, indent=2) + "\n")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Contrastive training: random crops of random clips, two views, one loss; the loop is Lightning's.
+"""Contrastive training: batches of crops, two views, one loss; the loop is Lightning's.
 
 Every random draw of an epoch comes from (seed, epoch), so a training that was stopped goes on from
 its last finished epoch and ends with the same weights as one that was not.
@@ -8,10 +8,13 @@ Shapes: B batch, V views (2), F mel bins, T frames, D projection size.
 
 import contextlib
 import logging
+import math
+import pickle
+import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -20,91 +23,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from asdlib.features import Rows
+from asdlib.errors import RunError
 from asdlib.method.augment import SpectrumAugmentation
+from asdlib.method.crops import Batch, CropBatches
 from asdlib.method.losses import nt_xent_loss, supervised_contrastive_loss
-from asdlib.system import Progress, section_keys
-
-if TYPE_CHECKING:
-    from asdlib.method.contrastive import ContrastiveParams
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-class CropBatches:
-    """One epoch of training batches after the other, straight from the memory-mapped store.
-
-    Iterating gives ``(crops, classes, domains, clips)``: crops (B, F, T) — (2, B, F, T) if each
-    view has a crop of its own —, and numbers of class, domain and clip, each (B,).
-
-    Parameters
-    ----------
-    rows
-        Normal training clips.
-    params
-        Parameters of the contrastive system.
-    seed
-        Seed of order and crops, together with the epoch.
-    """
-
-    def __init__(self, rows: Rows, params: "ContrastiveParams", seed: int) -> None:
-        self.rows = rows
-        self.params = params
-        self.seed = seed
-        self.epoch: Callable[[], int] = lambda: 0
-        manifest = rows.manifest
-        names = section_keys(manifest) if params.classes == "section" else manifest["machine"]
-        self.classes = np.unique(np.asarray(names, dtype=str), return_inverse=True)[1]
-        self.domains = np.unique(manifest["domain"].to_numpy(dtype=str), return_inverse=True)[1]
-
-    def __len__(self) -> int:
-        """Batches in an epoch; a last batch of a single clip is left out."""
-        full, rest = divmod(len(self.rows), self.params.batch_size)
-        return full + (rest >= 2)
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw the clips of an epoch, shape (N,).
-
-        Every clip once; with cross-domain positives, the clips of a class that has two domains are
-        drawn half from each, so the few target clips are over-sampled [O].
-        """
-        n = len(self.rows)
-        if not self.params.cross_domain:
-            return rng.permutation(n)
-        drawn = []
-        for number in np.unique(self.classes):
-            of_class = np.flatnonzero(self.classes == number)
-            groups = [
-                of_class[self.domains[of_class] == d] for d in np.unique(self.domains[of_class])
-            ]
-            for i, group in enumerate(groups):
-                share = len(of_class) // len(groups) + (i < len(of_class) % len(groups))
-                repeats = -(-share // len(group))
-                pool = np.concatenate([rng.permutation(group) for _ in range(repeats)])
-                drawn.append(pool[:share])
-        return rng.permutation(np.concatenate(drawn))
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Give the batches of the current epoch."""
-        rng = np.random.default_rng([self.seed, self.epoch()])
-        order = self.order(rng)
-        for i in range(len(self)):
-            positions = order[i * self.params.batch_size : (i + 1) * self.params.batch_size]
-            crops = [self._crop(positions, rng)]
-            if self.params.crops == "different":
-                crops.append(self._crop(positions, rng))
-            yield (
-                torch.from_numpy(crops[0] if len(crops) == 1 else np.stack(crops)),
-                torch.from_numpy(self.classes[positions]),
-                torch.from_numpy(self.domains[positions]),
-                torch.from_numpy(positions),
-            )
-
-    def _crop(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Cut one random crop out of each clip, shape (B, F, T)."""
-        last = self.rows.frames[positions] - self.params.crop_frames
-        starts = rng.integers(0, last, endpoint=True)
-        return self.rows.crops(positions, starts, self.params.crop_frames)
+from asdlib.method.parameters import ContrastiveParams
+from asdlib.system import Progress
 
 
 class ContrastiveTraining(L.LightningModule):
@@ -128,7 +52,7 @@ class ContrastiveTraining(L.LightningModule):
         self,
         network: nn.Module,
         augmentation: SpectrumAugmentation,
-        params: "ContrastiveParams",
+        params: ContrastiveParams,
         seed: int,
         total_steps: int,
     ) -> None:
@@ -152,12 +76,24 @@ class ContrastiveTraining(L.LightningModule):
         views = self.augmentation(crops, self.generator)
         projections = self.network(views.flatten(0, 1))
         loss = self.loss(projections, *(number.repeat(len(views)) for number in numbers))
-        self.losses.append(float(loss.detach()))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(
+                f"the training loss is {value} in step {len(self.losses) + 1}; expected a finite "
+                f"number: lower learning_rate ({self.params.learning_rate:g})"
+            )
+        self.losses.append(value)
         return loss
 
+    @property
+    def identity(self) -> str:
+        """What tells this training from others: parameters, seed and number of steps."""
+        return f"{self.params.model_dump_json()} seed={self.seed} steps={self.total_steps}"
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses so far."""
+        """Keep the losses so far, and which training they are of."""
         checkpoint["losses"] = self.losses
+        checkpoint["training"] = self.identity
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the losses so far."""
@@ -230,11 +166,37 @@ def quiet_lightning() -> Iterator[None]:
                 logging.getLogger(name).setLevel(level)
 
 
+@contextlib.contextmanager
+def ctrl_c_stays_ctrl_c() -> Iterator[None]:
+    """Undo what Lightning makes of Ctrl-C: exit code 1, and deafness to any further one."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+def check_checkpoint(path: Path, identity: str) -> None:
+    """Refuse a checkpoint that is damaged or of another training."""
+    way_out = "delete it to train from the start"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        raise RunError(f"checkpoint '{path}' is damaged; {way_out}") from None
+    if content.get("training") != identity:
+        raise RunError(
+            f"checkpoint '{path}' is of a training with other parameters, seed or clips; {way_out}"
+        )
+
+
 def train_network(
     network: nn.Module,
     augmentation: SpectrumAugmentation,
     batches: CropBatches,
-    params: "ContrastiveParams",
+    params: ContrastiveParams,
     seed: int,
     workdir: Path | None = None,
     progress: Progress | None = None,
@@ -253,6 +215,11 @@ def train_network(
     Returns
     -------
     Loss of every step.
+
+    Raises
+    ------
+    RunError
+        If the loss is not finite, or the checkpoint is damaged or of another training.
     """
     total_steps = params.epochs * len(batches)
     module = ContrastiveTraining(network, augmentation, params, seed, total_steps)
@@ -262,8 +229,10 @@ def train_network(
         workdir.mkdir(parents=True, exist_ok=True)
         checkpoint = workdir / "epoch.ckpt"
         callbacks.append(_KeepLastEpoch(checkpoint))
-        resume = checkpoint if checkpoint.exists() else None
-    with quiet_lightning():
+        if checkpoint.exists():
+            check_checkpoint(checkpoint, module.identity)
+            resume = checkpoint
+    with quiet_lightning(), ctrl_c_stays_ctrl_c():
         trainer = L.Trainer(
             max_epochs=params.epochs,
             accelerator="auto",

@@ -104,7 +104,8 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
                 f"unknown parameter '{'.'.join(location)}' of {name} (known: {known})"
             ) from None
         field = ".".join(part for part in location if not part[0].isupper()) or "value"
-        reason = first["msg"][0].lower() + first["msg"][1:]
+        reason = first["msg"].removeprefix("Value error, ")
+        reason = reason[:1].lower() + reason[1:]
         raise ConfigError(f"{name}: {field}={first['input']!r} is refused: {reason}") from None
 
 

@@ -1,0 +1,92 @@
+"""Batches of training: random crops of random clips, straight from the memory-mapped store.
+
+Shapes: N clips, B batch, F mel bins, T frames.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asdlib.features import Rows
+from asdlib.method.parameters import ContrastiveParams
+from asdlib.system import section_keys
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class CropBatches:
+    """One epoch of training batches after the other.
+
+    Iterating gives ``(crops, classes, domains, clips)``: crops (B, F, T) — (2, B, F, T) if each
+    view has a crop of its own —, and numbers of class, domain and clip, each (B,).
+
+    Parameters
+    ----------
+    rows
+        Normal training clips.
+    params
+        Parameters of the contrastive system.
+    seed
+        Seed of order and crops, together with the epoch.
+    """
+
+    def __init__(self, rows: Rows, params: ContrastiveParams, seed: int) -> None:
+        self.rows = rows
+        self.params = params
+        self.seed = seed
+        self.epoch: Callable[[], int] = lambda: 0
+        manifest = rows.manifest
+        names = section_keys(manifest) if params.classes == "section" else manifest["machine"]
+        self.classes = np.unique(np.asarray(names, dtype=str), return_inverse=True)[1]
+        self.domains = np.unique(manifest["domain"].to_numpy(dtype=str), return_inverse=True)[1]
+
+    def __len__(self) -> int:
+        """Batches in an epoch; a last batch of a single clip is left out."""
+        full, rest = divmod(len(self.rows), self.params.batch_size)
+        return full + (rest >= 2)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the clips of an epoch, shape (N,).
+
+        Every clip once; with cross-domain positives, the clips of a class that has two domains are
+        drawn half from each, so the few target clips are over-sampled [O].
+        """
+        n = len(self.rows)
+        if not self.params.cross_domain:
+            return rng.permutation(n)
+        drawn = []
+        for number in np.unique(self.classes):
+            of_class = np.flatnonzero(self.classes == number)
+            groups = [
+                of_class[self.domains[of_class] == d] for d in np.unique(self.domains[of_class])
+            ]
+            for i, group in enumerate(groups):
+                share = len(of_class) // len(groups) + (i < len(of_class) % len(groups))
+                repeats = -(-share // len(group))
+                pool = np.concatenate([rng.permutation(group) for _ in range(repeats)])
+                drawn.append(pool[:share])
+        return rng.permutation(np.concatenate(drawn))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Give the batches of the current epoch."""
+        rng = np.random.default_rng([self.seed, self.epoch()])
+        order = self.order(rng)
+        for i in range(len(self)):
+            positions = order[i * self.params.batch_size : (i + 1) * self.params.batch_size]
+            crops = [self._crop(positions, rng)]
+            if self.params.crops == "different":
+                crops.append(self._crop(positions, rng))
+            yield (
+                torch.from_numpy(crops[0] if len(crops) == 1 else np.stack(crops)),
+                torch.from_numpy(self.classes[positions]),
+                torch.from_numpy(self.domains[positions]),
+                torch.from_numpy(positions),
+            )
+
+    def _crop(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Cut one random crop out of each clip, shape (B, F, T)."""
+        last = self.rows.frames[positions] - self.params.crop_frames
+        starts = rng.integers(0, last, endpoint=True)
+        return self.rows.crops(positions, starts, self.params.crop_frames)
