@@ -13,12 +13,16 @@ def cache_folder() -> Path:
     return Path(told) if told else platformdirs.user_cache_path("asdlib")
 
 
+def path_key(path: Path) -> str:
+    """Short name for a path, the same however the path is written."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+
+
 def lock_file(path: Path) -> Path:
     """Lock file for work on `path`; it lies in the cache folder, not beside the result."""
-    name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:24]
     folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.lock"
+    return folder / f"{path_key(path)}.lock"
 
 
 def default_workspace() -> Path:

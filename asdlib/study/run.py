@@ -20,58 +20,14 @@ from filelock import FileLock, Timeout
 
 from asdlib.data.naming import detect_year
 from asdlib.errors import RunError
-from asdlib.evaluation.labels import label_scores
-from asdlib.evaluation.scores import read_score_folder, write_score_folder
+from asdlib.evaluation.scores import write_score_folder
 from asdlib.evaluation.tables import evaluate_frame, write_metrics_csv
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.study.config import RunConfig, code_version, make_system
-from asdlib.study.paths import cache_folder, lock_file
+from asdlib.study.paths import cache_folder, lock_file, path_key
 from asdlib.study.provenance import describe_environment, device_kind
+from asdlib.study.result import RUN_JSON, RunResult, load_run
 from asdlib.system import AnomalyDetector, Progress, check_sections, section_keys
-
-RUN_JSON = "run.json"
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run.
-
-    Attributes
-    ----------
-    path
-        Folder of the run.
-    record
-        Content of ``run.json``.
-    metrics
-        Content of ``metrics.csv``; empty if the test clips carry no labels.
-    cached
-        Whether the run had been there before.
-    """
-
-    path: Path
-    record: dict[str, Any]
-    metrics: pd.DataFrame
-    cached: bool
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """Columns ``step`` and ``loss`` of the training; empty for systems that keep none."""
-        path = self.path / "training.csv"
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["step", "loss"])
-
-    @property
-    def auc(self) -> float:
-        """Mean AUC over machines, 0 to 1."""
-        return self._average("auc")
-
-    @property
-    def pauc(self) -> float:
-        """Mean pAUC over machines, 0 to 1."""
-        return self._average("pauc")
-
-    def _average(self, column: str) -> float:
-        rows = self.metrics[self.metrics["machine"] == "Average"]
-        return float(rows[column].iloc[0]) if len(rows) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -101,6 +57,8 @@ def plan(
     train_rows = train_rows.select((train_rows.manifest["label"] != "anomaly").to_numpy())
     test_rows = _rows(test_store, "test", machines)
     check_sections(section_keys(train_rows.manifest), test_rows.manifest)
+    # What cannot be written or evaluated is better found now than after hours of training.
+    _evaluate(test_rows.manifest.assign(anomaly_score=0.0), _year(test_rows))
     config = RunConfig(
         system=system,
         params=detector.params.model_dump(mode="json"),
@@ -157,15 +115,21 @@ def run(
     return execute(planned, out, progress=progress)
 
 
-def execute(planned: Plan, out: str | Path, *, progress: Progress | None = None) -> RunResult:
-    """Do a planned run, unless `out` already holds it; see `run`."""
+def execute(
+    planned: Plan, out: str | Path, *, progress: Progress | None = None, wait: bool = False
+) -> RunResult:
+    """Do a planned run, unless `out` already holds it; see `run`.
+
+    With `wait`, another process that is at work on `out` is waited for instead of refused.
+    """
     out = Path(out)
     detector, config = planned.detector, planned.config
-    with _only_process(out):
+    with _only_process(out, wait):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             return _reuse(out, config.key)
         with _folder_that_appears_whole(out) as folder:
-            workdir = cache_folder() / "training" / config.key
+            # Two processes may do the same run for two folders; each has its own training.
+            workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
             started = time.perf_counter()
             detector.fit(planned.train_rows, workdir=workdir, progress=progress)
             fitted = time.perf_counter()
@@ -174,7 +138,7 @@ def execute(planned: Plan, out: str | Path, *, progress: Progress | None = None)
             )
             scored = time.perf_counter()
             detector.save(folder / "model")
-            year = _year(scores)
+            year = _year(planned.test_rows)
             write_score_folder(scores, folder, year)
             metrics, notices = _evaluate(scores, year)
             write_metrics_csv(metrics, folder / "metrics.csv")
@@ -201,31 +165,6 @@ def _describe(rows: Rows) -> dict[str, Any]:
     return {"store": rows.store.path.absolute().name, "clips": len(rows)}
 
 
-def load_run(path: str | Path) -> RunResult:
-    """Read a finished run back.
-
-    Raises
-    ------
-    RunError
-        If there is no finished run at `path`.
-    """
-    path = Path(path)
-    try:
-        record = json.loads((path / RUN_JSON).read_text())
-        metrics = pd.read_csv(path / "metrics.csv", dtype={"machine": str, "section": str})
-    except (OSError, ValueError) as error:
-        raise RunError(f"'{path}' holds no finished run ({error}); run it first") from None
-    return RunResult(path, record, metrics, cached=True)
-
-
-def read_scores(path: str | Path) -> pd.DataFrame:
-    """Read the clip scores of a finished run, with label and domain where the names tell them."""
-    result = load_run(path)
-    year = int(result.record["year"])
-    scores: pd.DataFrame = label_scores(read_score_folder(result.path, year), year)
-    return scores
-
-
 def _rows(store: FeatureStore, split: str, machines: Sequence[str] | None) -> Rows:
     if split not in set(store.manifest["split"]):
         raise RunError(f"store '{store.path}' has no {split} rows; give one that has")
@@ -236,11 +175,18 @@ def _rows(store: FeatureStore, split: str, machines: Sequence[str] | None) -> Ro
     return rows
 
 
-def _year(manifest: pd.DataFrame) -> int:
+def _year(rows: Rows) -> int:
     """Year whose formats apply: told by the manifest, or by the grammar of the names."""
-    if "year" in manifest and manifest["year"].iloc[0]:
-        return int(manifest["year"].iloc[0])
-    return detect_year(manifest["clip"].tolist())
+    manifest = rows.manifest
+    told = sorted(set(manifest["year"])) if "year" in manifest else [""]
+    if told == [""]:
+        return detect_year(manifest["clip"].tolist())
+    if len(told) > 1 or not told[0].isdecimal():
+        raise RunError(
+            f"the test rows of '{rows.store.path}' are of the years {', '.join(map(repr, told))}; "
+            "expected one; choose machines of one year (--machine)"
+        )
+    return int(told[0])
 
 
 def _evaluate(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
@@ -249,24 +195,29 @@ def _evaluate(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]
         empty = pd.DataFrame(columns=["machine", "section", "auc", "pauc"])
         return empty, ["the test clips carry no labels: scores only, no metrics"]
     evaluation = evaluate_frame(labelled, year)
-    return evaluation.frame, list(evaluation.notices)
+    notices = list(evaluation.notices)
+    if len(labelled) < len(scores):
+        bare = len(scores) - len(labelled)
+        notices.append(f"{bare} of {len(scores)} test clips carry no label and are left out")
+    return evaluation.frame, notices
 
 
 def _reuse(out: Path, key: str) -> RunResult:
     if not (out / RUN_JSON).is_file():
         raise RunError(f"'{out}' exists and holds no run; choose another --out or remove it")
     result = load_run(out)
-    if result.record["key"] != key:
+    there = str(result.record.get("key", "none"))
+    if there != key:
         raise RunError(
-            f"'{out}' holds another run ({result.record['key'][:12]}, this is {key[:12]}); "
+            f"'{out}' holds another run ({there[:12]}, this is {key[:12]}); "
             "choose another --out or remove it"
         )
     return result
 
 
 @contextmanager
-def _only_process(out: Path) -> Iterator[None]:
-    lock = FileLock(lock_file(out), timeout=0)
+def _only_process(out: Path, wait: bool) -> Iterator[None]:
+    lock = FileLock(lock_file(out), timeout=-1 if wait else 0)
     try:
         lock.acquire()
     except Timeout:

@@ -21,7 +21,8 @@ from asdlib.features import PRESETS, FeatureStore, FrontEnd
 from asdlib.study.config import make_system
 from asdlib.study.paths import default_workspace, lock_file
 from asdlib.study.profiles import Profile, get_profile, merge
-from asdlib.study.run import RunResult, execute, plan
+from asdlib.study.result import RunResult
+from asdlib.study.run import execute, plan
 from asdlib.study.sweep import Job, sweep, variants_over_seeds
 
 ABLATION: dict[str, dict[str, Any]] = {
@@ -157,7 +158,7 @@ class Study:
         """Train and score one system, or find the run of an earlier call."""
         store = self.store(year).path
         planned = plan(system, store, store, params=self.params_of(system, params), seed=seed)
-        return execute(planned, self._runs / f"{system}-{planned.config.key[:16]}")
+        return execute(planned, self._runs / f"{system}-{planned.config.key[:16]}", wait=True)
 
     def compare(
         self,

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from asdlib.errors import AsdError, ConfigError, RunError
-from asdlib.study.run import RunResult, execute, plan
+from asdlib.study.result import RunResult
+from asdlib.study.run import execute, plan
 from asdlib.system import Progress
 
 
@@ -72,6 +73,8 @@ def sweep(
 
     Raises
     ------
+    ConfigError
+        If a job's parameters are not valid; at once.
     RunError
         If a run failed, after all others are done; naming the first failure.
     """
@@ -87,12 +90,16 @@ def sweep(
             _tell(progress, results, failures, todo)
     else:
         workers = min(processes, len(todo))
-        with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+        try:
             futures = {pool.submit(_do, job, root): (i, job) for i, job in enumerate(todo)}
             for future in as_completed(futures):
                 i, job = futures[future]
                 _collect(i, job, future.result, results, failures)
                 _tell(progress, results, failures, todo)
+        finally:
+            # After Ctrl-C or a wrong parameter, what has not begun is not begun any more.
+            pool.shutdown(wait=True, cancel_futures=True)
     if failures:
         raise RunError(f"{len(failures)} of {len(todo)} runs failed; the first: {failures[0]}")
     return pd.concat([_tidy(todo[i], results[i]) for i in range(len(todo))], ignore_index=True)
@@ -133,7 +140,8 @@ def _do(job: Job, root: Path) -> RunResult:
         seed=job.seed,
         machines=job.machines,
     )
-    return execute(planned, root / f"{job.system}-{planned.config.key[:16]}")
+    # Two variants may be the same run: the second one waits for the first and finds it.
+    return execute(planned, root / f"{job.system}-{planned.config.key[:16]}", wait=True)
 
 
 def _one_thread() -> None:

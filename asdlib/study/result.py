@@ -1,0 +1,81 @@
+"""A finished run, as it lies in its folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from asdlib.errors import RunError
+from asdlib.evaluation.labels import label_scores
+from asdlib.evaluation.scores import read_score_folder
+
+RUN_JSON = "run.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes
+    ----------
+    path
+        Folder of the run.
+    record
+        Content of ``run.json``.
+    metrics
+        Content of ``metrics.csv``; empty if the test clips carry no labels.
+    cached
+        Whether the run had been there before.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    metrics: pd.DataFrame
+    cached: bool
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Columns ``step`` and ``loss`` of the training; empty for systems that keep none."""
+        path = self.path / "training.csv"
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["step", "loss"])
+
+    @property
+    def auc(self) -> float:
+        """Mean AUC over machines, 0 to 1."""
+        return self._average("auc")
+
+    @property
+    def pauc(self) -> float:
+        """Mean pAUC over machines, 0 to 1."""
+        return self._average("pauc")
+
+    def _average(self, column: str) -> float:
+        rows = self.metrics[self.metrics["machine"] == "Average"]
+        return float(rows[column].iloc[0]) if len(rows) else float("nan")
+
+
+def load_run(path: str | Path) -> RunResult:
+    """Read a finished run back.
+
+    Raises
+    ------
+    RunError
+        If there is no finished run at `path`.
+    """
+    path = Path(path)
+    try:
+        record = json.loads((path / RUN_JSON).read_text())
+        metrics = pd.read_csv(path / "metrics.csv", dtype={"machine": str, "section": str})
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' holds no finished run ({error}); run it first") from None
+    return RunResult(path, record, metrics, cached=True)
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read the clip scores of a finished run, with label and domain where the names tell them."""
+    result = load_run(path)
+    year = int(result.record["year"])
+    scores: pd.DataFrame = label_scores(read_score_folder(result.path, year), year)
+    return scores
