@@ -1,0 +1,196 @@
+"""Anomalies with a physical cause, a severity and a frequency band.
+
+Two kinds of fault:
+
+- a fault that *emits*: something new is heard (imbalance, worn bearing, leak, loose part). Its
+  sound ``e`` is made in a band and added to the healthy machine ``x``:
+  ``x + g s e``, s the severity 0 … 1. ``g`` is set so that at s = 1 the power of ``e`` is
+  ``contrast_db`` above the noise floor of ``x`` in the band (the geometric mean of its power
+  spectrum, which leaves tones out). So equal severities are about equally audible in each band.
+- a fault that *changes* the operation (clogging, voltage change): the same clip of the machine is
+  made again at another operating point, and is heard inside the band only; outside it the machine
+  sounds healthy (`signals.crossfade`).
+
+Bands: "low" 80 Hz … 1 kHz, "mid" 1 … 4 kHz, "high" 4 … 7.6 kHz, and "natural": where the cause
+is heard on a real machine (`Cause.natural_hz`); a change of operation is heard everywhere then.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.signal import welch
+
+from asdlib.data.synthetic.machine import Identity, Machine, MachineSound, OperatingPoint
+from asdlib.data.synthetic.signals import (
+    RATE,
+    Signal,
+    band_mask,
+    coloured_noise,
+    crossfade,
+    crossings,
+    generator,
+    hump,
+    impulses,
+    ring,
+    wander,
+)
+
+BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"low": (80.0, 1000.0), "mid": (1000.0, 4000.0), "high": (4000.0, 7600.0)}
+)
+"""Frequency bands of a fault in Hz; "natural" is the cause's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One physical cause of an anomaly.
+
+    Attributes
+    ----------
+    kind : str
+        "emits" or "changes".
+    natural_hz : tuple[float, float]
+        Band in which the cause is heard on a real machine.
+    contrast_db : float
+        Power of the emission at severity 1 over the machine's noise floor in the band.
+    summary : str
+        What happens in the machine.
+    """
+
+    kind: Literal["emits", "changes"]
+    natural_hz: tuple[float, float]
+    contrast_db: float
+    summary: str
+
+
+CAUSES: Mapping[str, Cause] = MappingProxyType(
+    {
+        "imbalance": Cause(
+            "emits", (80.0, 800.0), -3.0, "a heavy spot: the rotor rubs once a turn, harder at s"
+        ),
+        "worn bearing": Cause(
+            "emits", (2000.0, 5000.0), -3.0, "a pit in the outer race: each ball rings the housing"
+        ),
+        "leak": Cause("emits", (3000.0, 7000.0), -3.0, "a jet through a crack: turbulent hiss"),
+        "loose part": Cause(
+            "emits", (800.0, 3500.0), -3.0, "a cover or screw that rattles in irregular bursts"
+        ),
+        "clogging": Cause(
+            "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 40 %"
+        ),
+        "voltage change": Cause("changes", (80.0, 7600.0), 0.0, "supply up or down by up to 12 %"),
+    }
+)
+"""The causes, by name."""
+
+
+def band_edges(cause: str, band: str) -> tuple[float, float]:
+    """Edges in Hz of the band in which a cause is heard."""
+    return CAUSES[cause].natural_hz if band == "natural" else BANDS[band]
+
+
+def fault_centre(machine: str, section: str, cause: str, band: str) -> float:
+    """Centre frequency (Hz) at which an ID radiates a fault: a constant of the ID."""
+    low, high = band_edges(cause, band)
+    place = generator("fault", machine, section, cause).uniform(0.25, 0.75)
+    return float(low * (high / low) ** place)
+
+
+def emission(cause: str, sound: MachineSound, centre_hz: float, rng: np.random.Generator) -> Signal:
+    """Sound of a fault that emits, on a free scale, (S,).
+
+    - imbalance: noise, a bell 0.5 octaves wide at the centre, in bursts once a turn
+      (``max(0, cos phi)^3`` with phi slowed to at most 12 turns a second);
+    - worn bearing: impulses at 3.6 times the shaft frequency (at least 8 a second), 1.5 % slip,
+      modulated once a turn by the load zone, ring the housing at the centre, Q ≈ 15;
+    - leak: stationary noise, a bell 0.4 octaves wide, that swells slowly by ±2 dB;
+    - loose part: three to six bursts of impacts a second at random, each a few hits, ring two modes
+      around the centre.
+    """
+    n = len(sound.phase)
+    if cause == "leak":
+        noise = coloured_noise(rng, n, hump(centre_hz, 0.4))
+        return np.asarray(noise * 10 ** (wander(rng, n, rate_hz=1.0) * 2 / 20))
+    if cause == "imbalance":
+        order = 1.0 / np.ceil(sound.hz / 12.0)
+        rub = np.maximum(0.0, np.cos(order * sound.phase)) ** 3
+        return np.asarray(coloured_noise(rng, n, hump(centre_hz, 0.5)) * rub)
+    if cause == "worn bearing":
+        order = 3.6 * max(1.0, np.ceil(8.0 / (3.6 * sound.hz)))
+        times = crossings(sound.phase, order)
+        slip = 0.015 * RATE / (order * sound.hz) * rng.standard_normal(len(times))
+        zone = 1 + 0.7 * np.cos(np.interp(times, np.arange(n), sound.phase))
+        hits = impulses(times + slip, zone * rng.lognormal(0.0, 0.3, len(times)), n)
+        return ring(hits, [centre_hz], [15 / (np.pi * centre_hz)], [1.0])
+    bursts = rng.uniform(0, n, rng.poisson(n / RATE * rng.uniform(3.0, 6.0)) + 1)
+    gaps = rng.exponential(0.008 * RATE, (len(bursts), 4)).cumsum(axis=1)
+    times = (bursts[:, None] + gaps).ravel()
+    strength = rng.lognormal(0.0, 0.5, len(times))
+    modes = [0.85 * centre_hz, 1.15 * centre_hz]
+    return ring(impulses(times, strength, n), modes, [0.004, 0.004], [1.0, 0.8])
+
+
+def changed_point(
+    cause: str, point: OperatingPoint, severity: float, rng: np.random.Generator
+) -> OperatingPoint:
+    """Operating point under a fault that changes the operation."""
+    if cause == "clogging":
+        return replace(point, flow=point.flow * (1 - 0.4 * severity))
+    sign = 1 if rng.uniform() < 0.5 else -1
+    return replace(point, voltage=point.voltage * (1 + sign * 0.12 * severity))
+
+
+def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
+    """Power of the noise floor in a band: geometric mean of the power spectrum times the width."""
+    f, density = welch(audio, RATE, nperseg=1024)
+    inside = density[(f >= low_hz) & (f <= high_hz)]
+    return float(np.exp(np.mean(np.log(inside + 1e-20))) * (high_hz - low_hz))
+
+
+def apply_fault(
+    machine: Machine,
+    identity: Identity,
+    section: str,
+    cause: str,
+    severity: float,
+    band: str,
+    point: OperatingPoint,
+    healthy: MachineSound,
+    stream_key: tuple[object, ...],
+) -> Signal:
+    """Return the sound of the machine with a fault, (S,).
+
+    Parameters
+    ----------
+    machine, identity, section
+        The machine.
+    cause, severity, band
+        The fault; severity 0 returns the healthy sound.
+    point
+        Operating point of the healthy clip.
+    healthy
+        Its sound.
+    stream_key
+        Key of the clip's streams: ``(*key, "machine")`` made the healthy sound.
+    """
+    n = len(healthy.audio)
+    low, high = band_edges(cause, band)
+    rng = generator(*stream_key, "fault")
+    if CAUSES[cause].kind == "changes":
+        changed = changed_point(cause, point, severity, rng)
+        faulty = machine.sound(identity, changed, generator(*stream_key, "machine"), n)
+        if band == "natural":
+            return faulty.audio
+        return crossfade(healthy.audio, faulty.audio, low, high)
+    centre = fault_centre(machine.name, section, cause, band) * np.exp(0.04 * rng.standard_normal())
+    raw = emission(cause, healthy, centre, rng)
+    size = next_fast_len(n, real=True)
+    mask = band_mask(rfftfreq(size, 1 / RATE), low, high)
+    sound = irfft(rfft(raw, size) * mask, size)[:n]
+    target = noise_floor_power(healthy.audio, low, high) * 10 ** (CAUSES[cause].contrast_db / 10)
+    power = float(np.mean(sound**2))
+    return np.asarray(healthy.audio + severity * np.sqrt(target / max(power, 1e-20)) * sound)

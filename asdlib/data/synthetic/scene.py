@@ -1,0 +1,160 @@
+"""The place of a recording: room, microphone, factory noise, level.
+
+``y = G M ((x * h_d) + b)``: machine sound x through the room response h at distance d, background
+b at the chosen signal-to-noise ratio, microphone M (tilt, low cut, self noise), level G. All
+signals are (S,) float64 at 16 kHz.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.signal import oaconvolve
+
+from asdlib.data.synthetic.domains import MICROPHONES, Conditions
+from asdlib.data.synthetic.signals import (
+    RATE,
+    Signal,
+    coloured_noise,
+    generator,
+    harmonics,
+    impulses,
+    ring,
+    rolloff,
+    shaft_phase,
+    wander,
+)
+
+PEAK_LIMIT = 0.9
+"""Highest sample value; louder clips are turned down as a whole."""
+
+SELF_NOISE_DB = -88.0
+"""Level of the recorder's white noise in dB re full scale."""
+
+_SPEED_OF_SOUND = 343.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording and its parts, all at their final level; ``audio`` is their sum and self noise.
+
+    Attributes
+    ----------
+    audio, machine, background : numpy.ndarray
+        (S,) float64, full scale 1.
+    """
+
+    audio: Signal
+    machine: Signal
+    background: Signal
+
+
+def room_response(machine: str, section: str, distance_m: float) -> Signal:
+    """Impulse response of the room of one ID, unit energy at 1 m.
+
+    Direct sound ``1/d``, eight early reflections within 25 ms, and a diffuse tail: noise that
+    decays by 60 dB within T60 = 0.15 … 0.45 s, of which high frequencies die twice as fast. The
+    tail starts 12 … 6 dB below the direct sound at 1 m and does not depend on the distance.
+    """
+    rng = generator("room", machine, section)
+    t60 = rng.uniform(0.15, 0.45)
+    n = int(t60 * RATE)
+    t = np.arange(n) / RATE
+    dull = coloured_noise(rng, n, rolloff(1500.0, 6.0)) * np.exp(-6.9 * t / t60)
+    bright = rng.standard_normal(n) * np.exp(-13.8 * t / t60)
+    tail = dull + 0.5 * bright
+    tail *= 10 ** (rng.uniform(-12, -6) / 20) / np.sqrt(np.sum(tail**2))
+    places = rng.uniform(0.002, 0.025, 8)
+    early = rng.uniform(-0.25, 0.25, 8)
+    response = tail + impulses(places * RATE, early, n)
+    response[: int(0.002 * RATE)] *= 0.2
+    energy = float(np.sum(response**2)) + 1.0
+    response[0] += 1.0 / distance_m
+    return np.asarray(response / np.sqrt(energy))
+
+
+def factory_noise(rng: np.random.Generator, number: int, n: int, *, variation: float) -> Signal:
+    """One of the factory noises, RMS near 1.
+
+    Each number has its own constants: a corner of 120 … 500 Hz and a slope of 5 … 7 dB an octave;
+    a neighbouring machine (tones of 30 … 90 Hz and a gear tone); how often something falls or is
+    hammered (0.1 … 0.5 times a second). From clip to clip slope, neighbour and swells vary.
+    """
+    own = generator("factory", number)
+    corner, slope = own.uniform(120, 500), own.uniform(5.0, 7.0)
+    shaft, gear, rate = own.uniform(30, 90), own.integers(8, 30), own.uniform(0.1, 0.5)
+    modes = own.uniform(300, 3500, 3)
+    slope += 0.25 * variation * rng.standard_normal()
+    noise = coloured_noise(rng, n, rolloff(corner, slope, rise_hz=30.0))
+    noise *= 10 ** (0.06 * variation * wander(rng, n, rate_hz=0.7))
+    phase = shaft_phase(rng, shaft * (1 + 0.02 * rng.standard_normal()), n, unsteady=0.002)
+    tones = harmonics(rng, phase, shaft, [1.0, 0.7, 0.5, 0.3, 0.3, 0.2])
+    tones += 0.2 * harmonics(rng, gear * phase, gear * shaft, [1.0, 0.5])
+    noise += tones * 10 ** ((-12 + 3 * variation * rng.standard_normal()) / 20)
+    events = rng.uniform(0, n, rng.poisson(rate * n / RATE))
+    hits = impulses(events, rng.lognormal(0.0, 0.6, len(events)), n)
+    bangs = ring(hits, modes, [0.05, 0.03, 0.02], rng.uniform(0.3, 1.0, 3), per_second=RATE)
+    return np.asarray(noise + bangs * np.sqrt(RATE * 0.02))
+
+
+def background(
+    rng: np.random.Generator, numbers: tuple[int, ...], n: int, *, variation: float
+) -> Signal:
+    """Mix of factory noises with random weights, RMS 1, (S,)."""
+    weights = np.sqrt(rng.dirichlet(np.full(len(numbers), 2.0)))
+    total = np.zeros(n)
+    for number, weight in zip(numbers, weights, strict=True):
+        total += weight * factory_noise(rng, number, n, variation=variation)
+    return np.asarray(total / np.sqrt(np.mean(total**2)))
+
+
+def record(
+    sound: Signal,
+    reference_power: float,
+    machine: str,
+    section: str,
+    conditions: Conditions,
+    *,
+    snr_db: float,
+    variation: float,
+    rng: np.random.Generator,
+) -> Recording:
+    """Record the sound of a machine.
+
+    Parameters
+    ----------
+    sound
+        The machine, with its fault if it has one, (S,).
+    reference_power
+        Mean square of the healthy machine; SNR and level refer to it, so that neither shows
+        whether there is a fault.
+    machine, section, conditions
+        They choose room, microphone and noises.
+    snr_db
+        Signal-to-noise ratio at 1 m; it varies by 1.5 dB from clip to clip.
+    variation
+        Scale of the natural variation: at 1, standard deviations of 1.5 dB for level and SNR and
+        of 0.3 dB an octave for the microphone's tilt.
+    rng
+        The scene's generator.
+    """
+    n = len(sound)
+    distance, tilt = MICROPHONES[conditions.mic]
+    distance *= 1 + 0.05 * variation * rng.standard_normal()
+    response = room_response(machine, section, distance)
+    wet = oaconvolve(sound, response)[:n] / np.sqrt(reference_power)
+    snr = snr_db + 1.5 * variation * rng.standard_normal()
+    noise = background(rng, conditions.noises, n, variation=variation) * 10 ** (-snr / 20)
+    level_db = generator("level", machine, section).uniform(-36.0, -28.0)
+    level_db += 1.5 * variation * rng.standard_normal()
+    tilt += 0.3 * variation * rng.standard_normal()
+    size = next_fast_len(n, real=True)
+    f = np.maximum(rfftfreq(size, 1 / RATE), 1.0)
+    # Anti-aliasing filter of the recorder, low cut of the capsule, tilt around 1 kHz.
+    curve = (f / 1000.0) ** (tilt / 6.02) / np.sqrt(1 + (35.0 / f) ** 4)
+    curve /= np.sqrt(1 + (f / 7700.0) ** 60)
+    curve *= 10 ** (level_db / 20)
+    parts = [np.asarray(irfft(rfft(part, size) * curve, size)[:n]) for part in (wet, noise)]
+    audio = parts[0] + parts[1] + 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
+    gain = min(1.0, PEAK_LIMIT / float(np.max(np.abs(audio))))
+    return Recording(gain * audio, gain * parts[0], gain * parts[1])
