@@ -1,0 +1,73 @@
+"""The command line, ``asd …``: each command is one call of the library.
+
+Errors that a user can act on end with one line on standard error and exit code 1; wrong usage with
+code 2; Ctrl-C with 130. ``data``, ``features`` and ``study`` hold the commands, ``console`` what
+they print with.
+"""
+
+import errno
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from asdlib import __version__
+from asdlib.cli import data, features, study
+from asdlib.errors import AsdError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="asd",
+    help="Contrastive anomalous sound detection: data, features, systems, evaluation, study, book.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data.register(app)
+features.register(app)
+study.register(app)
+
+# Typer brings its own copy of click, or uses the installed one: this is the right class of both.
+UsageError: Any = typer.BadParameter.__base__
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line; every expected error is one line."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    try:
+        code = app(standalone_mode=False)
+    except AsdError as error:
+        return _fail(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except UsageError as error:
+        return _fail(error.format_message(), 2)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail("the disk is full; free some space and give the same command again")
+        return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
+    # Typer turns Ctrl-C into this code, older versions into Abort.
+    if code == 130:
+        return _fail("stopped; nothing half-written is left, the same command goes on", code)
+    return int(code or 0)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    line = " ".join(message.split())
+    print(f"error: {line}", file=sys.stderr)
+    return code

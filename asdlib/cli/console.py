@@ -1,0 +1,89 @@
+"""What the commands print with: consoles, progress bars, tables."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+out_console = Console(highlight=False)
+err_console = Console(stderr=True, highlight=False)
+
+Report = Callable[[str, int, int], None]
+
+
+def say(text: str) -> None:
+    """Print one line of text as it stands, however long."""
+    out_console.print(text, soft_wrap=True, markup=False)
+
+
+def note(text: str) -> None:
+    """Print a remark on standard error."""
+    err_console.print(f"note: {text}", soft_wrap=True, markup=False)
+
+
+def print_metrics(metrics: pd.DataFrame, title: str) -> None:
+    """Print a metrics table in percent; averages stand out."""
+    if metrics.empty:
+        return
+    table = Table(title=escape(title) + " (in %)")
+    for column in metrics.columns:
+        table.add_column(column, justify="left" if column in ("machine", "section") else "right")
+    for row in metrics.itertuples(index=False):
+        cells = [f"{100 * v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row]
+        average = "Average" in cells[:2]
+        table.add_row(*cells, style="bold" if average else "", end_section=average)
+    out_console.print(table)
+
+
+def print_frame(frame: pd.DataFrame, title: str) -> None:
+    """Print a table as it stands."""
+    table = Table(title=escape(title))
+    for column in frame.columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column])
+        table.add_column(str(column), justify="right" if numeric else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(str(value)) for value in row))
+    out_console.print(table)
+
+
+@contextmanager
+def progress_bar(*, sizes: bool = False) -> Iterator[Report]:
+    """Show progress on a terminal; give the function that is told ``(what, done, total)``.
+
+    Parameters
+    ----------
+    sizes
+        Whether the numbers are bytes.
+    """
+    amount: ProgressColumn = DownloadColumn() if sizes else MofNCompleteColumn()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        amount,
+        TimeRemainingColumn(),
+        console=err_console,
+        transient=True,
+        disable=not err_console.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(escape(what), total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield report
