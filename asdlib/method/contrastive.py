@@ -145,11 +145,12 @@ class Contrastive:
         """Embed clips, shape (N, D), float32, with the trained encoder."""
         device = best_device()
         network = self.network_.to(device).eval()
+        augmentation = self.augmentation_.to(device).eval()
         out: np.ndarray | None = None
         done = 0
         with torch.inference_mode():
             for positions, log_mel in rows.batches(self.params.score_batch_size):
-                x = self.augmentation_.normalise(torch.from_numpy(log_mel).to(device))
+                x = augmentation.normalise(torch.from_numpy(log_mel).to(device))
                 values = self._embed_batch(network, x).float().cpu().numpy()
                 if out is None:
                     out = np.empty((len(rows), values.shape[1]), np.float32)
@@ -181,7 +182,7 @@ class Contrastive:
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors`` into `folder`."""
         tensors = {f"network.{k}": v for k, v in self.network_.state_dict().items()}
-        backend = {f"backend.{k}": torch.as_tensor(v) for k, v in self.backend_.state().items()}
+        backend = {f"backend.{k}": torch.from_numpy(np.array(v)) for k, v in self.backend_.state().items()}
         tensors = {k: v.cpu().contiguous() for k, v in (tensors | backend).items()}
         model = {
             "system": self.name,

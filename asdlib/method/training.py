@@ -24,6 +24,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from asdlib.errors import RunError
+from asdlib.method.allocator import keep_freed_memory
 from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.crops import Batch, CropBatches
 from asdlib.method.losses import nt_xent_loss, supervised_contrastive_loss
@@ -232,6 +233,7 @@ def train_network(
         if checkpoint.exists():
             check_checkpoint(checkpoint, module.identity)
             resume = checkpoint
+    keep_freed_memory()
     with quiet_lightning(), ctrl_c_stays_ctrl_c():
         trainer = L.Trainer(
             max_epochs=params.epochs,

@@ -52,6 +52,7 @@ def table(data: pd.DataFrame, *, digits: int = 1) -> Any:
         index=False,
         border=0,
         classes="table",
+        justify="left",
         float_format=lambda value: f"{value:.{digits}f}",
         na_rep="–",
     )

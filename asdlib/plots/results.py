@@ -73,8 +73,7 @@ def plot_scores(scores: pd.DataFrame, *, bins: int = 24) -> Figure:
 def plot_roc(scores: Mapping[str, pd.DataFrame], machine: str, section: str) -> Figure:
     """Draw the ROC curves of several systems on one section; the pAUC region is shaded."""
     figure, axes = plt.subplots(figsize=(0.62 * WIDTH, 0.56 * WIDTH))
-    axes.axvspan(0, 0.1, color=ORANGE, alpha=0.2, linewidth=0)
-    axes.annotate("pAUC region", (0.11, 0.03), color=GREY, fontsize=9)
+    axes.axvspan(0, 0.1, color=ORANGE, alpha=0.2, linewidth=0, label="pAUC region")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for system, table in scores.items():
         part = table[(table["machine"] == machine) & (table["section"] == section)]
@@ -106,6 +105,8 @@ def plot_comparison(table: pd.DataFrame, *, metric: str = "auc") -> Figure:
     axes.set_xticks(range(len(machines)), machines)
     axes.set_xlim(-0.5, len(machines) - 0.5)
     axes.set_ylabel(f"{METRIC_NAMES[metric]} (%)")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0.0, low), min(101.0, high))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(systems))
     return figure
 
@@ -140,6 +141,8 @@ def plot_ablation(table: pd.DataFrame, *, reference: str = "full") -> Figure:
         axes.set_xlabel(f"{METRIC_NAMES[metric]} (%)")
         axes.set_yticks(y, variants)
         axes.grid(axis="x")
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(0.0, low), min(101.0, high))
     grid[0].set_title("mean over machines")
     return figure
 
@@ -167,6 +170,7 @@ def plot_domains(table: pd.DataFrame) -> Figure:
         axes.axvline(50, color=GREY, linestyle=":", linewidth=1)
         axes.set_title(system)
         axes.set_xlabel("AUC (%)")
+        axes.set_ylim(-0.6, len(machines) - 0.4)
         axes.set_yticks(y, machines)
     handles, labels = np.atleast_1d(grid)[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)

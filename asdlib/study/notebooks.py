@@ -139,7 +139,11 @@ def run_notebook(
 
 
 def build_book(
-    profile: str, *, workspace: str | Path = "build/study", source: str | Path = "."
+    profile: str,
+    *,
+    workspace: str | Path = "build/study",
+    source: str | Path = ".",
+    html: str | Path | None = None,
 ) -> Path:
     """Render prose and executed notebooks; warnings are errors.
 
@@ -150,8 +154,9 @@ def build_book(
     workspace
         Workspace of the study.
     source
-        Project folder, with ``_config.yml``, ``_toc.yml``, ``book/``; the book is put into its
-        ``_build/html``.
+        Project folder, with ``_config.yml``, ``_toc.yml``, ``book/`` and ``notebooks/``.
+    html
+        Folder of the rendered book; by default ``_build/html`` of `source`.
 
     Returns
     -------
@@ -170,7 +175,7 @@ def build_book(
     if not (source / "_toc.yml").is_file() or not (source / "_config.yml").is_file():
         raise ConfigError(f"'{source}' has no _toc.yml and _config.yml; give --source PROJECT")
     executed = Path(workspace) / profile / "notebooks"
-    staged = source / "build" / "book"
+    staged = Path(workspace) / profile / "book"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     shutil.copytree(source / "book", staged / "book")
@@ -181,12 +186,13 @@ def build_book(
                 f"notebook '{path.name}' is not executed on profile '{profile}'; "
                 f"run asd study --profile {profile} first"
             )
-        shutil.copy2(executed / path.name, staged / "notebooks" / path.name)
+        _stage(executed / path.name, staged / "notebooks" / path.name)
     config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("execute", {})["execute_notebooks"] = "off"
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shutil.copy2(source / "_toc.yml", staged / "_toc.yml")
-    command = [sys.executable, "-m", "jupyter_book", "build", str(staged)]
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(staged)]
     log = staged / "build.log"
     with log.open("w", encoding="utf-8") as stream:
         code = subprocess.run(
@@ -200,11 +206,21 @@ def build_book(
         lines = _ANSI.sub("", log.read_text(encoding="utf-8")).splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-5:]
         raise RunError(f"jupyter-book failed: {' | '.join(told[:5])}; the whole log is {log}")
-    html = source / "_build" / "html"
+    html = Path(html) if html else source / "_build" / "html"
     shutil.rmtree(html, ignore_errors=True)
-    html.parent.mkdir(exist_ok=True)
+    html.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(staged / "_build" / "html", html)
     return html / "index.html"
+
+
+def _stage(executed: Path, target: Path) -> None:
+    """Copy an executed notebook; the injected parameters, paths of a machine, are not shown."""
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "injected-parameters" in tags:
+            cell["metadata"]["tags"] = [*tags, "remove-cell"]
+    target.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
 
 
 def _notebook_key(source: Path, parameters: dict[str, Any]) -> str:

@@ -83,11 +83,11 @@ def comparison_verdict(
 
 
 def domain_verdict(table: pd.DataFrame, *, profile: Profile) -> str:
-    """Markdown: how far AUC drops from the source to the target domain."""
+    """Markdown: how AUC differs between the source and the target domain."""
     rows = overall_rows(table)
     lines = []
     for name in dict.fromkeys(rows["variant"]):
         part = rows[rows["variant"] == name]
         drop = 100 * (part["auc_source"] - part["auc_target"]).mean()
-        lines.append(f"- **{name}** loses {drop:.1f} points from source to target.")
+        lines.append(f"- **{name}**: AUC(source) − AUC(target) = {drop:+.1f} points.")
     return "\n".join([*lines, "", CAVEATS[profile.kind]])
