@@ -23,6 +23,8 @@ SYSTEMS: dict[str, str] = {
     "contrastive": "asdlib.method.contrastive:Contrastive",
     "autoencoder": "asdlib.baselines.autoencoder:Autoencoder",
     "statistics": "asdlib.baselines.statistics:TimeStatistics",
+    "autoencoder2022": "asdlib.baselines.autoencoder:Autoencoder2022",
+    "mobilenetv2": "asdlib.baselines.mobilenet:MobileNetV2",
 }
 """Name of each system → ``module:class``; imported only when asked for."""
 
