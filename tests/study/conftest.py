@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from study_stores import make_store
+from threadpoolctl import threadpool_limits
 
 from asdlib.features import FeatureStore
 
@@ -14,7 +15,8 @@ from asdlib.features import FeatureStore
 def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1):
+        yield
     torch.set_num_threads(threads)
 
 
