@@ -43,8 +43,8 @@ from asdlib.features.transform import Target, fill_rows, keep_freed_memory, star
 SOURCE, REQUEST = "source.json", "request.json"
 
 _BATCH = 64
-_CLIPS_WORTH_A_PROCESS = 1000
-"""Starting a process takes about as long as computing this many clips."""
+_CLIPS_WORTH_A_PROCESS = 4000
+"""Starting a process, which imports torch, takes about as long as computing this many clips."""
 
 
 def build_store(
@@ -70,7 +70,7 @@ def build_store(
     preset
         Name of a preset, or the parameters of the front end.
     jobs
-        Processes; by default one a processor, but no more than one for 1,000 clips each. With one,
+        Processes; by default one a processor, but no more than one for 4,000 clips each. With one,
         the work is done in this process.
     resample
         Convert files of another sample rate, with a warning, instead of refusing them.

@@ -74,6 +74,9 @@ def test_merge_of_different_lengths_and_columns(store: FeatureStore, tmp_path: P
     np.testing.assert_array_equal(both.features[:12, :, :20], store.features)
     assert not both.features[:12, :, 20:].any()
     assert both.front_end == store.front_end
+    turned = merge_stores([longer, store], tmp_path / "turned")
+    assert turned.front_end == store.front_end
+    np.testing.assert_array_equal(turned.features[4:], both.features[:12])
 
 
 def test_merge_refuses(store: FeatureStore, tmp_path: Path) -> None:

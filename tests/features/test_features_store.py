@@ -201,6 +201,15 @@ def test_batches_give_every_clip_once_and_unpadded(
     assert sorted(seen) == list(range(len(picked)))
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 3], [0, 2, 1, 3], [3, 2, 1], [1, 1, 2]])
+def test_batches_of_neighbouring_rows_keep_their_order(tmp_path: Path, order: list[int]) -> None:
+    features = np.arange(4)[:, None, None] + np.zeros((4, 8, 5))
+    store = write_store(tmp_path / "even", make_manifest(4), features, SMALL)
+    ((positions, log_mel),) = store.rows().select(order).batches(10)
+    assert positions.tolist() == list(range(len(order)))
+    assert log_mel[:, 0, 0].tolist() == order
+
+
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_crops_equal_slices(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
