@@ -21,7 +21,7 @@ help: ## list the targets
 
 book: $(STAMP) ## run all notebooks on PROFILE (default classroom), then render the book
 	$(BIN)/asd study --profile $(PROFILE)
-	$(BIN)/asd book
+	$(BIN)/asd book --profile $(PROFILE)
 
 test: $(STAMP) ## run all tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)

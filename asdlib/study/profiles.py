@@ -74,9 +74,9 @@ PROFILES: dict[str, Profile] = {
             source="synthetic",
             purpose="the published book, teaching",
             budget="under 25 minutes",
-            params={"contrastive": {"epochs": 12}, "autoencoder": {"epochs": 20}},
+            params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 20}},
             ablation_machines=("fan", "pump", "ToyCar"),
-            ablation_params={"epochs": 8},
+            ablation_params={"epochs": 6},
         ),
         Profile(
             name="toycar",
