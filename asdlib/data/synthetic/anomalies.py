@@ -4,9 +4,10 @@ Two kinds of fault:
 
 - a fault that *emits*: something new is heard (imbalance, worn bearing, leak, loose part). Its
   sound ``e`` is made in a band and added to the healthy machine ``x``:
-  ``x + g s e``, s the severity 0 … 1. ``g`` is set so that at s = 1 the power of ``e`` is
-  ``contrast_db`` above the noise floor of ``x`` in the band (the geometric mean of its power
-  spectrum, which leaves tones out). So equal severities are about equally audible in each band.
+  ``x + g s e``, s the severity 0 … 1. ``g`` is set so that at s = 1 the power of ``e``, while it is
+  on (`episodes`), is ``contrast_db`` above the noise floor in the band (`noise_floor_power`, a
+  geometric mean, which leaves tones out). So equal severities are about equally audible in each
+  band.
 - a fault that *changes* the operation (clogging, voltage change): the same clip of the machine is
   made again at another operating point, and is heard inside the band only; outside it the machine
   sounds healthy (`signals.crossfade`).
@@ -36,6 +37,7 @@ from asdlib.data.synthetic.signals import (
     hump,
     impulses,
     ring,
+    rolloff,
     wander,
 )
 
@@ -70,14 +72,14 @@ class Cause:
 CAUSES: Mapping[str, Cause] = MappingProxyType(
     {
         "imbalance": Cause(
-            "emits", (80.0, 800.0), -3.0, "a heavy spot: the rotor rubs once a turn, harder at s"
+            "emits", (80.0, 800.0), 1.0, "a heavy spot: the rotor rubs once a turn, harder at s"
         ),
         "worn bearing": Cause(
-            "emits", (2000.0, 5000.0), -3.0, "a pit in the outer race: each ball rings the housing"
+            "emits", (2000.0, 5000.0), 0.5, "a pit in the outer race: each ball rings the housing"
         ),
-        "leak": Cause("emits", (3000.0, 7000.0), -3.0, "a jet through a crack: turbulent hiss"),
+        "leak": Cause("emits", (3000.0, 7000.0), 0.5, "a jet through a crack: turbulent hiss"),
         "loose part": Cause(
-            "emits", (800.0, 3500.0), -3.0, "a cover or screw that rattles in irregular bursts"
+            "emits", (800.0, 3500.0), 0.5, "a cover or screw that rattles in irregular bursts"
         ),
         "clogging": Cause(
             "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 40 %"
@@ -98,6 +100,16 @@ def fault_centre(machine: str, section: str, cause: str, band: str) -> float:
     low, high = band_edges(cause, band)
     place = generator("fault", machine, section, cause).uniform(0.25, 0.75)
     return float(low * (high / low) ** place)
+
+
+def episodes(rng: np.random.Generator, n: int) -> Signal:
+    """Gate of a fault that comes and goes, (S,), 0 … 1: on for 30 … 70 % of the clip.
+
+    A slow random walk, cut at the level that leaves this share, with soft edges.
+    """
+    walk = wander(rng, n, rate_hz=1.5)
+    level = np.quantile(walk, 1 - rng.uniform(0.3, 0.7))
+    return np.asarray(0.5 * (1 + np.tanh(8 * (walk - level))))
 
 
 def emission(cause: str, sound: MachineSound, centre_hz: float, rng: np.random.Generator) -> Signal:
@@ -145,9 +157,16 @@ def changed_point(
 
 
 def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
-    """Power of the noise floor in a band: geometric mean of the power spectrum times the width."""
+    """Power of the noise floor in a band, as heard in an ordinary factory.
+
+    Geometric mean over the band of the machine's power spectrum plus that of noise N(300, 6) at an
+    SNR of 6 dB, times the width of the band. The SNR of the corpus does not enter: more noise
+    hides faults.
+    """
     f, density = welch(audio, RATE, nperseg=1024)
-    inside = density[(f >= low_hz) & (f <= high_hz)]
+    factory = rolloff(300.0, 6.0, rise_hz=30.0)(np.maximum(f, 1.0)) ** 2
+    factory *= np.mean(audio**2) * 10**-0.6 / np.sum(factory * f[1])
+    inside = (density + factory)[(f >= low_hz) & (f <= high_hz)]
     return float(np.exp(np.mean(np.log(inside + 1e-20))) * (high_hz - low_hz))
 
 
@@ -187,10 +206,11 @@ def apply_fault(
             return faulty.audio
         return crossfade(healthy.audio, faulty.audio, low, high)
     centre = fault_centre(machine.name, section, cause, band) * np.exp(0.04 * rng.standard_normal())
-    raw = emission(cause, healthy, centre, rng)
+    gate = episodes(rng, n)
+    raw = emission(cause, healthy, centre, rng) * gate
     size = next_fast_len(n, real=True)
     mask = band_mask(rfftfreq(size, 1 / RATE), low, high)
     sound = irfft(rfft(raw, size) * mask, size)[:n]
     target = noise_floor_power(healthy.audio, low, high) * 10 ** (CAUSES[cause].contrast_db / 10)
-    power = float(np.mean(sound**2))
+    power = float(np.mean(sound**2) / np.mean(gate**2))
     return np.asarray(healthy.audio + severity * np.sqrt(target / max(power, 1e-20)) * sound)

@@ -87,7 +87,7 @@ def valve_sound(
     Cycle 1.1 … 2.2 Hz, open for the share d 0.3 … 0.55 of it.
 
     - opening and closing clicks with jitter of 5 ms; four body modes between 0.7 and 6.5 kHz, decay
-      2 … 8 ms; closing is 4 … 10 dB softer; click level ~ supply^2;
+      2 … 8 ms; closing is 4 … 10 dB softer; click level ~ supply^4;
     - a weak coil opens late, by ``40 ms (1 / supply^2 - 1)``;
     - fluid: hiss, a bell around 1.2 … 3 kHz, one octave wide, in a gate that opens within 15 ms;
       level ~ q, and its centre moves up as the passage narrows, ``~ q^-0.5``;
@@ -104,7 +104,7 @@ def valve_sound(
     closing = closing + 0.005 * RATE * streams[2].standard_normal(len(closing))
     modes = [identity[f"mode{i}_hz"] for i in (1, 2, 3, 4)]
     decay = [0.008, 0.005, 0.003, 0.002]
-    force = supply**2 * streams[3].lognormal(0.0, 0.15, len(opening))
+    force = supply**4 * streams[3].lognormal(0.0, 0.15, len(opening))
     strike = ring(impulses(opening, force, n), modes, decay, [1.0, 0.8, 0.7, 0.5])
     soft = 10 ** (-identity["soft_db"] / 20) * streams[4].lognormal(0.0, 0.15, len(closing))
     strike += ring(impulses(closing, soft, n), modes, decay, [0.7, 1.0, 0.4, 0.3])

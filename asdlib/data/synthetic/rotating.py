@@ -39,10 +39,9 @@ def fan_sound(
     ``x = T + A + H``:
 
     - ``T = sum_k k^-p (1 + 0.2 cos phi) cos(k B phi + theta_k)``, B blades (5 … 9), p 1.0 … 1.6,
-      level ~ v^3; f = 18 … 30 Hz at v = 1, 6 % slower under full load;
-    - ``A = (1 + m cos(B phi)) N(fc, 6)``, fc 300 … 900 Hz moves with v, m 0.2 … 0.5, level ~ v^5
-      (sound power of a dipole source goes with the sixth power of speed, its pressure with the
-      third; the rest stands for the duct);
+      level ~ v^2; f = 18 … 30 Hz at v = 1, 6 % slower under full load;
+    - ``A = (1 + m cos(B phi)) N(fc, 6)``, fc 300 … 900 Hz moves with v, m 0.2 … 0.5, level ~ v^3
+      (the sound power of a dipole source goes with the sixth power of speed);
     - ``H``: harmonics of twice the mains frequency, level with the load.
 
     Clogging (q < 1) throttles A's upper part (fc ~ q), adds rumble of stalled flow below 200 Hz and
@@ -64,8 +63,8 @@ def fan_sound(
         streams[6],
         point,
         {
-            "tones": (identity["tone_db"] + ratio_db(v, 3), tones),
-            "air": (ratio_db(v, 5) + ratio_db(q, 1), air),
+            "tones": (identity["tone_db"] + ratio_db(v, 2), tones),
+            "air": (ratio_db(v, 3) + ratio_db(q, 1), air),
             "stall": (-40.0 + 45.0 * (1 - q), stall),
             "hum": (-14.0 + 6.0 * point.load, hum),
         },

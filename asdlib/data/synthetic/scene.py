@@ -78,11 +78,11 @@ def factory_noise(rng: np.random.Generator, number: int, n: int, *, variation: f
 
     Each number has its own constants: a corner of 120 … 500 Hz and a slope of 5 … 7 dB an octave;
     a neighbouring machine (tones of 30 … 90 Hz and a gear tone); how often something falls or is
-    hammered (0.1 … 0.5 times a second). From clip to clip slope, neighbour and swells vary.
+    hammered (0.03 … 0.15 times a second). From clip to clip slope, neighbour and swells vary.
     """
     own = generator("factory", number)
     corner, slope = own.uniform(120, 500), own.uniform(5.0, 7.0)
-    shaft, gear, rate = own.uniform(30, 90), own.integers(8, 30), own.uniform(0.1, 0.5)
+    shaft, gear, rate = own.uniform(30, 90), own.integers(8, 30), own.uniform(0.03, 0.15)
     modes = own.uniform(300, 3500, 3)
     slope += 0.25 * variation * rng.standard_normal()
     noise = coloured_noise(rng, n, rolloff(corner, slope, rise_hz=30.0))

@@ -33,11 +33,11 @@ from asdlib.data.synthetic.signals import (
 def run_profile(rng: np.random.Generator, n: int) -> Signal:
     """Drive over one clip, 0.35 … 1: up within the first tenth, down within the last, or neither.
 
-    Each end ramps in half of the clips; the ramp lasts 3 … 10 % of the clip.
+    Each end ramps in a quarter of the clips; the ramp lasts 3 … 10 % of the clip.
     """
     t = np.linspace(0.0, 1.0, n)
     ends = rng.uniform(0.03, 0.10, 2)
-    ramps = rng.uniform(size=2) < 0.5
+    ramps = rng.uniform(size=2) < 0.25
     drive = np.ones(n)
     if ramps[0]:
         drive = np.minimum(drive, t / ends[0])
@@ -98,7 +98,7 @@ def toy_conveyor_sound(
     """
     streams = rng.spawn(8)
     v, q = point.pace, point.flow
-    f = identity["roller_hz"] * v * (0.92 + 0.08 * q) * (1.03 - 0.06 * point.load)
+    f = identity["roller_hz"] * v * (0.85 + 0.15 * q) * (1.03 - 0.06 * point.load)
     phi = shaft_phase(streams[0], f, n, unsteady=0.01)
     rollers = harmonics(streams[1], phi, f, decaying(24, 0.5))
     rumble = coloured_noise(streams[2], n, rolloff(220.0, 5.0, rise_hz=40.0))
@@ -116,7 +116,7 @@ def toy_conveyor_sound(
         point,
         {
             "rollers": (-5.0, rollers),
-            "rumble": (ratio_db(v, 2) - ratio_db(q, 1), rumble),
+            "rumble": (ratio_db(v, 2) - ratio_db(q, 1.5), rumble),
             "gear": (-10.0 + 4.0 * point.load + ratio_db(v, 1), gear),
             "seam": (-12.0, seam),
             "goods": (-20.0 + 8.0 * point.load, goods * swell),
