@@ -145,7 +145,7 @@ def _build(
             _write_json(partial / REQUEST, request)
         offset = (partial / ARRAY).stat().st_size - 2 * int(np.prod(shape))
         target = Target(str(partial / ARRAY), offset, shape[2])
-        with Done(partial / "done", len(frames)) as done:
+        with Done(partial / "done", partial / ARRAY, len(frames)) as done:
             _fill(target, front_end, sources, done, jobs, on_progress)
         manifest = sources.table.assign(frames=frames)
         write_parts(partial, manifest, front_end)

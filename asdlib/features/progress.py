@@ -1,8 +1,9 @@
 """The record of which rows of a store under construction are on disk.
 
 One line a finished batch: its first row and the CRC-32 checksum of each of its clips. A line is
-written after its rows are on disk, so what the record says is true even after a kill; a last line
-that was cut is dropped.
+written after the disk has its rows, so what the record says is true even after a power failure; a
+last line that was cut is dropped. The waiting for the disk is done here, in the parent process, and
+not in the processes that compute.
 """
 
 import os
@@ -22,8 +23,9 @@ class Done:
         Number of finished rows.
     """
 
-    def __init__(self, file: Path, n_rows: int) -> None:
+    def __init__(self, file: Path, array: Path, n_rows: int) -> None:
         self.file = file
+        self.array = array
         self._checksums: list[int | None] = [None] * n_rows
         lines = file.read_text(encoding="ascii").splitlines(True) if file.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
@@ -65,7 +67,9 @@ class Done:
         return ranges
 
     def add(self, rows: range, checksums: list[int]) -> None:
-        """Record that `rows` are on disk."""
+        """Wait until the disk has `rows`, which were written, and record them."""
+        with self.array.open("r+b") as written:
+            os.fsync(written.fileno())
         self._checksums[rows.start : rows.stop] = checksums
         self.count += len(rows)
         text = " ".join(f"{checksum:08x}" for checksum in checksums)
