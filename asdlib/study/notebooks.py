@@ -106,36 +106,56 @@ def run_notebooks(
 def run_notebook(
     source: Path, target: Path, parameters: dict[str, Any], *, force: bool = False
 ) -> Outcome:
-    """Run one notebook, unless `target` is its unchanged outcome."""
+    """Run one notebook, unless `target` is its unchanged outcome.
+
+    Whatever is wrong with a notebook, even a kernel that dies, is a failed outcome and no error.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     started = time.perf_counter()
     key = _notebook_key(source, parameters)
+    partial = target.with_name(f".{target.stem}.partial.ipynb")
+    failed = failed_copy(target)
     if not force and _finished_key(target) == key:
+        failed.unlink(missing_ok=True)
         return Outcome(source.stem, "unchanged", 0.0, "", target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.partial.ipynb")
-    failed = target.with_suffix(".failed.ipynb")
-    known = set(papermill.inspect_notebook(str(source)))
-    given = {name: value for name, value in parameters.items() if name in known}
     try:
+        known = set(papermill.inspect_notebook(str(source)))
+        given = {name: value for name, value in parameters.items() if name in known}
         papermill.execute_notebook(
-            str(source), str(partial), given, kernel_name="python3", progress_bar=False
+            str(source),
+            str(partial),
+            given,
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )
-    except PapermillExecutionError as error:
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    except Exception as error:
+        if not partial.exists():
+            shutil.copyfile(source, partial)
         partial.replace(failed)
-        text = _ANSI.sub("", "\n".join(error.traceback))
+        told = error.traceback if isinstance(error, PapermillExecutionError) else [repr(error)]
+        text = _ANSI.sub("", "\n".join(told))
         return Outcome(source.stem, "failed", time.perf_counter() - started, text, failed)
-    finally:
-        if partial.exists() and sys.exc_info()[0] is not None:
-            partial.unlink()
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     notebook = json.loads(partial.read_text(encoding="utf-8"))
     notebook["metadata"]["asdlib"] = {"key": key}
     partial.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
     partial.replace(target)
     failed.unlink(missing_ok=True)
     return Outcome(source.stem, "executed", time.perf_counter() - started, "", target)
+
+
+def failed_copy(target: Path) -> Path:
+    """Name the copy that is left when the notebook behind `target` fails."""
+    return target.with_suffix(".failed.ipynb")
 
 
 def build_book(
@@ -165,15 +185,18 @@ def build_book(
     Raises
     ------
     ConfigError
-        If `source` is no book.
+        If `source` is no book, or `html` holds something else.
     RunError
-        If notebooks are not executed yet, or jupyter-book fails.
+        If notebooks are not executed yet or failed, or jupyter-book fails.
     """
     import yaml
 
     source = Path(source)
     if not (source / "_toc.yml").is_file() or not (source / "_config.yml").is_file():
         raise ConfigError(f"'{source}' has no _toc.yml and _config.yml; give --source PROJECT")
+    html = Path(html) if html else source / "_build" / "html"
+    if html.exists() and not _is_rendered(html):
+        raise ConfigError(f"'{html}' exists and is no rendered book; choose another --html")
     executed = Path(workspace) / profile / "notebooks"
     staged = Path(workspace) / profile / "book"
     shutil.rmtree(staged, ignore_errors=True)
@@ -185,6 +208,11 @@ def build_book(
             raise RunError(
                 f"notebook '{path.name}' is not executed on profile '{profile}'; "
                 f"run asd study --profile {profile} first"
+            )
+        if failed_copy(executed / path.name).exists():
+            raise RunError(
+                f"notebook '{path.name}' failed when it was last run on profile '{profile}'; "
+                f"mend it and run asd study --profile {profile} again"
             )
         _stage(executed / path.name, staged / "notebooks" / path.name)
     config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
@@ -206,11 +234,15 @@ def build_book(
         lines = _ANSI.sub("", log.read_text(encoding="utf-8")).splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-5:]
         raise RunError(f"jupyter-book failed: {' | '.join(told[:5])}; the whole log is {log}")
-    html = Path(html) if html else source / "_build" / "html"
     shutil.rmtree(html, ignore_errors=True)
     html.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(staged / "_build" / "html", html)
     return html / "index.html"
+
+
+def _is_rendered(folder: Path) -> bool:
+    """Whether a folder is empty or was made by Sphinx, and may be replaced."""
+    return folder.is_dir() and ((folder / ".buildinfo").is_file() or not any(folder.iterdir()))
 
 
 def _stage(executed: Path, target: Path) -> None:
