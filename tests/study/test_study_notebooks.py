@@ -1,0 +1,199 @@
+"""Notebooks through papermill, and the book of their executed copies."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from study_stores import listing
+
+from asdlib.errors import ConfigError, RunError
+from asdlib.features import FeatureStore
+from asdlib.study import notebooks as module
+from asdlib.study.notebooks import Outcome, build_book, run_notebook, run_notebooks
+
+
+def write_notebook(path: Path, *cells: str, parameters: str = "profile = 'none'") -> Path:
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[first, *map(nbformat.v4.new_code_cell, cells)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def outputs(path: Path) -> str:
+    notebook = json.loads(path.read_text())
+    return "".join(
+        "".join(output.get("text", []))
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", [])
+    )
+
+
+def test_a_notebook_is_executed_once(
+    tmp_path: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_notebook(tmp_path / "01_a.ipynb", "print(profile, 6 * 7)")
+    target = tmp_path / "out" / "01_a.ipynb"
+    given = {"profile": "smoke", "store": str(store.path), "unknown": "not declared"}
+    first = run_notebook(source, target, given)
+    assert (first.name, first.status, first.error) == ("01_a", "executed", "")
+    assert first.seconds > 0
+    assert first.path == target
+    assert outputs(target) == "smoke 42\n"
+    assert listing(target.parent) == ["01_a.ipynb"]
+    injected = [
+        "".join(cell["source"])
+        for cell in json.loads(target.read_text())["cells"]
+        if "injected-parameters" in cell["metadata"].get("tags", [])
+    ]
+    assert len(injected) == 1
+    assert "unknown" not in injected[0]
+
+    before = target.read_bytes()
+    (tmp_path / "out" / "01_a.failed.ipynb").write_text("of an earlier try")
+    assert run_notebook(source, target, given) == Outcome("01_a", "unchanged", 0.0, "", target)
+    assert target.read_bytes() == before
+    assert listing(target.parent) == ["01_a.ipynb"]
+
+    import papermill
+
+    def remember(*args: Any, **told: Any) -> None:
+        raise RuntimeError("executed again")
+
+    monkeypatch.setattr(papermill, "execute_notebook", remember)
+    assert run_notebook(source, target, given, force=True).status == "failed"
+    assert run_notebook(source, target, given | {"profile": "classroom"}).status == "failed"
+    (store.path / "feature.json").write_text((store.path / "feature.json").read_text() + "\n")
+    assert run_notebook(source, target, given).status == "failed"
+
+
+def test_the_key_follows_notebook_parameters_and_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_notebook(tmp_path / "a.ipynb", "1")
+    keys = [module._notebook_key(source, {"profile": name}) for name in ("a", "b")]
+    write_notebook(source, "2")
+    keys.append(module._notebook_key(source, {"profile": "a"}))
+    copy = tmp_path / "asdlib"
+    copy.mkdir()
+    (copy / "__init__.py").write_text("")
+    monkeypatch.setattr(module.asdlib, "__file__", str(copy / "__init__.py"))
+    keys.append(module._notebook_key(source, {"profile": "a"}))
+    (copy / "report.py").write_text("VALUE = 1")
+    keys.append(module._notebook_key(source, {"profile": "a"}))
+    assert len(set(keys)) == 5
+    assert module._notebook_key(source, {"profile": "a"}) == keys[-1]
+
+
+def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
+    folder, workspace = tmp_path / "notebooks", tmp_path / "workspace"
+    write_notebook(folder / "01_bad.ipynb", "print('before')", "raise ValueError('no such thing')")
+    (folder / "02_broken.ipynb").write_text("{")
+    write_notebook(folder / "03_dead.ipynb", "import os; os._exit(3)")
+    write_notebook(folder / "04_good.ipynb", "print(profile)")
+    started: list[tuple[str, int, int]] = []
+    outcomes = run_notebooks(
+        "smoke",
+        notebooks=folder,
+        workspace=workspace,
+        on_start=lambda *args: started.append(args),
+    )
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed", "failed", "executed"]
+    assert started[1:3] == [("02_broken", 2, 4), ("03_dead", 3, 4)]
+    assert "ValueError: no such thing" in outcomes[0].error
+    assert "\x1b" not in outcomes[0].error
+    assert outputs(outcomes[0].path).startswith("before")
+    assert all(outcome.error for outcome in outcomes[:3])
+    assert listing(workspace / "smoke" / "notebooks") == [
+        "01_bad.failed.ipynb",
+        "02_broken.failed.ipynb",
+        "03_dead.failed.ipynb",
+        "04_good.ipynb",
+    ]
+    assert outputs(outcomes[3].path) == "smoke\n"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_what_is_stopped_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    import papermill
+
+    def interrupt(source: str, target: str, *args: Any, **told: Any) -> None:
+        shutil.copyfile(source, target)
+        raise stop
+
+    monkeypatch.setattr(papermill, "execute_notebook", interrupt)
+    source = write_notebook(tmp_path / "a.ipynb", "1")
+    with pytest.raises(stop):
+        run_notebook(source, tmp_path / "out" / "a.ipynb", {})
+    assert listing(tmp_path / "out") == []
+
+
+def test_only_some_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("01_a", "02_b", "10_c"):
+        write_notebook(tmp_path / f"{name}.ipynb")
+    monkeypatch.setattr(
+        module, "run_notebook", lambda s, t, p, force: Outcome(s.stem, "executed", 0.0, "", t)
+    )
+    done = run_notebooks("smoke", notebooks=tmp_path, workspace=tmp_path, only=["02", "10_c"])
+    assert [outcome.name for outcome in done] == ["02_b", "10_c"]
+    with pytest.raises(ConfigError, match=r"no notebook that begins with 03 or x in"):
+        run_notebooks("smoke", notebooks=tmp_path, workspace=tmp_path, only=["03", "x"])
+    with pytest.raises(ConfigError, match="unknown profile"):
+        run_notebooks("huge", notebooks=tmp_path, workspace=tmp_path)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A book of one notebook, executed on profile smoke."""
+    root = tmp_path / "project"
+    write_notebook(root / "notebooks" / "01_a.ipynb", "1")
+    (root / "book").mkdir()
+    (root / "book" / "intro.md").write_text("# Introduction\n")
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n- file: notebooks/01_a\n"
+    )
+    (root / "_config.yml").write_text("title: A book\nonly_build_toc_files: true\n")
+    executed = tmp_path / "workspace" / "smoke" / "notebooks"
+    executed.mkdir(parents=True)
+    shutil.copy(root / "notebooks" / "01_a.ipynb", executed)
+    return root
+
+
+def test_no_book(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no _toc\.yml and _config\.yml; give --source"):
+        build_book("smoke", source=tmp_path, workspace=tmp_path)
+
+
+def test_a_book_needs_executed_notebooks(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"'01_a\.ipynb' is not executed on profile 'classroom'"):
+        build_book("classroom", source=project, workspace=tmp_path / "workspace")
+    (tmp_path / "workspace" / "smoke" / "notebooks" / "01_a.failed.ipynb").write_text("{}")
+    with pytest.raises(RunError, match=r"'01_a\.ipynb' failed when it was last run"):
+        build_book("smoke", source=project, workspace=tmp_path / "workspace")
+    assert not (project / "_build").exists()
+
+
+def test_a_foreign_folder_is_not_replaced_by_a_book(project: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="exists and is no rendered book"):
+        build_book("smoke", source=project, workspace=tmp_path / "workspace", html=mine)
+    assert listing(mine) == ["thesis.txt"]
+
+
+def test_warnings_of_the_book_are_errors(project: Path, tmp_path: Path) -> None:
+    (project / "book" / "intro.md").write_text("# Introduction\n\n[](nowhere.md)\n")
+    with pytest.raises(RunError) as caught:
+        build_book("smoke", source=project, workspace=tmp_path / "workspace")
+    assert str(caught.value).startswith("jupyter-book failed: ")
+    assert "nowhere" in str(caught.value)
+    assert "build.log" in str(caught.value)
+    assert not (project / "_build").exists()
