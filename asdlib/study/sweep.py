@@ -145,9 +145,12 @@ def _do(job: Job, root: Path) -> RunResult:
 
 
 def _one_thread() -> None:
+    import scipy.linalg  # noqa: F401  (its threads can be limited only once it is loaded)
     import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _collect(

@@ -1,0 +1,146 @@
+"""Profiles and the study that notebooks talk to, on a store."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from study_stores import QUICK, make_store
+
+from asdlib.errors import ConfigError
+from asdlib.features import FeatureStore
+from asdlib.study import Study
+from asdlib.study.config import make_system
+from asdlib.study.profiles import PROFILES, Profile, get_profile, merge
+from asdlib.study.study import ABLATION
+
+
+def test_the_profiles_of_the_contract() -> None:
+    assert set(PROFILES) == {"smoke", "classroom", "toycar", "dcase2020", "dcase2022"}
+    for name, profile in PROFILES.items():
+        assert profile.name == name
+        assert get_profile(name) is profile
+        assert profile.kind == ("synthetic" if name in ("smoke", "classroom") else "real")
+
+
+def test_an_unknown_profile_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"unknown profile 'huge' \(known: smoke, classroom"):
+        get_profile("huge")
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_every_parameter_of_a_profile_is_valid(name: str) -> None:
+    profile = PROFILES[name]
+    for system in profile.params:
+        make_system(system, profile.params_of(system))
+    base = profile.params_of("contrastive", profile.ablation_params)
+    for changes in ABLATION.values():
+        make_system("contrastive", merge(base, changes))
+
+
+def test_variants_of_the_ablation_differ() -> None:
+    described = {
+        make_system("contrastive", changes).params.model_dump_json()
+        for changes in ABLATION.values()
+    }
+    assert len(described) == len(ABLATION)
+
+
+def test_claims_have_several_seeds() -> None:
+    for profile in PROFILES.values():
+        for seeds in (profile.seeds, profile.domain_seeds, profile.ablation_seeds):
+            assert len(set(seeds)) == len(seeds) >= 2
+
+
+def test_a_profile_refuses_unknown_fields() -> None:
+    with pytest.raises(ValueError, match="extra"):
+        Profile.model_validate(PROFILES["smoke"].model_dump() | {"colour": "red"})
+
+
+def test_merge_goes_down_and_changes_nothing() -> None:
+    base = {"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {"g": 4}}
+    changes = {"b": {"c": 5, "d": {"h": 6}}, "f": 7, "i": {"j": 8}}
+    merged = merge(base, changes)
+    assert merged == {"a": 1, "b": {"c": 5, "d": {"e": 3, "h": 6}}, "f": 7, "i": {"j": 8}}
+    assert base == {"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {"g": 4}}
+    assert merge(base, {}) == base
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"), [("toycar", "store=PATH"), ("dcase2020", "data_root=PATH")]
+)
+def test_a_profile_says_what_it_needs(name: str, needs: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=needs):
+        Study(name, tmp_path)
+
+
+@pytest.fixture
+def study(store: FeatureStore, tmp_path: Path) -> Study:
+    return Study("toycar", tmp_path / "workspace", store=store.path, processes=1)
+
+
+def test_a_study_of_a_store(study: Study, store: FeatureStore, tmp_path: Path) -> None:
+    assert study.root == tmp_path / "workspace" / "toycar"
+    assert study.year == 2020
+    assert study.has(2020)
+    assert not study.has(2022)
+    assert study.store().fingerprint == store.fingerprint
+    with pytest.raises(ConfigError, match="no recordings of 2022"):
+        study.store(2022)
+    with pytest.raises(ConfigError, match="has no recordings"):
+        study.recordings()
+    with pytest.raises(ConfigError, match="no recordings of 2022"):
+        study.compare_domains()
+    assert study.listening_examples("fan") == {}
+    (name, (log_mel, front_end)) = next(iter(study.front_end_examples().items()))
+    assert name == "the store's own"
+    assert log_mel.shape == (16, 24)
+    assert front_end.hop_length == 256
+    assert study.crop_frames == make_system("contrastive").params.crop_frames  # type: ignore[attr-defined]
+
+
+def test_a_study_runs_once(study: Study) -> None:
+    result = study.run("statistics")
+    assert not result.cached
+    assert study.run("statistics").cached
+    assert result.path.parent == study.root / "runs"
+    assert study.run("statistics", params={"statistics": "mean+deviation"}).path != result.path
+
+
+def test_a_study_compares(study: Study) -> None:
+    table = study.compare({"statistics": {}, "autoencoder": QUICK["autoencoder"]}, seeds=(0, 1))
+    runs = table.drop_duplicates(["variant", "seed"])[["variant", "seed"]].to_numpy().tolist()
+    assert runs == [["statistics", 0], ["autoencoder", 0], ["autoencoder", 1]]
+    assert study.compare(["statistics"])["run"].nunique() == 1
+
+
+def test_a_study_ablates(study: Study) -> None:
+    quick = QUICK["contrastive"]
+    table = study.ablate({"full": quick, "none": merge(quick, {"augmentation": {"rrc": False}})})
+    assert table.groupby("variant")["seed"].nunique().to_dict() == {"full": 3, "none": 3}
+    assert np.isfinite(table["auc"]).all()
+
+
+def test_a_table_is_kept(study: Study) -> None:
+    table = pd.DataFrame({"a": [1.5], "b": ["x"]})
+    path = study.save_table(table, "numbers")
+    assert path == study.root / "results" / "numbers.csv"
+    pd.testing.assert_frame_equal(pd.read_csv(path), table)
+    assert [file.name for file in path.parent.iterdir()] == ["numbers.csv"]
+
+
+def test_two_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "store", year=2022)
+    profile = PROFILES["toycar"].model_copy(
+        update={"years": (2022,), "domain_seeds": (0,), "params": QUICK}
+    )
+    monkeypatch.setitem(PROFILES, "toycar", profile)
+    study = Study("toycar", tmp_path, store=store.path, processes=1)
+    table = study.compare_domains()
+    assert {"auc_source", "auc_target"} <= set(table)
+    assert table["variant"].unique().tolist() == [
+        "statistics",
+        "autoencoder",
+        "contrastive",
+        "cross-domain",
+    ]
