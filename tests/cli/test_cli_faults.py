@@ -1,0 +1,368 @@
+"""What goes wrong ends with one clear line and leaves nothing half-written."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from asd_process import AsdProcess, Outcome
+from filelock import FileLock
+from study_stores import (
+    FRONT_END,
+    QUICK,
+    listing,
+    make_manifest,
+    make_store,
+    score_bytes,
+    set_arguments,
+    write_recordings,
+)
+
+from asdlib.study.paths import lock_file
+
+Asd = Callable[..., Outcome]
+Start = Callable[..., AsdProcess]
+
+
+def run_words(system: str, store: Path, out: Path, **params: Any) -> list[Any]:
+    told = set_arguments(QUICK.get(system, {}) | params)
+    return ["run", system, "--train", store, "--test", store, "--out", out, *told]
+
+
+def nothing_but(folder: Path, *names: str) -> bool:
+    """Whether a folder holds these entries only, hidden ones counted."""
+    return sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
+    "garbage": lambda content: b"this is no sound" * 100,
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "header only": lambda content: content[:20],
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BROKEN))
+def test_a_broken_recording(asd: Asd, tmp_path: Path, kind: str) -> None:
+    root = write_recordings(tmp_path / "wav", n_train=2, n_test=2)
+    file = root / "fan" / "test" / "anomaly_id_02_00000003.wav"
+    file.write_bytes(BROKEN[kind](file.read_bytes()))
+    told = asd("features", root, tmp_path / "store").error
+    assert "anomaly_id_02_00000003.wav" in told
+    assert nothing_but(tmp_path, "wav")
+
+
+@pytest.mark.parametrize("name", ["empty", "not there"])
+def test_no_recordings(asd: Asd, tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / name) in asd("features", tmp_path / name, tmp_path / "store").error
+    assert nothing_but(tmp_path, "empty")
+
+
+def test_names_of_no_layout(asd: Asd, tmp_path: Path) -> None:
+    root = write_recordings(tmp_path / "wav", n_train=2, n_test=2)
+    (root / "fan" / "test" / "anomaly_id_02_00000003.wav").rename(root / "fan" / "test" / "a b.wav")
+    assert "a b.wav" in asd("features", root, tmp_path / "store").error
+    assert nothing_but(tmp_path, "wav")
+
+
+def test_no_store(asd: Asd, tmp_path: Path) -> None:
+    told = asd(*run_words("statistics", tmp_path / "nowhere", tmp_path / "run"))
+    assert "nowhere' is not a feature store" in told.error
+    (tmp_path / "empty").mkdir()
+    told = asd(*run_words("statistics", tmp_path / "empty", tmp_path / "run"))
+    assert "it lacks manifest.csv, logmel.npy, feature.json" in told.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_store(asd: Asd, store: Path, tmp_path: Path) -> None:
+    array = store / "logmel.npy"
+    array.write_bytes(array.read_bytes()[:-100])
+    assert "logmel.npy" in asd(*run_words("statistics", store, tmp_path / "run")).error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_store_of_another_front_end(asd: Asd, store: Path, tmp_path: Path) -> None:
+    front_end = FRONT_END.model_copy(update={"hop_length": 128})
+    other = make_store(tmp_path / "other", front_end=front_end).path
+    words = ["run", "statistics", "--train", store, "--test", other, "--out", tmp_path / "run"]
+    assert "different front ends: hop_length 256 and 128" in asd(*words).error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_section_without_training_clips(asd: Asd, tmp_path: Path) -> None:
+    manifest = make_manifest()
+    gone = (manifest["split"] == "train") & (manifest["section"] == "02")
+    store = make_store(tmp_path / "store", manifest[~gone]).path
+    for system in sorted(QUICK):
+        told = asd(*run_words(system, store, tmp_path / "run")).error
+        assert "section '02' is not in the training rows of 'fan' (known: 00)" in told
+    assert not (tmp_path / "run").exists()
+
+
+WRONG: dict[str, tuple[list[str], int, str]] = {
+    "unknown parameter": (["--set", "epoch=3"], 1, "unknown parameter 'epoch' of contrastive"),
+    "nested": (["--set", "augmentation.x=1"], 1, "unknown parameter 'augmentation.x'"),
+    "bad value": (["--set", "temperature=-1"], 1, "temperature=-1 is refused"),
+    "bad type": (["--set", "epochs=many"], 1, "epochs='many' is refused"),
+    "unknown part": (["--set", "backend=forest"], 1, "backend='forest' is refused: not known"),
+    "no equals sign": (["--set", "epochs"], 1, "'epochs' is not of the form key=value"),
+    "set twice": (["--set", "epochs=1", "--set", "epochs=2"], 1, "'epochs' is set twice"),
+    "unknown machine": (["--machine", "valve"], 1, "machine 'valve' is not in the store"),
+    "crop too long": (["--set", "crop_frames=25"], 1, "crop_frames=25 is longer than"),
+    "unknown option": (["--colour", "red"], 2, "No such option: --colour"),
+    "bad seed": (["--seed", "-1"], 2, "'--seed'"),
+    "no number": (["--seed", "one"], 2, "'--seed'"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(WRONG))
+def test_wrong_arguments_of_run(asd: Asd, store: Path, tmp_path: Path, kind: str) -> None:
+    words, code, message = WRONG[kind]
+    command = ["run", "contrastive", "--train", store, "--test", store, "--out", tmp_path / "run"]
+    told = asd(*command, *words)
+    assert message in told.error
+    assert told.code == code
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / ".run.partial").exists()
+
+
+def test_wrong_words(asd: Asd, store: Path, tmp_path: Path) -> None:
+    told = asd(*run_words("svm", store, tmp_path / "run")).error
+    assert told.startswith("unknown system 'svm' (known: autoencoder, ")
+    for words, message in (
+        (["paint"], "No such command 'paint'"),
+        (["run", "statistics"], "Missing option '--train'"),
+        (["features"], "Missing argument"),
+        (["evaluate", store, "--year", "2019"], "2019"),
+        (["features", store, tmp_path / "x", "--preset", "mfcc"], ""),
+        (["evaluate", store, "--year", "2020"], "has no score files"),
+        (["evaluate", tmp_path / "nowhere", "--year", "2020"], "does not exist"),
+    ):
+        assert message in asd(*words).error
+
+
+def test_values_that_diverge(asd: Asd, store: Path, tmp_path: Path) -> None:
+    words = run_words("contrastive", store, tmp_path / "run", learning_rate=1e30, epochs=3)
+    assert "lower learning_rate" in asd(*words).error
+    assert not (tmp_path / "run").exists()
+
+
+def test_test_rows_without_labels(asd: Asd, tmp_path: Path) -> None:
+    manifest = make_manifest()
+    manifest.loc[manifest["split"] == "test", "label"] = ""
+    store = make_store(tmp_path / "store", manifest).path
+    told = asd(*run_words("statistics", store, tmp_path / "run")).success
+    assert told.err == "note: the test clips carry no labels: scores only, no metrics\n"
+    assert len(score_bytes(tmp_path / "run")) == 4
+
+
+def test_two_processes_on_one_folder(asd: Asd, store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with FileLock(lock_file(out)):
+        told = asd(*run_words("statistics", store, out)).error
+    assert "another process is at work on" in told
+    assert not out.exists()
+
+
+def test_two_processes_at_the_same_moment(asd_process: Start, store: Path, tmp_path: Path) -> None:
+    words = run_words("autoencoder", store, tmp_path / "run", epochs=20)
+    outcomes = [process.wait() for process in [asd_process(*words) for _ in range(2)]]
+    failed = [outcome for outcome in outcomes if outcome.code]
+    assert len(failed) <= 1
+    for outcome in failed:
+        assert "another process is at work on" in outcome.error
+    assert nothing_but(tmp_path, "cache", "run", "store", "streams")
+    assert len(score_bytes(tmp_path / "run")) == 4
+
+
+@pytest.mark.parametrize("words", ["run", "features"])
+def test_something_is_in_the_way(asd: Asd, store: Path, tmp_path: Path, words: str) -> None:
+    root = write_recordings(tmp_path / "wav", n_train=2, n_test=2)
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    for out in (tmp_path / "file", folder, tmp_path / "file" / "below"):
+        command = run_words("statistics", store, out)
+        told = asd(*(command if words == "run" else ["features", root, out])).error
+        assert str(tmp_path / "file") in told or str(folder) in told
+    assert (tmp_path / "file").read_text() == "mine"
+    assert listing(folder) == ["thesis.txt"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("words", ["run", "features"])
+def test_a_place_that_cannot_be_written(
+    asd: Asd, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    root = write_recordings(tmp_path / "wav", n_train=2, n_test=2)
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    mkdir = Path.mkdir
+
+    def refuse(path: Path, *args: Any, **told: Any) -> None:
+        # The administrator may write everywhere, so the refusal is played.
+        if path.is_relative_to(closed) and path != closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        mkdir(path, *args, **told)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    out = closed / "out"
+    command = run_words("statistics", store, out) if words == "run" else ["features", root, out]
+    told = asd(*command).error
+    assert "Permission denied" in told
+    assert "closed" in told
+    assert nothing_but(closed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 kB, a real one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and shutil.which("mount")
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if not mounted or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs the administrator's rights")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(disk: Path, *, free: int) -> None:
+    left = shutil.disk_usage(disk).free - free
+    (disk / "ballast").write_bytes(b"\0" * left)
+
+
+@pytest.mark.parametrize("free", [0, 20_000, 200_000])
+def test_a_full_disk_while_features_are_computed(
+    asd_process: Start, small_disk: Path, tmp_path: Path, free: int
+) -> None:
+    root = write_recordings(tmp_path / "wav", n_train=20, n_test=10)
+    fill(small_disk, free=free)
+    told = asd_process("features", root, small_disk / "store").wait()
+    assert "is full" in told.error
+    assert nothing_but(small_disk, "ballast")
+
+
+@pytest.mark.parametrize("system", sorted(QUICK))
+@pytest.mark.parametrize("free", [0, 4096, 12288])
+def test_a_full_disk_while_a_run_is_written(
+    asd: Asd, small_disk: Path, store: Path, system: str, free: int
+) -> None:
+    fill(small_disk, free=free)
+    told = asd(*run_words(system, store, small_disk / "run"))
+    assert "the disk is full" in told.error
+    assert nothing_but(small_disk, "ballast")
+
+
+@pytest.mark.parametrize("system", ["autoencoder", "contrastive"])
+def test_a_full_disk_for_checkpoints(
+    asd: Asd,
+    small_disk: Path,
+    store: Path,
+    tmp_path: Path,
+    system: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ASDLIB_CACHE", str(small_disk))
+    fill(small_disk, free=12288)
+    told = asd(*run_words(system, store, tmp_path / "run", epochs=3))
+    assert "the disk is full" in told.error
+    assert nothing_but(tmp_path, "disk", "store")
+    assert not list(small_disk.rglob("*.ckpt"))
+
+
+def test_ctrl_c_while_features_are_computed(tmp_path: Path, cache: Path) -> None:
+    root = write_recordings(tmp_path / "wav", n_train=1, n_test=0, sections=("00",))
+    first = next(root.rglob("*.wav"))
+    for i in range(1, 1500):
+        os.link(first, first.with_name(f"normal_id_00_{i:08d}.wav"))
+    out = tmp_path / "store"
+    words = [sys.executable, "-m", "asdlib", "features", root, out, "--jobs", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [str(word) for word in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    done = tmp_path / ".store.partial" / "done"
+    while not (done.exists() and done.stat().st_size):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    outcome = Outcome(0, *process.communicate())
+    outcome = Outcome(process.returncode, outcome.out, outcome.err)
+    assert outcome.code == 130
+    assert outcome.error.startswith("stopped; ")
+    assert outcome.out == ""
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("system", ["autoencoder", "contrastive"])
+def test_ctrl_c_while_training(
+    asd_process: Start, store: Path, tmp_path: Path, cache: Path, system: str
+) -> None:
+    words = run_words(system, store, tmp_path / "run", epochs=3000)
+    outcome = asd_process(*words).when(
+        lambda: any((cache / "training").rglob("*.*")), signal.SIGINT
+    )
+    assert outcome.code == 130
+    assert outcome.error == "stopped; nothing half-written is left, the same command goes on"
+    assert outcome.out == ""
+    assert nothing_but(tmp_path, "cache", "store", "streams")
+
+
+def test_killed_and_given_again(
+    asd: Asd, asd_process: Start, store: Path, tmp_path: Path, cache: Path
+) -> None:
+    out = tmp_path / "run"
+    words = run_words("contrastive", store, out, epochs=40)
+
+    def checkpoints() -> list[Path]:
+        return list((cache / "training").rglob("epoch.ckpt"))
+
+    outcome = asd_process(*words).when(checkpoints, signal.SIGKILL)
+    assert outcome.code == -signal.SIGKILL
+    assert not out.exists()
+    (checkpoint,) = checkpoints()
+    content = torch.load(checkpoint, weights_only=True)
+    finished = content["epoch"] + 1
+    assert 1 <= finished < 40
+    # A mark that only a training that goes on from here can carry into its history.
+    content["losses"][0] = 1234.5
+    torch.save(content, checkpoint)
+
+    asd_process(*words).wait().success  # noqa: B018
+    history = [float(line.split(",")[1]) for line in (out / "training.csv").open().readlines()[1:]]
+    assert history[0] == 1234.5
+    assert len(history) == 40 * 3
+    assert not checkpoints()
+    assert nothing_but(tmp_path, "cache", "run", "store", "streams")
+
+    straight = run_words("contrastive", store, tmp_path / "straight", epochs=40)
+    asd_process(*straight).wait().success  # noqa: B018
+    assert score_bytes(out) == score_bytes(tmp_path / "straight")
+    weights = [tmp_path / name / "model" / "model.safetensors" for name in ("run", "straight")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_an_error_that_nobody_foresaw_is_not_hidden(
+    asd: Asd, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asdlib.baselines.statistics import TimeStatistics
+
+    monkeypatch.setattr(TimeStatistics, "fit", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        asd(*run_words("statistics", store, tmp_path / "run"))
+    assert nothing_but(tmp_path, "cache", "store")
