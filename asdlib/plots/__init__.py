@@ -4,6 +4,7 @@
 out; ``media`` makes players and tables for notebooks.
 """
 
+from asdlib.plots.machines import describe_machine, hear_machine, machine_ranges, plot_bands
 from asdlib.plots.media import listen, preset_table, say, table
 from asdlib.plots.results import (
     plot_ablation,
@@ -26,9 +27,13 @@ apply_style()
 
 __all__ = [
     "apply_style",
+    "describe_machine",
+    "hear_machine",
     "listen",
+    "machine_ranges",
     "plot_ablation",
     "plot_augmentation_steps",
+    "plot_bands",
     "plot_comparison",
     "plot_domains",
     "plot_examples",

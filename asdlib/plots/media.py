@@ -2,23 +2,28 @@
 
 import base64
 import html
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import soundfile
 
 from asdlib.errors import DataError
 from asdlib.features import FrontEnd
 
 
-def listen(recordings: dict[str, str | Path]) -> Any:
+def listen(recordings: Mapping[str, str | Path | np.ndarray], *, rate: int = 16000) -> Any:
     """Show audio players in a row, each with its name.
 
     Parameters
     ----------
     recordings
-        Name → WAV file.
+        Name → WAV file, or samples (S,) within −1 … 1.
+    rate
+        Sample rate of the samples in Hz.
 
     Raises
     ------
@@ -30,10 +35,8 @@ def listen(recordings: dict[str, str | Path]) -> Any:
     if not recordings:
         return HTML("<p><em>This profile starts from features: there is nothing to hear.</em></p>")
     players = []
-    for name, path in recordings.items():
-        if not Path(path).is_file():
-            raise DataError(f"no recording at '{path}'; run the data notebook first")
-        data = base64.b64encode(Path(path).read_bytes()).decode()
+    for name, recording in recordings.items():
+        data = base64.b64encode(_wav_bytes(recording, rate)).decode()
         label = html.escape(name)
         players.append(
             '<figure style="display:inline-block;margin:0.3em 1em 0.6em 0">'
@@ -42,6 +45,16 @@ def listen(recordings: dict[str, str | Path]) -> Any:
             f'src="data:audio/wav;base64,{data}"></audio></figure>'
         )
     return HTML("".join(players))
+
+
+def _wav_bytes(recording: str | Path | np.ndarray, rate: int) -> bytes:
+    if isinstance(recording, np.ndarray):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, recording, rate, format="WAV", subtype="PCM_16")
+        return buffer.getvalue()
+    if not Path(recording).is_file():
+        raise DataError(f"no recording at '{recording}'; run the data notebook first")
+    return Path(recording).read_bytes()
 
 
 def table(data: pd.DataFrame, *, digits: int = 1) -> Any:
