@@ -6,6 +6,7 @@ signals are (S,) float64 at 16 kHz.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
@@ -49,12 +50,13 @@ class Recording:
     background: Signal
 
 
-def room_response(machine: str, section: str, distance_m: float) -> Signal:
-    """Impulse response of the room of one ID, unit energy at 1 m.
+@lru_cache(maxsize=64)
+def reflections(machine: str, section: str) -> Signal:
+    """Reflections in the room of one ID: what follows the direct sound, which is 1 at 1 m.
 
-    Direct sound ``1/d``, eight early reflections within 25 ms, and a diffuse tail: noise that
-    decays by 60 dB within T60 = 0.15 … 0.45 s, of which high frequencies die twice as fast. The
-    tail starts 12 … 6 dB below the direct sound at 1 m and does not depend on the distance.
+    Eight early reflections within 25 ms, and a diffuse tail: noise that decays by 60 dB within
+    T60 = 0.15 … 0.45 s, of which high frequencies die twice as fast, 12 … 6 dB below the direct
+    sound.
     """
     rng = generator("room", machine, section)
     t60 = rng.uniform(0.15, 0.45)
@@ -68,6 +70,16 @@ def room_response(machine: str, section: str, distance_m: float) -> Signal:
     early = rng.uniform(-0.25, 0.25, 8)
     response = tail + impulses(places * RATE, early, n)
     response[: int(0.002 * RATE)] *= 0.2
+    response.flags.writeable = False  # one array for all callers
+    return response
+
+
+def room_response(machine: str, section: str, distance_m: float) -> Signal:
+    """Impulse response of the room of one ID, of unit energy at 1 m.
+
+    Direct sound ``1/d``, then `reflections`, which do not depend on the distance.
+    """
+    response = reflections(machine, section).copy()
     energy = float(np.sum(response**2)) + 1.0
     response[0] += 1.0 / distance_m
     return np.asarray(response / np.sqrt(energy))
@@ -92,6 +104,8 @@ def factory_noise(rng: np.random.Generator, number: int, n: int, *, variation: f
     tones += 0.2 * harmonics(rng, gear * phase, gear * shaft, [1.0, 0.5])
     noise += tones * 10 ** ((-12 + 3 * variation * rng.standard_normal()) / 20)
     events = rng.uniform(0, n, rng.poisson(rate * n / RATE))
+    if not len(events):
+        return np.asarray(noise)
     hits = impulses(events, rng.lognormal(0.0, 0.6, len(events)), n)
     bangs = ring(hits, modes, [0.05, 0.03, 0.02], rng.uniform(0.3, 1.0, 3), per_second=RATE)
     return np.asarray(noise + bangs * np.sqrt(RATE * 0.02))

@@ -1,0 +1,180 @@
+"""How hard the synthetic machines are: AUC per machine, section, cause, severity and band.
+
+Two systems judge, each as it stands in `asdlib.baselines`: the statistical reference and the
+autoencoder of DCASE 2020. For each seed and machine they are trained on the normal training clips
+of the `classroom` corpus and score its normal test clips against
+
+- the anomalies of the corpus itself (severity drawn from its range): rows with severity "corpus";
+- the same clips with one fixed severity in one band.
+
+AUC in %, per section (2020: ID). ``python benchmarks/calibrate_synthetic.py`` takes some minutes a
+seed; ``--quick`` is one seed, one severity, and few epochs. The tidy table goes to ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from asdlib.data.synthetic import BANDS, SPECS, SyntheticSpec, plan_corpus, render_clip
+
+REPORT = Path(__file__).resolve().parents[1] / "build" / "calibration_synthetic.csv"
+COLUMNS = ["machine", "section", "seed", "system", "severity", "band", "cause", "auc"]
+
+
+def log_mels(
+    spec: SyntheticSpec, machine: str, variants: Sequence[tuple[float, str]]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Manifest and features (N, F, T) of one machine: its corpus and the variants of its faults."""
+    import torch
+
+    from asdlib.features import LogMel
+
+    torch.set_num_threads(1)
+    front_end = LogMel("dcase2020")
+    rows, features = [], []
+    for plan in plan_corpus(spec.model_copy(update={"machines": (machine,)})):
+        clip = plan.clip
+        kinds: list[tuple[str, str]] = [("corpus", spec.band if plan.cause else "")]
+        if plan.cause:
+            kinds += [(f"{severity:g}", band) for severity, band in variants]
+        for severity, band in kinds:
+            audio = render_clip(
+                spec,
+                machine,
+                clip.section,
+                clip.split,
+                clip.label,
+                clip.index,
+                domain=clip.domain,
+                severity=None if severity == "corpus" else float(severity),
+                band=band or None,
+            )
+            with torch.inference_mode():
+                features.append(front_end(torch.from_numpy(audio)[None])[0].numpy())
+            rows.append(
+                {
+                    "clip": f"{severity}_{band}_{clip.clip}" if plan.cause else clip.clip,
+                    "machine": machine,
+                    "section": clip.section,
+                    "split": clip.split,
+                    "label": clip.label,
+                    "domain": clip.domain,
+                    "severity": severity,
+                    "band": band,
+                    "cause": plan.cause,
+                }
+            )
+    return pd.DataFrame(rows), np.stack(features).astype(np.float16)
+
+
+def calibrate(
+    spec: SyntheticSpec, machine: str, variants: Sequence[tuple[float, str]], epochs: int
+) -> pd.DataFrame:
+    """AUC of one machine with one seed, columns `COLUMNS`."""
+    import torch
+
+    from asdlib.baselines import Autoencoder, AutoencoderParams, TimeStatistics
+    from asdlib.evaluation import auc
+    from asdlib.features import PRESETS, write_store
+
+    for noisy in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    manifest, features = log_mels(spec, machine, variants)
+    systems = {"statistics": TimeStatistics(seed=spec.seed)}
+    if epochs:
+        systems["autoencoder"] = Autoencoder(
+            AutoencoderParams(epochs=epochs, device="cpu"), seed=spec.seed
+        )
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = write_store(Path(folder) / "store", manifest, features, PRESETS["dcase2020"])
+        train, test = store.rows(split="train"), store.rows(split="test")
+        for name, system in systems.items():
+            system.fit(train)
+            scored = test.manifest.assign(score=system.score(test))
+            for section, part in scored.groupby("section"):
+                normal = part[part["label"] == "normal"]["score"]
+                faulty = part[part["label"] == "anomaly"]
+                everything = faulty.assign(cause="all")
+                for (severity, band, cause), group in pd.concat([everything, faulty]).groupby(
+                    ["severity", "band", "cause"]
+                ):
+                    labels = np.repeat([0, 1], [len(normal), len(group)])
+                    value = 100 * auc(labels, np.concatenate([normal, group["score"]]))
+                    key = (machine, section, spec.seed, name, severity, band, cause)
+                    found.append(dict(zip(COLUMNS, (*key, value), strict=True)))
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def show(table: pd.DataFrame) -> None:
+    """Print means over sections and seeds."""
+    overall = table[table["cause"] == "all"]
+    corpus = overall[overall["severity"] == "corpus"]
+    by_seed = corpus.pivot_table(index="machine", columns=["system", "seed"], values="auc")
+    by_seed.loc["mean"] = by_seed.mean()
+    print("\nThe corpus as it is: AUC in % per seed\n", by_seed.round(1).to_string(), sep="")
+    causes = table[(table["cause"] != "all") & (table["severity"] == "corpus")]
+    by_cause = causes.pivot_table(index="machine", columns=["system", "cause"], values="auc")
+    print("\nBy cause\n", by_cause.round(0).to_string(), sep="")
+    fixed = overall[overall["severity"] != "corpus"]
+    if len(fixed):
+        grid = fixed.pivot_table(
+            index="machine", columns=["system", "band", "severity"], values="auc"
+        )
+        grid.loc["mean"] = grid.mean()
+        print("\nBy band and severity\n", grid.round(0).T.to_string(), sep="")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one seed, severity 0.7, 5 epochs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--machines", nargs="+", help="by default all of the corpus")
+    parser.add_argument("--severities", type=float, nargs="*", default=[0.25, 0.5, 1.0])
+    parser.add_argument("--bands", nargs="+", default=["natural", *BANDS])
+    parser.add_argument("--epochs", type=int, default=100, help="autoencoder; 0 leaves it out")
+    parser.add_argument("--layout", default="dcase2020", choices=["dcase2020", "dcase2022"])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=REPORT)
+    args = parser.parse_args()
+    if args.quick:
+        args.seeds, args.severities, args.epochs = args.seeds[:1], [0.7], min(args.epochs, 5)
+    variants = list(itertools.product(args.severities, args.bands))
+    spec = SPECS["classroom"].model_copy(update={"layout": args.layout})
+    machines = args.machines or spec.machine_names
+    started = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.jobs, mp_context=context) as pool:
+        tasks = [
+            pool.submit(
+                calibrate, spec.model_copy(update={"seed": seed}), machine, variants, args.epochs
+            )
+            for seed in args.seeds
+            for machine in machines
+        ]
+        table = pd.concat([task.result() for task in tasks], ignore_index=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = args.out.with_suffix(".partial")
+    table.round(4).to_csv(partial, index=False)
+    partial.replace(args.out)
+    show(table)
+    print(f"\n{len(table)} rows in {args.out}, {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

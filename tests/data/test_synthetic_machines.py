@@ -1,0 +1,173 @@
+"""Machine models: what their docstrings promise can be measured in their sound."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.signal import welch
+
+from asdlib.data.synthetic.anomalies import (
+    BANDS,
+    CAUSES,
+    apply_fault,
+    band_edges,
+    fault_centre,
+)
+from asdlib.data.synthetic.machine import Identity, Machine, MachineSound, OperatingPoint
+from asdlib.data.synthetic.machines import LAYOUT_MACHINES, MACHINES, layout_sections
+from asdlib.data.synthetic.signals import RATE, generator
+
+N = 3 * RATE
+CALM = OperatingPoint(spread_db=0.0)
+KEY = (0, "test")
+
+
+def make(machine: Machine, point: OperatingPoint = CALM) -> tuple[Identity, MachineSound]:
+    identity = machine.identity("00")
+    return identity, machine.sound(identity, point, generator(*KEY, "machine"), N)
+
+
+def band_power(audio: np.ndarray, low: float, high: float) -> float:
+    f, density = welch(audio, RATE, nperseg=2048)
+    return float(density[(f >= low) & (f <= high)].sum())
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_an_identity_is_constant_within_its_ranges_and_its_own(name: str) -> None:
+    machine = MACHINES[name]
+    seen = []
+    for section in ("00", "01", "02", "03"):
+        identity = machine.identity(section)
+        assert identity == machine.identity(section)
+        assert identity.keys() == machine.ranges.keys()
+        for key, (low, high) in machine.ranges.items():
+            assert low <= identity[key] <= high
+            if isinstance(low, int) and isinstance(high, int):
+                assert identity[key] == int(identity[key])
+        seen.append(tuple(identity.values()))
+    assert len(set(seen)) == 4
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_sound_is_finite_reproducible_and_follows_the_point(name: str) -> None:
+    machine = MACHINES[name]
+    _, sound = make(machine)
+    assert sound.audio.shape == sound.phase.shape == (N,)
+    assert np.isfinite(sound.audio).all()
+    assert np.std(sound.audio) > 0.1
+    assert (np.diff(sound.phase) >= 0).all()
+    assert np.array_equal(sound.audio, make(machine)[1].audio)
+    faster = make(machine, replace(CALM, speed=1.1))[1]
+    assert faster.hz == pytest.approx(1.1 * sound.hz, rel=0.01)
+    assert not np.array_equal(sound.audio, faster.audio)
+
+
+def test_the_fan_sings_at_its_blade_pass_frequency() -> None:
+    identity, sound = make(MACHINES["fan"])
+    f, density = welch(sound.audio, RATE, nperseg=8192)
+    blade_pass = identity["blades"] * sound.hz
+    near = np.abs(f - blade_pass) < 0.4 * sound.hz
+    peak = f[near][np.argmax(density[near])]
+    assert peak == pytest.approx(blade_pass, abs=4)
+    beside = (f > blade_pass + 2.2 * sound.hz) & (f < blade_pass + 2.8 * sound.hz)
+    assert density[near].max() > 5 * density[beside].max()
+
+
+def test_the_gearbox_meshes_with_sidebands() -> None:
+    identity, sound = make(MACHINES["gearbox"])
+    mesh = identity["teeth_in"] * sound.hz
+    f, density = welch(sound.audio, RATE, nperseg=16384)
+
+    def level(at: float) -> float:
+        return float(density[np.abs(f - at) < 0.012 * at].max())
+
+    floor = np.median(density[(f > mesh - 3 * sound.hz) & (f < mesh + 3 * sound.hz)])
+    assert level(mesh) > 20 * floor
+    assert level(mesh - sound.hz) > 3 * floor
+
+
+def test_the_slider_is_quiet_where_it_turns() -> None:
+    identity, sound = make(MACHINES["slider"])
+    power = np.convolve(sound.audio**2, np.full(800, 1 / 800), mode="same")
+    assert power[2000:-2000].max() > 10 * power[2000:-2000].min()
+    assert identity["cycle_hz"] < 1.2
+
+
+def test_the_valve_clicks_twice_a_cycle() -> None:
+    identity, sound = make(MACHINES["valve"])
+    click = band_power(sound.audio, 4500, 7000)
+    weak = make(MACHINES["valve"], replace(CALM, voltage=0.8))[1]
+    assert band_power(weak.audio, 4500, 7000) < click
+    assert sound.hz == pytest.approx(identity["cycle_hz"])
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_machine_knows_its_causes(machine: str) -> None:
+    assert set(MACHINES[machine].causes) <= set(CAUSES)
+    assert len(MACHINES[machine].causes) >= 3
+
+
+def test_layouts_have_official_machines_and_sections() -> None:
+    assert all(set(names) <= set(MACHINES) for names in LAYOUT_MACHINES.values())
+    assert layout_sections("dcase2020", "fan")[:4] == ("00", "02", "04", "06")
+    assert layout_sections("dcase2020", "ToyCar")[:4] == ("01", "02", "03", "04")
+    assert layout_sections("dcase2022", "fan")[:3] == ("00", "01", "02")
+
+
+def fault(name: str, cause: str, severity: float, band: str) -> tuple[np.ndarray, np.ndarray]:
+    machine = MACHINES[name]
+    identity, healthy = make(machine)
+    faulty = apply_fault(machine, identity, "00", cause, severity, band, CALM, healthy, KEY)
+    return healthy.audio, faulty
+
+
+PAIRS = [(name, cause) for name, machine in MACHINES.items() for cause in machine.causes]
+
+
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize(("name", "cause"), PAIRS)
+def test_a_fault_stays_in_its_band(name: str, cause: str, band: str) -> None:
+    healthy, faulty = fault(name, cause, 1.0, band)
+    low, high = BANDS[band]
+    difference = faulty - healthy
+    inside = band_power(difference, 0.9 * low, 1.1 * high)
+    assert inside > 0
+    assert band_power(difference, 0, 8000) - inside < 0.02 * inside
+
+
+@pytest.mark.parametrize(("name", "cause"), PAIRS)
+def test_a_fault_grows_with_its_severity_from_nothing(name: str, cause: str) -> None:
+    sizes = []
+    for severity in (0.0, 0.5, 1.0):
+        healthy, faulty = fault(name, cause, severity, "natural")
+        sizes.append(float(np.mean((faulty - healthy) ** 2)))
+    if CAUSES[cause].kind == "emits":
+        assert sizes[0] == 0.0
+        assert sizes[2] == pytest.approx(4 * sizes[1])
+    else:
+        assert sizes[0] == pytest.approx(0.0, abs=1e-18)
+        # A changed speed decorrelates the two sounds at once, so the difference need not grow.
+        assert min(sizes[1:]) > 1e-4 * np.mean(healthy**2)
+
+
+@pytest.mark.parametrize("cause", [name for name, c in CAUSES.items() if c.kind == "emits"])
+def test_an_id_radiates_a_fault_at_its_own_frequency_within_the_band(cause: str) -> None:
+    for band in (*BANDS, "natural"):
+        low, high = band_edges(cause, band)
+        centres = [fault_centre("fan", section, cause, band) for section in ("00", "02", "04")]
+        assert all(low < centre < high for centre in centres)
+        assert len(set(centres)) == 3
+
+
+def test_a_worn_bearing_hits_periodically() -> None:
+    from asdlib.data.synthetic.anomalies import emission
+
+    machine = MACHINES["bearing"]
+    _, healthy = make(machine)
+    sound = emission("worn bearing", healthy, 3000.0, np.random.default_rng(0))
+    envelope = np.convolve(sound**2, np.full(32, 1 / 32), mode="same")
+    spectrum = np.abs(np.fft.rfft(envelope - envelope.mean()))
+    f = np.fft.rfftfreq(N, 1 / RATE)
+    rate = 3.6 * healthy.hz
+    near = np.abs(f - rate) < 0.04 * rate
+    assert spectrum[near].max() > 5 * np.median(spectrum[(f > 20) & (f < 500)])
