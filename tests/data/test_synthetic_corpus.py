@@ -183,6 +183,12 @@ def test_only_the_fault_differs_between_bands() -> None:
     assert spectrum[3700:7900].sum() > 0.98 * spectrum.sum()
 
 
+def test_each_clip_has_its_own_background_and_machine() -> None:
+    one, two = (render_parts(TINY, "fan", "00", "train", "normal", index) for index in (0, 1))
+    for part in ("machine", "background"):
+        assert abs(np.corrcoef(getattr(one, part), getattr(two, part))[0, 1]) < 0.5
+
+
 def test_background_has_the_asked_snr() -> None:
     spec = SyntheticSpec(seconds=4.0, snr_db=3.0, variation=0.0)
     for machine in spec.machine_names:
