@@ -28,7 +28,7 @@ Level = Annotated[float, Field(ge=0.0, le=1.0)]
 class TimeStatisticsParams(BaseModel):
     """Parameters of `TimeStatistics`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     statistics: Literal["mean", "mean+deviation", "mean+deviation+quantiles"] = Field(
         default="mean", description="statistics over time of each mel bin"

@@ -44,7 +44,7 @@ History = list[dict[str, float]]
 class TrainingParams(BaseModel):
     """Parameters that all trained baselines share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=100, ge=1, description="passes over the training windows")
     batch_size: int = Field(default=512, ge=2, description="windows of a training step")

@@ -63,7 +63,7 @@ def _main() -> int:
         return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     # Typer turns Ctrl-C into this code, older versions into Abort.
     if code == 130:
-        return _fail("stopped; nothing half-written is left, the same command goes on", code)
+        return _fail("stopped; no result is half-written, the same command goes on from here", code)
     return int(code or 0)
 
 

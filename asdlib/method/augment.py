@@ -36,7 +36,7 @@ class AugmentationParams(BaseModel):
     Marks: [P] stated by the paper, [I] inferred from BYOL-A, [O] open, chosen here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pre_norm: bool = Field(True, description="[P] standardise the input, x ← (x − mean)/std")
     mixup: bool = Field(True, description="[P] mix past inputs in as background (log-mixup-exp)")

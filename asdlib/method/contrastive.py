@@ -182,7 +182,9 @@ class Contrastive:
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``model.safetensors`` into `folder`."""
         tensors = {f"network.{k}": v for k, v in self.network_.state_dict().items()}
-        backend = {f"backend.{k}": torch.from_numpy(np.array(v)) for k, v in self.backend_.state().items()}
+        backend = {
+            f"backend.{k}": torch.from_numpy(np.array(v)) for k, v in self.backend_.state().items()
+        }
         tensors = {k: v.cpu().contiguous() for k, v in (tensors | backend).items()}
         model = {
             "system": self.name,

@@ -43,9 +43,11 @@ class CropBatches:
         self.domains = np.unique(manifest["domain"].to_numpy(dtype=str), return_inverse=True)[1]
 
     def __len__(self) -> int:
-        """Batches in an epoch; a last batch of a single clip is left out."""
-        full, rest = divmod(len(self.rows), self.params.batch_size)
-        return full + (rest >= 2)
+        """Batches in an epoch, of at most `batch_size` clips and as even as can be.
+
+        A small last batch would hold few negatives and a loss near zero.
+        """
+        return max(1, -(-len(self.rows) // self.params.batch_size))
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the clips of an epoch, shape (N,).
@@ -72,9 +74,7 @@ class CropBatches:
     def __iter__(self) -> Iterator[Batch]:
         """Give the batches of the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch()])
-        order = self.order(rng)
-        for i in range(len(self)):
-            positions = order[i * self.params.batch_size : (i + 1) * self.params.batch_size]
+        for positions in np.array_split(self.order(rng), len(self)):
             crops = [self._crop(positions, rng)]
             if self.params.crops == "different":
                 crops.append(self._crop(positions, rng))

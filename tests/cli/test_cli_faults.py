@@ -318,7 +318,7 @@ def test_ctrl_c_while_training(
         lambda: any((cache / "training").rglob("*.*")), signal.SIGINT
     )
     assert outcome.code == 130
-    assert outcome.error == "stopped; nothing half-written is left, the same command goes on"
+    assert outcome.error == "stopped; no result is half-written, the same command goes on from here"
     assert outcome.out == ""
     assert nothing_but(tmp_path, "cache", "store", "streams")
 
