@@ -41,7 +41,9 @@ def asd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with ``html`` and ``study``, made by the two commands that a user types."""
-    folder = tmp_path_factory.getbasetemp().parent / "asdlib-book"
+    own = tmp_path_factory.getbasetemp()
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (own.parent if parallel else own) / "asdlib-book"
     with FileLock(f"{folder}.lock"):
         if not (folder / "done").exists():
             shutil.rmtree(folder, ignore_errors=True)
