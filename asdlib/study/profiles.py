@@ -74,7 +74,7 @@ PROFILES: dict[str, Profile] = {
             source="synthetic",
             purpose="the published book, teaching",
             budget="under 25 minutes",
-            params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 20}},
+            params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 40}},
             ablation_machines=("fan", "pump", "ToyCar"),
             ablation_params={"epochs": 6},
         ),

@@ -72,19 +72,19 @@ class Cause:
 CAUSES: Mapping[str, Cause] = MappingProxyType(
     {
         "imbalance": Cause(
-            "emits", (80.0, 800.0), 1.0, "a heavy spot: the rotor rubs once a turn, harder at s"
+            "emits", (80.0, 800.0), -1.5, "a heavy spot: the rotor rubs once a turn, harder at s"
         ),
         "worn bearing": Cause(
-            "emits", (2000.0, 5000.0), 0.5, "a pit in the outer race: each ball rings the housing"
+            "emits", (2000.0, 5000.0), -3.0, "a pit in the outer race: each ball rings the housing"
         ),
-        "leak": Cause("emits", (3000.0, 7000.0), 0.5, "a jet through a crack: turbulent hiss"),
+        "leak": Cause("emits", (3000.0, 7000.0), -2.5, "a jet through a crack: turbulent hiss"),
         "loose part": Cause(
-            "emits", (800.0, 3500.0), 0.5, "a cover or screw that rattles in irregular bursts"
+            "emits", (800.0, 3500.0), -4.0, "a cover or screw that rattles in irregular bursts"
         ),
         "clogging": Cause(
-            "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 40 %"
+            "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 35 %"
         ),
-        "voltage change": Cause("changes", (80.0, 7600.0), 0.0, "supply up or down by up to 12 %"),
+        "voltage change": Cause("changes", (80.0, 7600.0), 0.0, "supply up or down by up to 9 %"),
     }
 )
 """The causes, by name."""
@@ -103,12 +103,12 @@ def fault_centre(machine: str, section: str, cause: str, band: str) -> float:
 
 
 def episodes(rng: np.random.Generator, n: int) -> Signal:
-    """Gate of a fault that comes and goes, (S,), 0 … 1: on for 30 … 70 % of the clip.
+    """Gate of a fault that comes and goes, (S,), 0 … 1: on for 40 … 90 % of the clip.
 
     A slow random walk, cut at the level that leaves this share, with soft edges.
     """
     walk = wander(rng, n, rate_hz=1.5)
-    level = np.quantile(walk, 1 - rng.uniform(0.3, 0.7))
+    level = np.quantile(walk, 1 - rng.uniform(0.4, 0.9))
     return np.asarray(0.5 * (1 + np.tanh(8 * (walk - level))))
 
 
@@ -151,9 +151,9 @@ def changed_point(
 ) -> OperatingPoint:
     """Operating point under a fault that changes the operation."""
     if cause == "clogging":
-        return replace(point, flow=point.flow * (1 - 0.4 * severity))
+        return replace(point, flow=point.flow * (1 - 0.35 * severity))
     sign = 1 if rng.uniform() < 0.5 else -1
-    return replace(point, voltage=point.voltage * (1 + sign * 0.12 * severity))
+    return replace(point, voltage=point.voltage * (1 + sign * 0.09 * severity))
 
 
 def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
