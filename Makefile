@@ -35,7 +35,7 @@ bench: $(STAMP) ## run all benchmarks, write build/bench.json
 	$(BIN)/python -m benchmarks
 
 lock: $(STAMP) ## resolve pyproject.toml anew into requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra book --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade \
 	  pyproject.toml --output-file requirements.lock.new
 	(echo '# Exact versions for Python 3.11 to 3.13, all extras. Remake with `make lock`.' \
