@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def features(
     wav_root: Annotated[Path, typer.Argument(help="folder of recordings in an official layout")],
     store: Annotated[Path, typer.Argument(help="feature store to make")],
-    preset: Annotated[str, typer.Option(help="front end: dcase2020, dcase2022 or byola")] = (
+    preset: Annotated[str, typer.Option(help="front end: dcase2020, dcase2022, byola or ast")] = (
         "dcase2020"
     ),
     jobs: Annotated[int | None, typer.Option(min=1, help="processes; default: as needed")] = None,

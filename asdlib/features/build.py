@@ -135,7 +135,7 @@ def _build(
     on_progress: Callable[[int, int], None],
 ) -> None:
     partial = out.with_name(f".{out.name}.partial")
-    frames = 1 + sources.n_samples // front_end.hop_length
+    frames = np.array([front_end.n_frames(int(n)) for n in sources.n_samples])
     shape = (len(frames), front_end.n_mels, int(frames.max()))
     try:
         if _read_json(partial / REQUEST) != request:

@@ -1,9 +1,14 @@
 """Every parameter of a log-mel front end, and the named presets.
 
-A `FrontEnd` fixes how samples become log-mel values. Frames are centred, the window is a periodic
-Hann window of ``n_fft`` samples, and the power spectrum goes through triangular mel filters and a
-logarithm. The parameters go into the ``feature.json`` of a store, so that no system is ever given
-features of another front end. This module needs no torch; the transform itself is in ``logmel``.
+A `FrontEnd` fixes how samples become log-mel values: frames under a window, their power spectrum,
+triangular mel filters, a logarithm. There are two kinds of framing. ``stft`` is the field's usual
+one: frames are centred, the window is a periodic Hann window of ``n_fft`` samples. ``kaldi`` is the
+filter bank of the Kaldi toolkit, on which Audio Spectrogram Transformers are trained: frames of
+25 ms every 10 ms that lie within the clip; from each its mean is removed, then come pre-emphasis, a
+symmetric Hann window and zeros up to ``n_fft``; filters are triangles in mel.
+
+The parameters go into the ``feature.json`` of a store, so that no system is ever given features of
+another front end. This module needs no torch; the transform itself is in ``logmel``.
 
 Shapes: F mel bins, T frames.
 """
@@ -17,10 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from asdlib.errors import ConfigError
 
 MelScale = Literal["slaney", "htk"]
-Scale = Literal["10*log10(mel + eps)", "10*log10(max(mel, eps))", "ln(mel + eps)"]
+Scale = Literal[
+    "10*log10(mel + eps)", "10*log10(max(mel, eps))", "ln(mel + eps)", "ln(max(mel, eps))"
+]
 
 _FIXED = {"window": "hann", "center": True, "layout": "clip, mel, frame"}
-_NOT_PARAMETERS = {"win_length", "unit", "dtype", *_FIXED}
+_KALDI = {"window": "hann, symmetric", "center": False, "preemphasis": 0.97, "remove_mean": True}
+_NOT_PARAMETERS = {"win_length", "unit", "dtype", *_FIXED, *_KALDI}
 
 
 class FrontEnd(BaseModel):
@@ -44,6 +52,8 @@ class FrontEnd(BaseModel):
         What stands beyond both ends of a clip: its mirror image or zeros.
     scale, eps
         The logarithm, and the small constant that keeps it finite.
+    framing
+        ``"stft"`` or ``"kaldi"``, see the head of this module; Kaldi's fixes most of the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +70,7 @@ class FrontEnd(BaseModel):
     pad_mode: Literal["reflect", "constant"] = "reflect"
     scale: Scale = "10*log10(mel + eps)"
     eps: float = Field(float(np.finfo(np.float64).eps), gt=0.0)
+    framing: Literal["stft", "kaldi"] = "stft"
 
     @model_validator(mode="after")
     def _check_frequencies(self) -> Self:
@@ -70,13 +81,45 @@ class FrontEnd(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_kaldi(self) -> Self:
+        if self.framing == "kaldi":
+            needed = {
+                "n_fft": 2 ** (self.win_length - 1).bit_length(),
+                "hop_length": self.sample_rate // 100,
+                "power": 2.0,
+                "mel_scale": "htk",
+                "norm": None,
+                "scale": "ln(max(mel, eps))",
+                "eps": float(np.finfo(np.float32).eps),
+            }
+            for name, value in needed.items():
+                if getattr(self, name) != value:
+                    raise ValueError(
+                        f"framing 'kaldi' at {self.sample_rate} Hz needs {name} {value!r}, "
+                        f"not {getattr(self, name)!r}"
+                    )
+        return self
+
+    @property
+    def win_length(self) -> int:
+        """Samples under the window."""
+        return self.sample_rate // 40 if self.framing == "kaldi" else self.n_fft
+
+    @property
+    def shortest(self) -> int:
+        """Samples that a clip has to have."""
+        return self.win_length if self.framing == "kaldi" else self.n_fft // 2 + 1
+
     @property
     def unit(self) -> str:
         """Unit of the values: ``"dB"`` for decimal, ``"neper"`` for natural logarithms."""
         return "neper" if self.scale.startswith("ln") else "dB"
 
     def n_frames(self, n_samples: int) -> int:
-        """Count the frames T of a clip of `n_samples` samples; frames are centred."""
+        """Count the frames T of a clip of `n_samples` samples."""
+        if self.framing == "kaldi":
+            return 1 + (n_samples - self.win_length) // self.hop_length
         return 1 + n_samples // self.hop_length
 
     def mel_frequencies(self) -> NDArray[np.float64]:
@@ -85,7 +128,13 @@ class FrontEnd(BaseModel):
 
     def describe(self) -> dict[str, Any]:
         """Give what goes into ``feature.json``: all parameters, the unit and the layout."""
-        return self.model_dump() | {"win_length": self.n_fft, "unit": self.unit} | _FIXED
+        told = self.model_dump() | {"win_length": self.win_length, "unit": self.unit} | _FIXED
+        if self.framing == "kaldi":
+            del told["pad_mode"]
+            return told | _KALDI
+        # Stores from before there was a choice do not name it.
+        del told["framing"]
+        return told
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
@@ -149,6 +198,16 @@ PRESETS: dict[str, FrontEnd] = {
         scale="ln(mel + eps)",
         eps=float(np.finfo(np.float32).eps),
     ),
+    "ast": FrontEnd(
+        n_fft=512,
+        hop_length=160,
+        f_min=20.0,
+        mel_scale="htk",
+        norm=None,
+        scale="ln(max(mel, eps))",
+        eps=float(np.finfo(np.float32).eps),
+        framing="kaldi",
+    ),
 }
 """Front ends by name.
 
@@ -156,6 +215,8 @@ PRESETS: dict[str, FrontEnd] = {
 ``dcase2022``: the DCASE 2022 one (Kota-Dohi/dcase2022_task2_baseline_ae, 8ab52e1); only the
 padding and the way to keep the logarithm finite differ.
 ``byola``: BYOL-A (Niizumi et al., IJCNN 2021): 64 bins, a frame every 10 ms, natural logarithm.
+``ast``: the Audio Spectrogram Transformer (Gong et al., Interspeech 2021, Section 2.1), as
+``ASTFeatureExtractor`` of the transformers library computes it, before its normalisation.
 """
 
 

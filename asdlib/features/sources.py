@@ -91,7 +91,7 @@ def inspect_sources(
     if faults:
         more = f" (and {len(faults) - 1} more such files)" if len(faults) > 1 else ""
         raise DataError(faults[0].message + more)
-    rate, shortest = front_end.sample_rate, front_end.n_fft // 2 + 1
+    rate, shortest = front_end.sample_rate, front_end.shortest
     n_samples = np.empty(len(table), dtype=np.int64)
     rates = np.empty(len(table), dtype=np.int64)
     for row, path in enumerate(table["path"]):

@@ -17,6 +17,7 @@ from asdlib.errors import ConfigError, DataError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, LogMel
 
 TOLERANCE_DB = 1e-3
+CENTRED = [name for name, front_end in PRESETS.items() if front_end.framing == "stft"]
 
 
 def by_librosa(waveform: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -52,7 +53,7 @@ def noise(seconds: float = 1.0) -> np.ndarray:
     return rng.normal(scale=0.05, size=int(16000 * seconds)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", CENTRED)
 def test_noise_equals_librosa(name: str) -> None:
     front_end = PRESETS[name]
     got, expected = ours(noise(), front_end), by_librosa(noise(), front_end)
@@ -61,7 +62,7 @@ def test_noise_equals_librosa(name: str) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", CENTRED)
 @pytest.mark.parametrize("hz", [0.0, 50.0, 997.0, 4000.0, 7990.0])
 def test_tones_equal_librosa(name: str, hz: float) -> None:
     # A pure tone leaves bins so empty that single precision shows its own rounding there; the
