@@ -1,6 +1,7 @@
 """Commands about systems and results: run one, evaluate scores, run the study, render the book."""
 
 import json
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -91,10 +92,14 @@ def study_command(
     notebooks: Annotated[Path, typer.Option(help="folder of notebooks")] = Path("notebooks"),
     only: Annotated[list[str] | None, typer.Option(help="only notebooks that start so")] = None,
     force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="notebooks at a time; default one a core, 1 on a GPU")
+    ] = None,
 ) -> None:
-    """Run all notebooks through papermill, in order; failures do not stop the others."""
+    """Run the notebooks that changed, several at a time; failures do not stop the others."""
     from asdlib.study.notebooks import run_notebooks
 
+    started = time.perf_counter()
     outcomes = run_notebooks(
         profile,
         notebooks=notebooks,
@@ -103,12 +108,17 @@ def study_command(
         data_root=data_root,
         only=only,
         force=force,
+        jobs=jobs,
         on_start=lambda name, i, n: err_console.print(f"[{i}/{n}] {name} …", markup=False),
+        on_done=lambda o, done, n: err_console.print(
+            f"{done} of {n} done: {o.name} {o.status}, {o.seconds:.1f} s", markup=False
+        ),
     )
     rows = [
         {"notebook": o.name, "outcome": o.status, "seconds": f"{o.seconds:.1f}"} for o in outcomes
     ]
     print_frame(pd.DataFrame(rows), f"study on profile {profile}")
+    say(f"{len(rows)} notebooks in {time.perf_counter() - started:.1f} s")
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
         err_console.print(f"\n{outcome.name}:\n{outcome.error}", markup=False)
@@ -128,7 +138,7 @@ def book(
     html: Annotated[Path | None, typer.Option(help="where to; default _build/html")] = None,
 ) -> None:
     """Render the book with the executed notebooks of a profile."""
-    from asdlib.study.notebooks import build_book
+    from asdlib.study.book import build_book
 
     index = build_book(profile, workspace=out, source=source, html=html)
     say(f"the book is at {index}")

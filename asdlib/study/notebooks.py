@@ -1,7 +1,10 @@
-"""Run the notebooks through papermill, and render the executed copies as a book.
+"""Run the notebooks of a folder through papermill, several at a time.
 
 Executed copies lie in ``<workspace>/<profile>/notebooks``. A notebook runs again only if it, its
-parameters, the library or the data changed; a failed one leaves its copy as ``*.failed.ipynb``.
+parameters, the library, the packages or the data changed; a failed one leaves its copy as
+``*.failed.ipynb``. The first notebook of the folder makes the data and runs before the others,
+which are independent; a notebook with the metadata ``{"asdlib": {"after": ["05_ablation"]}}`` waits
+for that one instead.
 """
 
 import hashlib
@@ -9,17 +12,22 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import asdlib
 from asdlib.errors import ConfigError, RunError
+from asdlib.study.provenance import PACKAGES
+from asdlib.study.schedule import end_kernels, in_order
+from asdlib.study.slots import shared_cores
 from asdlib.study.study import Study
+from asdlib.study.sweep import default_processes
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,7 +43,7 @@ class Outcome:
     status
         ``executed``, ``unchanged`` or ``failed``.
     seconds
-        Time it took.
+        Time it took, beside the others that ran at the same time.
     error
         Traceback of the failed cell, else empty.
     path
@@ -58,9 +66,11 @@ def run_notebooks(
     data_root: str | Path | None = None,
     only: Sequence[str] | None = None,
     force: bool = False,
+    jobs: int | None = None,
     on_start: Callable[[str, int, int], None] | None = None,
+    on_done: Callable[[Outcome, int, int], None] | None = None,
 ) -> list[Outcome]:
-    """Run all notebooks of a folder in order; go on after a failure.
+    """Run all notebooks of a folder; go on after a failure.
 
     Parameters
     ----------
@@ -72,18 +82,28 @@ def run_notebooks(
         Beginnings of the names of those to run; by default all.
     force
         Run also what did not change.
+    jobs
+        Notebooks at a time; by default one a core, or one on a GPU; trainings share the cores.
     on_start
-        Called with name, number and count before each notebook.
+        Called with name, number in the folder, and count before each notebook that has to run.
+    on_done
+        Called with the outcome, the number of those that are done, and the count.
+
+    Returns
+    -------
+    Outcomes in the order of the folder. ``<workspace>/<profile>/study.json`` keeps the
+    times.
 
     Raises
     ------
     ConfigError
-        If the profile lacks something, or there is no notebook to run.
+        If the profile lacks something, there is no notebook to run, or notebooks need each other.
     """
     Study(profile, workspace, store=store, data_root=data_root)
-    sources = sorted(Path(notebooks).glob("*.ipynb"))
-    if only:
-        sources = [path for path in sources if path.stem.startswith(tuple(only))]
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"{jobs} notebooks at a time; give --jobs 1 or more")
+    found = sorted(Path(notebooks).glob("*.ipynb"))
+    sources = [p for p in found if not only or p.stem.startswith(tuple(only))]
     if not sources:
         wanted = f" that begins with {' or '.join(only)}" if only else ""
         raise ConfigError(f"no notebook{wanted} in '{notebooks}'; give --notebooks FOLDER")
@@ -93,64 +113,104 @@ def run_notebooks(
         "store": str(Path(store).absolute()) if store else None,
         "data_root": str(Path(data_root).absolute()) if data_root else None,
     }
-    outcomes = []
-    for i, source in enumerate(sources, start=1):
-        if on_start:
-            on_start(source.stem, i, len(sources))
-        parameters = {k: v for k, v in offered.items() if v is not None}
-        target = Path(workspace) / profile / "notebooks" / source.name
-        outcomes.append(run_notebook(source, target, parameters, force=force))
-    return outcomes
+    parameters = {k: v for k, v in offered.items() if v is not None}
+    folder = Path(workspace) / profile / "notebooks"
+    stopping, counting, done = threading.Event(), threading.Lock(), 0
+
+    def work(name: str) -> Outcome:
+        nonlocal done
+        i = next(i for i, path in enumerate(sources) if path.stem == name)
+        target = folder / sources[i].name
+        begin = partial(on_start, name, i + 1, len(sources)) if on_start else None
+        outcome = run_notebook(
+            sources[i], target, parameters, force=force, on_start=begin, stopping=stopping
+        )
+        with counting:
+            done += 1
+            if on_done:
+                on_done(outcome, done, len(sources))
+        return outcome
+
+    def stop() -> None:
+        stopping.set()
+        end_kernels()
+
+    cores = default_processes()
+    workers = min(jobs or cores, len(sources))
+    started = time.perf_counter()
+    with shared_cores(workers, cores):
+        outcomes = in_order(
+            {path.stem: _needs(path, found) for path in sources},
+            work,
+            workers=workers,
+            cost={path.stem: _told(folder / path.name, "seconds", 0.0) for path in sources},
+            on_stop=stop,
+        )
+    _write_times(folder, list(outcomes.values()), time.perf_counter() - started, workers, cores)
+    return list(outcomes.values())
 
 
 def run_notebook(
-    source: Path, target: Path, parameters: dict[str, Any], *, force: bool = False
+    source: Path,
+    target: Path,
+    parameters: dict[str, Any],
+    *,
+    force: bool = False,
+    on_start: Callable[[], None] | None = None,
+    stopping: threading.Event | None = None,
 ) -> Outcome:
     """Run one notebook, unless `target` is its unchanged outcome.
 
-    Whatever is wrong with a notebook, even a kernel that dies, is a failed outcome and no error.
+    Whatever is wrong with a notebook, even a kernel that dies, is a failed outcome and no error,
+    except while the study is `stopping`. `on_start` is called if the notebook has to run.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     started = time.perf_counter()
     key = _notebook_key(source, parameters)
-    partial = target.with_name(f".{target.stem}.partial.ipynb")
+    unfinished = target.with_name(f".{target.stem}.partial.ipynb")
     failed = failed_copy(target)
-    if not force and _finished_key(target) == key:
+    if not force and _told(target, "key", "") == key:
         failed.unlink(missing_ok=True)
         return Outcome(source.stem, "unchanged", 0.0, "", target)
+    if on_start:
+        on_start()
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         known = set(papermill.inspect_notebook(str(source)))
         given = {name: value for name, value in parameters.items() if name in known}
         papermill.execute_notebook(
             str(source),
-            str(partial),
+            str(unfinished),
             given,
             kernel_name="python3",
             progress_bar=False,
             extra_arguments=["--IPKernelApp.log_level=40"],
         )
     except OSError:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     except Exception as error:
-        if not partial.exists():
-            shutil.copyfile(source, partial)
-        partial.replace(failed)
+        if stopping is not None and stopping.is_set():
+            unfinished.unlink(missing_ok=True)
+            raise RunError(f"'{source.name}' was stopped; give the same command again") from None
+        if not unfinished.exists():
+            shutil.copyfile(source, unfinished)
+        unfinished.replace(failed)
         told = error.traceback if isinstance(error, PapermillExecutionError) else [repr(error)]
         text = _ANSI.sub("", "\n".join(told))
         return Outcome(source.stem, "failed", time.perf_counter() - started, text, failed)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
-    notebook = json.loads(partial.read_text(encoding="utf-8"))
-    notebook["metadata"]["asdlib"] = {"key": key}
-    partial.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
-    partial.replace(target)
+    seconds = time.perf_counter() - started
+    notebook = json.loads(unfinished.read_text(encoding="utf-8"))
+    notebook["metadata"]["asdlib"] = {"key": key, "seconds": round(seconds, 3)}
+    unfinished.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+    unfinished.replace(target)
     failed.unlink(missing_ok=True)
-    return Outcome(source.stem, "executed", time.perf_counter() - started, "", target)
+    return Outcome(source.stem, "executed", seconds, "", target)
 
 
 def failed_copy(target: Path) -> Path:
@@ -158,122 +218,70 @@ def failed_copy(target: Path) -> Path:
     return target.with_suffix(".failed.ipynb")
 
 
-def build_book(
-    profile: str,
-    *,
-    workspace: str | Path = "build/study",
-    source: str | Path = ".",
-    html: str | Path | None = None,
-) -> Path:
-    """Render prose and executed notebooks; warnings are errors.
-
-    Parameters
-    ----------
-    profile
-        Whose executed notebooks are shown.
-    workspace
-        Workspace of the study.
-    source
-        Project folder, with ``_config.yml``, ``_toc.yml``, ``book/`` and ``notebooks/``.
-    html
-        Folder of the rendered book; by default ``_build/html`` of `source`.
-
-    Returns
-    -------
-    The book's first page.
-
-    Raises
-    ------
-    ConfigError
-        If `source` is no book, or `html` holds something else.
-    RunError
-        If notebooks are not executed yet or failed, or jupyter-book fails.
-    """
-    import yaml
-
-    source = Path(source)
-    if not (source / "_toc.yml").is_file() or not (source / "_config.yml").is_file():
-        raise ConfigError(f"'{source}' has no _toc.yml and _config.yml; give --source PROJECT")
-    html = Path(html) if html else source / "_build" / "html"
-    if html.exists() and not _is_rendered(html):
-        raise ConfigError(f"'{html}' exists and is no rendered book; choose another --html")
-    executed = Path(workspace) / profile / "notebooks"
-    staged = Path(workspace) / profile / "book"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    shutil.copytree(source / "book", staged / "book")
-    (staged / "notebooks").mkdir()
-    for path in sorted((source / "notebooks").glob("*.ipynb")):
-        if not (executed / path.name).is_file():
-            raise RunError(
-                f"notebook '{path.name}' is not executed on profile '{profile}'; "
-                f"run asd study --profile {profile} first"
-            )
-        if failed_copy(executed / path.name).exists():
-            raise RunError(
-                f"notebook '{path.name}' failed when it was last run on profile '{profile}'; "
-                f"mend it and run asd study --profile {profile} again"
-            )
-        _stage(executed / path.name, staged / "notebooks" / path.name)
-    config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
-    config.setdefault("execute", {})["execute_notebooks"] = "off"
-    (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    shutil.copy2(source / "_toc.yml", staged / "_toc.yml")
-    start = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", start, "build", str(staged)]
-    log = staged / "build.log"
-    with log.open("w", encoding="utf-8") as stream:
-        code = subprocess.run(
-            [*command, "--warningiserror", "--nitpick", "--keep-going"],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            check=False,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        ).returncode
-    if code:
-        lines = _ANSI.sub("", log.read_text(encoding="utf-8")).splitlines()
-        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-5:]
-        raise RunError(f"jupyter-book failed: {' | '.join(told[:5])}; the whole log is {log}")
-    shutil.rmtree(html, ignore_errors=True)
-    html.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(staged / "_build" / "html", html)
-    return html / "index.html"
-
-
-def _is_rendered(folder: Path) -> bool:
-    """Whether a folder is empty or was made by Sphinx, and may be replaced."""
-    return folder.is_dir() and ((folder / ".buildinfo").is_file() or not any(folder.iterdir()))
-
-
-def _stage(executed: Path, target: Path) -> None:
-    """Copy an executed notebook; the injected parameters, paths of a machine, are not shown."""
-    notebook = json.loads(executed.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if "injected-parameters" in tags:
-            cell["metadata"]["tags"] = [*tags, "remove-cell"]
-    target.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+def _needs(source: Path, found: Sequence[Path]) -> list[str]:
+    """Names of the notebooks that run before this one."""
+    try:
+        metadata = json.loads(source.read_text(encoding="utf-8"))["metadata"]
+        return [str(name) for name in metadata["asdlib"]["after"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [found[0].stem] if source != found[0] else []
 
 
 def _notebook_key(source: Path, parameters: dict[str, Any]) -> str:
-    """Hash of the notebook, its parameters, and all sources of the library."""
+    """Hash of the notebook, its parameters, the library that it can see, packages and data."""
     digest = hashlib.sha256(source.read_bytes())
     digest.update(json.dumps(parameters, sort_keys=True).encode())
     root = Path(asdlib.__file__).parent
     for path in sorted(root.rglob("*")):
-        if path.suffix in (".py", ".csv"):
+        # No notebook imports the command line.
+        if path.suffix in (".py", ".csv") and path.relative_to(root).parts[0] != "cli":
             digest.update(path.read_bytes())
-    store = parameters.get("store")
-    if store:
+    digest.update(json.dumps([_version(name) for name in PACKAGES]).encode())
+    if parameters.get("store"):
         from asdlib.features import FeatureStore
 
-        digest.update(FeatureStore.open(store).fingerprint.encode())
+        digest.update(FeatureStore.open(parameters["store"]).fingerprint.encode())
+    if parameters.get("data_root"):
+        listing = sorted(
+            (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+            for path in Path(parameters["data_root"]).rglob("*.wav")
+        )
+        digest.update(json.dumps(listing).encode())
     return digest.hexdigest()
 
 
-def _finished_key(target: Path) -> str | None:
+def _version(package: str) -> str:
     try:
-        key = json.loads(target.read_text(encoding="utf-8"))["metadata"]["asdlib"]["key"]
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _told(target: Path, name: str, default: Any) -> Any:
+    """Read what an earlier run left in the metadata of an executed copy."""
+    try:
+        value = json.loads(target.read_text(encoding="utf-8"))["metadata"]["asdlib"][name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return default
+    return value if isinstance(value, type(default)) else default
+
+
+def _write_times(
+    folder: Path, outcomes: Sequence[Outcome], seconds: float, workers: int, cores: int
+) -> None:
+    """Keep how long each notebook took when it last ran; guides and tables read it."""
+    path = folder.parent / "study.json"
+    try:
+        times = dict(json.loads(path.read_text(encoding="utf-8"))["notebooks"])
     except (OSError, ValueError, KeyError):
-        return None
-    return str(key)
+        times = {}
+    now = time.strftime("%Y-%m-%d", time.gmtime())
+    for outcome in outcomes:
+        if outcome.status == "executed":
+            told = {"seconds": round(outcome.seconds, 1), "workers": workers, "cores": cores}
+            times[outcome.name] = told | {"date": now}
+    record = {"seconds": round(seconds, 1), "notebooks": dict(sorted(times.items()))}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

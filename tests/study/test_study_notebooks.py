@@ -2,17 +2,21 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from study_stores import listing
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore
 from asdlib.study import notebooks as module
-from asdlib.study.notebooks import Outcome, build_book, run_notebook, run_notebooks
+from asdlib.study import schedule
+from asdlib.study.book import build_book
+from asdlib.study.notebooks import Outcome, run_notebook, run_notebooks
 
 
 def write_notebook(path: Path, *cells: str, parameters: str = "profile = 'none'") -> Path:
@@ -135,11 +139,75 @@ def test_what_is_stopped_leaves_nothing(
     assert listing(tmp_path / "out") == []
 
 
+def test_independent_notebooks_run_at_the_same_time_after_the_first(tmp_path: Path) -> None:
+    folder, met = tmp_path / "notebooks", tmp_path / "met"
+    here = f"from pathlib import Path\nmet = Path({str(met)!r})\n"
+    write_notebook(folder / "01_data.ipynb", f"{here}met.mkdir()")
+    meet = (
+        "import time\nfor _ in range(300):\n    time.sleep(0.1)\n"
+        "    if len(list(met.iterdir())) == 2:\n        break\nelse:\n    raise TimeoutError"
+    )
+    for name in ("02_a", "03_b"):
+        write_notebook(folder / f"{name}.ipynb", f"{here}(met / '{name}').touch()\n{meet}")
+    last = write_notebook(
+        folder / "00_last.ipynb", f"{here}print(sorted(p.name for p in met.iterdir()))"
+    )
+    notebook = nbformat.read(last, as_version=4)
+    notebook.metadata["asdlib"] = {"after": ["02_a", "03_b", "not chosen"]}
+    nbformat.write(notebook, folder / "04_last.ipynb")
+    last.unlink()
+    ended: list[tuple[str, int, int]] = []
+    outcomes = run_notebooks(
+        "smoke",
+        notebooks=folder,
+        workspace=tmp_path,
+        jobs=2,
+        on_done=lambda outcome, done, count: ended.append((outcome.name, done, count)),
+    )
+    assert [o.status for o in outcomes] == ["executed"] * 4, [o.error for o in outcomes]
+    assert outputs(outcomes[3].path) == "['02_a', '03_b']\n"
+    assert ended[0] == ("01_data", 1, 4)
+    assert ended[3] == ("04_last", 4, 4)
+    times = json.loads((tmp_path / "smoke" / "study.json").read_text())
+    assert list(times["notebooks"]) == ["01_data", "02_a", "03_b", "04_last"]
+    assert all(t["seconds"] > 0 and t["workers"] == 2 for t in times["notebooks"].values())
+    with pytest.raises(ConfigError, match="0 notebooks at a time; give --jobs 1 or more"):
+        run_notebooks("smoke", notebooks=folder, workspace=tmp_path, jobs=0)
+
+
+def test_a_study_that_is_stopped_ends_its_kernels(tmp_path: Path) -> None:
+    for name in ("01_a", "02_b"):
+        sleep = f"print('begun', flush=True)\nopen('{tmp_path}/{name}', 'w').close()\n"
+        write_notebook(tmp_path / f"{name}.ipynb", f"{sleep}import time; time.sleep(600)")
+
+    class Stopped(BaseException):
+        """What Ctrl-C is, without the signal."""
+
+    def interrupt(work: Any) -> Any:
+        def waiting(futures: Any, **told: Any) -> Any:
+            if "return_when" in told:
+                for _ in range(600):
+                    time.sleep(0.1)
+                    if (tmp_path / "01_a").exists():
+                        raise Stopped
+            return work(futures, **told)
+
+        return waiting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "wait", interrupt(schedule.wait))
+        with pytest.raises(Stopped):
+            run_notebooks("smoke", notebooks=tmp_path, workspace=tmp_path / "out", jobs=2)
+    children = psutil.Process().children(recursive=True)
+    assert not [c for c in children if "ipykernel" in " ".join(c.cmdline())]
+    assert listing(tmp_path / "out" / "smoke" / "notebooks") == []
+
+
 def test_only_some_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("01_a", "02_b", "10_c"):
         write_notebook(tmp_path / f"{name}.ipynb")
     monkeypatch.setattr(
-        module, "run_notebook", lambda s, t, p, force: Outcome(s.stem, "executed", 0.0, "", t)
+        module, "run_notebook", lambda s, t, p, **told: Outcome(s.stem, "executed", 0.0, "", t)
     )
     done = run_notebooks("smoke", notebooks=tmp_path, workspace=tmp_path, only=["02", "10_c"])
     assert [outcome.name for outcome in done] == ["02_b", "10_c"]
