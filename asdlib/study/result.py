@@ -67,7 +67,12 @@ def load_run(path: str | Path) -> RunResult:
     path = Path(path)
     try:
         record = json.loads((path / RUN_JSON).read_text())
-        metrics = pd.read_csv(path / "metrics.csv", dtype={"machine": str, "section": str})
+        # Every digit counts: a run that is found gives the very numbers of the one that was made.
+        metrics = pd.read_csv(
+            path / "metrics.csv",
+            dtype={"machine": str, "section": str},
+            float_precision="round_trip",
+        )
     except (OSError, ValueError) as error:
         raise RunError(f"'{path}' holds no finished run ({error}); run it first") from None
     return RunResult(path, record, metrics, cached=True)

@@ -24,6 +24,7 @@ from asdlib.evaluation.scores import write_score_folder
 from asdlib.evaluation.tables import evaluate_frame, write_metrics_csv
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.study.config import RunConfig, code_version, make_system
+from asdlib.study.networks import take_network
 from asdlib.study.paths import cache_folder, lock_file, path_key
 from asdlib.study.provenance import describe_environment, device_kind
 from asdlib.study.result import RUN_JSON, RunResult, load_run
@@ -116,11 +117,17 @@ def run(
 
 
 def execute(
-    planned: Plan, out: str | Path, *, progress: Progress | None = None, wait: bool = False
+    planned: Plan,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    wait: bool = False,
+    donor: RunResult | None = None,
 ) -> RunResult:
     """Do a planned run, unless `out` already holds it; see `run`.
 
-    With `wait`, another process that is at work on `out` is waited for instead of refused.
+    With `wait`, another process that is at work on `out` is waited for instead of refused. With
+    `donor`, its network is taken instead of training one, see `asdlib.study.networks`.
     """
     out = Path(out)
     detector, config = planned.detector, planned.config
@@ -131,7 +138,11 @@ def execute(
             # Two processes may do the same run for two folders; each has its own training.
             workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
             started = time.perf_counter()
-            detector.fit(planned.train_rows, workdir=workdir, progress=progress)
+            rows = planned.train_rows
+            if donor is None:
+                detector.fit(rows, workdir=workdir, progress=progress)
+            else:
+                detector = take_network(detector, config, rows, donor, progress=progress)
             fitted = time.perf_counter()
             scores = planned.test_rows.manifest.assign(
                 anomaly_score=detector.score(planned.test_rows)
@@ -156,6 +167,8 @@ def execute(
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "environment": describe_environment(),
             }
+            if donor is not None:
+                record["network_of"] = donor.record["key"]
             (folder / RUN_JSON).write_text(json.dumps(record, indent=2) + "\n")
         shutil.rmtree(workdir, ignore_errors=True)
     return RunResult(out, record, metrics, cached=False)

@@ -18,26 +18,13 @@ from filelock import FileLock
 
 from asdlib.errors import ConfigError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd
+from asdlib.study.ablation import ABLATION
 from asdlib.study.config import make_system
 from asdlib.study.paths import default_workspace, lock_file
 from asdlib.study.profiles import Profile, get_profile, merge
 from asdlib.study.result import RunResult
 from asdlib.study.run import execute, plan
 from asdlib.study.sweep import Job, sweep, variants_over_seeds
-
-ABLATION: dict[str, dict[str, Any]] = {
-    "full": {},
-    "no pre-norm": {"augmentation": {"pre_norm": False}},
-    "no mixup": {"augmentation": {"mixup": False}},
-    "no RRC": {"augmentation": {"rrc": False}},
-    "no post-norm": {"augmentation": {"post_norm": False}},
-    "only mixup": {"augmentation": {"rrc": False, "post_norm": False}},
-    "only RRC": {"augmentation": {"mixup": False, "post_norm": False}},
-    "none": {"augmentation": {"mixup": False, "rrc": False, "post_norm": False}},
-    "mixing above 2 kHz": {"augmentation": {"mixing": "high", "cutoff_hz": 2000.0}},
-}
-"""Changes of each variant. "only" and "none" keep pre-norm: without it nothing is standardised,
-which the variant "no pre-norm" shows on its own."""
 
 
 class Study:
@@ -193,7 +180,7 @@ class Study:
         *,
         year: int | None = None,
     ) -> pd.DataFrame:
-        """Run the contrastive system with parts of it changed; see `ABLATION`."""
+        """Run the contrastive system with parts of it changed, see `ABLATION`."""
         store = self.store(year).path
         params = self.params_of("contrastive", self.profile.ablation_params)
         template = Job(

@@ -1,7 +1,7 @@
 """Many runs: over systems, parameters and seeds, in parallel, each cached by its key."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,8 @@ class Job:
         Parameters that differ from the system's defaults.
     machines
         Machine types to keep, by default all.
+    network_of
+        Job whose network this one takes, see `asdlib.study.networks`; by default it trains its own.
     """
 
     variant: str
@@ -44,6 +46,11 @@ class Job:
     seed: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)
     machines: tuple[str, ...] | None = None
+    network_of: "Job | None" = None
+
+
+Done = Callable[[Job, "RunResult | str"], None]
+"""Called after each run with its job, and with its result or the reason why it failed."""
 
 
 def sweep(
@@ -52,6 +59,8 @@ def sweep(
     *,
     processes: int | None = None,
     progress: Progress | None = None,
+    failures: list[str] | None = None,
+    on_done: Done | None = None,
 ) -> pd.DataFrame:
     """Do all runs and give their metrics as one tidy table.
 
@@ -65,6 +74,11 @@ def sweep(
         Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
     progress
         Told after every run.
+    failures
+        If given, takes a line for every run that failed, whatever the reason; the others are
+        returned. Without it a failure is an error.
+    on_done
+        Called after every run.
 
     Returns
     -------
@@ -76,33 +90,34 @@ def sweep(
     ConfigError
         If a job's parameters are not valid; at once.
     RunError
-        If a run failed, after all others are done; naming the first failure.
+        If a run failed, after all others are done; naming the first failure. With `failures`, only
+        if all runs failed.
     """
     todo = list(jobs)
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     processes = processes or default_processes()
-    results: dict[int, RunResult] = {}
-    failures: list[str] = []
+    outcome = _Outcome(todo, [] if failures is None else failures, failures is not None)
+    outcome.listeners = (progress, on_done)
+    # Those that take a network come last, when it is there, instead of waiting for it.
+    order = sorted(range(len(todo)), key=lambda i: todo[i].network_of is not None)
     if processes == 1 or len(todo) == 1:
-        for i, job in enumerate(todo):
-            _collect(i, job, partial(_do, job, root), results, failures)
-            _tell(progress, results, failures, todo)
+        for i in order:
+            outcome.collect(i, partial(_do, todo[i], root))
     else:
         workers = min(processes, len(todo))
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
         try:
-            futures = {pool.submit(_do, job, root): (i, job) for i, job in enumerate(todo)}
+            futures = {pool.submit(_do, todo[i], root): i for i in order}
             for future in as_completed(futures):
-                i, job = futures[future]
-                _collect(i, job, future.result, results, failures)
-                _tell(progress, results, failures, todo)
+                outcome.collect(futures[future], future.result)
         finally:
             # After Ctrl-C or a wrong parameter, what has not begun is not begun any more.
             pool.shutdown(wait=True, cancel_futures=True)
-    if failures:
-        raise RunError(f"{len(failures)} of {len(todo)} runs failed; the first: {failures[0]}")
-    return pd.concat([_tidy(todo[i], results[i]) for i in range(len(todo))], ignore_index=True)
+    failed, results = outcome.failures, outcome.results
+    if failed and (failures is None or not results):
+        raise RunError(f"{len(failed)} of {len(todo)} runs failed; the first: {failed[0]}")
+    return pd.concat([_tidy(todo[i], results[i]) for i in sorted(results)], ignore_index=True)
 
 
 def variants_over_seeds(
@@ -140,8 +155,12 @@ def _do(job: Job, root: Path) -> RunResult:
         seed=job.seed,
         machines=job.machines,
     )
+    out = root / f"{job.system}-{planned.config.key[:16]}"
+    donor = None
+    if job.network_of is not None and not out.exists():
+        donor = _do(job.network_of, root)
     # Two variants may be the same run: the second one waits for the first and finds it.
-    return execute(planned, root / f"{job.system}-{planned.config.key[:16]}", wait=True)
+    return execute(planned, out, wait=True, donor=donor)
 
 
 def _one_thread() -> None:
@@ -153,25 +172,33 @@ def _one_thread() -> None:
     threadpool_limits(1)
 
 
-def _collect(
-    i: int, job: Job, result: Any, results: dict[int, RunResult], failures: list[str]
-) -> None:
-    try:
-        results[i] = result()
-    except ConfigError:
-        raise
-    except AsdError as error:
-        failures.append(f"{job.variant}, seed {job.seed}: {error}")
+@dataclass
+class _Outcome:
+    """What came of the runs so far."""
 
+    todo: list[Job]
+    failures: list[str]
+    tolerant: bool
+    results: dict[int, RunResult] = field(default_factory=dict)
+    listeners: tuple[Progress | None, Done | None] = (None, None)
 
-def _tell(
-    progress: Progress | None,
-    results: Mapping[int, RunResult],
-    failures: Sequence[str],
-    todo: Sequence[Job],
-) -> None:
-    if progress:
-        progress("runs", len(results) + len(failures), len(todo))
+    def collect(self, i: int, result: Callable[[], RunResult]) -> None:
+        job = self.todo[i]
+        told: RunResult | str
+        try:
+            told = self.results[i] = result()
+        except Exception as error:
+            if not self.tolerant and (
+                isinstance(error, ConfigError) or not isinstance(error, AsdError)
+            ):
+                raise
+            told = str(error) if isinstance(error, AsdError) else repr(error)
+            self.failures.append(f"{job.variant}, seed {job.seed}: {told}")
+        progress, on_done = self.listeners
+        if progress:
+            progress("runs", len(self.results) + len(self.failures), len(self.todo))
+        if on_done:
+            on_done(job, told)
 
 
 def _tidy(job: Job, result: RunResult) -> pd.DataFrame:

@@ -1,0 +1,101 @@
+"""The command that runs the ablation of the contrastive system on any pair of stores."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from asdlib.cli.console import err_console, note, print_frame, say
+from asdlib.errors import RunError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to the command line."""
+    app.command("ablate")(ablate_command)
+
+
+def ablate_command(
+    train: Annotated[Path, typer.Option(help="store to train on: its normal training rows")],
+    test: Annotated[Path, typer.Option(help="store to score: its test rows")],
+    out: Annotated[Path, typer.Option(help="folder for tables, figure, runs and derived stores")],
+    seeds: Annotated[int, typer.Option(min=1, help="number of seeds, from 0")] = 3,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="runs at a time; default: one a core, one on a GPU")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="a parameter of all variants"),
+    ] = None,
+    wav: Annotated[
+        Path | None, typer.Option(help="recordings of the stores, for the byola front end")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="folder of runs and derived stores; default: OUT")
+    ] = None,
+) -> None:
+    """Run the ablation over seeds: tables, figure and provenance; goes on where it was stopped."""
+    from asdlib.features import FeatureStore
+    from asdlib.plots.results import plot_differences, save_figure
+    from asdlib.study.ablate import ablate
+    from asdlib.study.config import parse_overrides
+    from asdlib.study.result import RunResult
+    from asdlib.study.summary import summarise, write_provenance, write_table
+    from asdlib.study.sweep import Job
+
+    params = parse_overrides(assign or [])
+    counter = {"done": 0, "all": 0}
+
+    def tell(job: Job, result: RunResult | str) -> None:
+        counter["done"] += 1
+        told = f"failed: {result}"
+        if isinstance(result, RunResult):
+            told = f"AUC {100 * result.auc:.1f}, pAUC {100 * result.pauc:.1f}"
+            told += ", found" if result.cached else f", {result.record['seconds']['fit']:.0f} s"
+        place = f"[{counter['done']}/{counter['all']}]"
+        err_console.print(f"{place} {job.variant}, seed {job.seed}: {told}", markup=False)
+
+    done = ablate(
+        train,
+        test,
+        work or out,
+        seeds=range(seeds),
+        groups=only,
+        params=params,
+        wav=wav,
+        processes=jobs,
+        on_done=tell,
+        on_start=lambda n: counter.update(all=n),
+    )
+    summary = summarise(done.table)
+    write_table(done.table, out / "ablation.csv")
+    write_table(summary, out / "summary.csv")
+    overall = summary[summary["machine"] == "Average"]
+    if (overall["group"] != "reference").any():
+        save_figure(plot_differences(summary), out / "ablation")
+    write_provenance(
+        out / "provenance.json",
+        {"train": FeatureStore.open(train), "test": FeatureStore.open(test)},
+        command="ablate",
+        seeds=seeds,
+        groups=only or "all",
+        params=params,
+        failures=list(done.failures),
+    )
+    for metric, name in (("auc", "AUC"), ("pauc", "pAUC")):
+        rows = overall[overall["metric"] == metric]
+        shown = rows[["group", "variant", "seeds"]].assign(
+            mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
+        )
+        print_frame(pd.DataFrame(shown), f"{name} in %, difference to full with 95 % interval")
+    say(f"tables, figure and provenance in {out}")
+    for line in done.failures:
+        note(f"failed: {line}")
+    if done.failures:
+        raise RunError(
+            f"{len(done.failures)} of {counter['all']} runs failed and are not in the tables, the "
+            f"first: {done.failures[0]}"
+        )

@@ -1,0 +1,49 @@
+"""``asd ablate`` as a user types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from asd_process import Outcome
+from study_stores import QUICK, set_arguments
+
+Asd = Callable[..., Outcome]
+
+
+def test_ablate(asd: Asd, store: Path, tmp_path: Path) -> None:
+    out, work = tmp_path / "results", tmp_path / "work"
+    command: list[Any] = ["ablate", "--train", store, "--test", store, "--out", out]
+    command += ["--seeds", 2, "--jobs", 1, "--work", work, "--only", "embeddings"]
+    command += ["--only", "front-ends", *set_arguments(QUICK["contrastive"])]
+    told = asd(*command).success
+    assert f"tables, figure and provenance in {out}" in told.out
+    assert "[1/" in told.err
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("ablation.csv", "ablation.png", "ablation.svg", "provenance.json", "summary.csv")
+    ]
+    table = pd.read_csv(out / "ablation.csv")
+    assert set(table["group"]) == {"reference", "embeddings", "front-ends"}
+    assert set(table["seed"]) == {0, 1}
+    assert all((work / "runs" / run).is_dir() for run in table["run"])
+    summary = pd.read_csv(out / "summary.csv")
+    assert summary[summary["variant"] != "full"]["verdict"].str.contains("points").all()
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["params"]["epochs"] == 1
+    assert provenance["stores"]["train"]["clips"] == 56
+    # Nothing in the results names a place of this machine.
+    for path in out.glob("*.[cj]s*"):
+        assert str(tmp_path) not in path.read_text()
+
+    before = (out / "ablation.csv").read_bytes()
+    again = asd(*command).success
+    assert again.err.count("found") == again.err.count("seed")
+    assert (out / "ablation.csv").read_bytes() == before
+
+
+def test_ablate_refuses_what_it_does_not_know(asd: Asd, store: Path, tmp_path: Path) -> None:
+    command: list[Any] = ["ablate", "--train", store, "--test", store, "--out", tmp_path / "out"]
+    assert "unknown group 'colour' (known: steps" in asd(*command, "--only", "colour").error
+    assert "unknown parameter 'colour'" in asd(*command, "--set", "colour=1").error
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,207 @@
+"""The ablation: one declared table, networks taken instead of trained again, honest summaries."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from study_stores import QUICK, make_manifest, make_store, score_bytes
+
+from asdlib.errors import ConfigError, RunError, StoreError
+from asdlib.features import FeatureStore
+from asdlib.study.ablate import ablate
+from asdlib.study.ablation import ABLATION, FULL, GROUPS, VARIANTS, choose
+from asdlib.study.derived import half_bins, pair_means, share_of_training
+from asdlib.study.networks import SCORING
+from asdlib.study.result import load_run
+from asdlib.study.run import execute, plan
+from asdlib.study.summary import summarise
+from asdlib.study.sweep import Job, sweep
+
+CONTRAST = QUICK["contrastive"]
+OTHER = {"backend": "knn", "embedding": "feature_map", "segment": "sliding"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureStore, Path]:
+    """Give a store and a folder with one finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    store = make_store(folder / "store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASDLIB_CACHE", str(folder / "cache"))
+        planned = plan("contrastive", store.path, store.path, params=CONTRAST)
+        execute(planned, folder / "run")
+    return store, folder / "run"
+
+
+def test_a_taken_network_gives_what_a_complete_run_gives(
+    trained: tuple[FeatureStore, Path], tmp_path: Path
+) -> None:
+    store, path = trained
+    donor = load_run(path)
+    planned = plan("contrastive", store.path, store.path, params=CONTRAST | OTHER)
+    taken = execute(planned, tmp_path / "taken", donor=donor)
+    planned = plan("contrastive", store.path, store.path, params=CONTRAST | OTHER)
+    complete = execute(planned, tmp_path / "complete")
+    assert score_bytes(taken.path) == score_bytes(complete.path)
+    assert score_bytes(taken.path) != score_bytes(path)
+    assert taken.record["key"] == complete.record["key"] != donor.record["key"]
+    assert taken.record["network_of"] == donor.record["key"]
+    pd.testing.assert_frame_equal(taken.history, complete.history)
+    for name in ("model.safetensors", "model.json"):
+        a, b = (run.path / "model" / name for run in (taken, complete))
+        assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{"params": {"epochs": 2}}, {"seed": 1}, {"machines": ["fan"]}])
+def test_a_network_trained_otherwise_is_refused(
+    trained: tuple[FeatureStore, Path], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    store, path = trained
+    told = changes | {"params": CONTRAST | changes.get("params", {})}
+    planned = plan("contrastive", store.path, store.path, **told)
+    with pytest.raises(RunError, match=f"cannot be taken: another {next(iter(changes))}"):
+        execute(planned, tmp_path / "run", donor=load_run(path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_system_without_network_takes_none(
+    trained: tuple[FeatureStore, Path], tmp_path: Path
+) -> None:
+    store, path = trained
+    with pytest.raises(RunError, match="cannot be taken"):
+        execute(plan("statistics", store.path, store.path), tmp_path / "run", donor=load_run(path))
+
+
+def test_a_sweep_trains_a_shared_network_once(store: FeatureStore, tmp_path: Path) -> None:
+    full = Job("full", "contrastive", store.path, store.path, params=CONTRAST)
+    jobs = [
+        replace(full, variant=name, params=CONTRAST | {"backend": name}, network_of=full)
+        for name in ("knn", "class_mean")
+    ]
+    table = sweep([*jobs, full], tmp_path, processes=1)
+    assert list(dict.fromkeys(table["variant"])) == ["knn", "class_mean", "full"]
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("*/run.json")]
+    assert sorted("network_of" in record for record in records) == [False, True, True]
+
+
+def test_a_share_of_the_clips_is_nested_and_the_same_again(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", n_train=8)
+    half, quarter = (share_of_training(store, s, 3, tmp_path / "made") for s in (0.5, 0.25))
+    for made, n in ((half, 4), (quarter, 2)):
+        assert set(made.manifest["split"]) == {"train"}
+        assert made.manifest.groupby(["machine", "section"]).size().tolist() == [n] * 4
+    assert set(quarter.manifest["clip"]) <= set(half.manifest["clip"])
+    again = share_of_training(store, 0.5, 3, tmp_path / "again")
+    assert again.fingerprint == half.fingerprint
+    assert share_of_training(store, 0.5, 4, tmp_path / "made").fingerprint != half.fingerprint
+    with pytest.raises(ConfigError, match="share of training clips is 0"):
+        share_of_training(store, 0, 3, tmp_path / "made")
+
+
+def test_halved_bins_are_mean_powers(tmp_path: Path) -> None:
+    manifest = make_manifest(n_train=2, n_test=2)
+    store = make_store(tmp_path / "store", manifest)
+    made = half_bins(store, tmp_path)
+    assert made.n_mels == store.n_mels // 2 == made.front_end["n_mels"]
+    assert "mean power" in made.front_end["derived"]
+    power = 10 ** (store.features.astype(float) / 10)
+    expected = 10 * np.log10((power[:, ::2] + power[:, 1::2]) / 2)
+    np.testing.assert_allclose(made.features.astype(float), expected, atol=0.02)
+    pd.testing.assert_frame_equal(made.manifest, store.manifest)
+    assert half_bins(store, tmp_path).path == made.path
+    same = np.full((1, 4, 3), -37.5, np.float16)
+    np.testing.assert_array_equal(pair_means(same, np.log(10) / 10), same[:, ::2])
+    with pytest.raises(StoreError, match="cannot be halved"):
+        half_bins(half_bins(half_bins(half_bins(made, tmp_path), tmp_path), tmp_path), tmp_path)
+
+
+def test_every_variant_is_named_once_and_the_book_takes_some() -> None:
+    names = [variant.name for variant in VARIANTS]
+    assert len(names) == len(set(names))
+    assert FULL not in names
+    assert next(iter(ABLATION)) == FULL
+    assert set(ABLATION) <= {FULL, *names}
+    shared = {variant.name for variant in VARIANTS if variant.shares_network}
+    assert shared
+    for variant in VARIANTS:
+        assert (variant.name in shared) == (
+            bool(variant.changes) and set(variant.changes) <= set(SCORING)
+        )
+    assert {v.group for v in choose(["data"], with_recordings=False)} == {"data"}
+    assert not [v for v in choose(None, with_recordings=False) if v.front_end == "byola"]
+    with pytest.raises(ConfigError, match="unknown group 'loss'") as caught:
+        choose(["loss"], with_recordings=False)
+    assert all(group in str(caught.value) for group in GROUPS)
+
+
+def test_an_ablation_is_tidy_resumed_and_tells_what_failed(tmp_path: Path) -> None:
+    # Two clips a section are too few for two of the back-ends.
+    store = make_store(tmp_path / "store", n_train=2, n_test=6)
+    told: list[str] = []
+
+    def run(**more: Any) -> Any:
+        return ablate(
+            store.path,
+            store.path,
+            tmp_path / "out",
+            seeds=(0, 1),
+            groups=["back-ends", "data"],
+            params=CONTRAST,
+            processes=1,
+            on_done=lambda job, result: told.append(f"{job.variant}: {result}"),
+            **more,
+        )
+
+    done = run()
+    table = done.table
+    assert list(table)[:8] == [
+        *("group", "variant", "changes", "system", "seed", "machine", "section", "auc")
+    ]
+    assert table["variant"].iloc[0] == FULL
+    # The default back-end is ``full`` itself and no variant of it.
+    assert "back-end: mahalanobis" not in set(table["variant"])
+    assert len(done.failures) == sum("needs at least" in line for line in told) > 0
+    assert all("local_density_knn" in line for line in done.failures)
+    shares = table[table["group"] == "data"]
+    assert {json.loads(text)["training_share"] for text in shares["changes"]} == {0.5, 0.25}
+    runs = {
+        name: json.loads((tmp_path / "out" / "runs" / name / "run.json").read_text())
+        for name in table["run"]
+    }
+    epochs = {runs[run]["config"]["params"]["epochs"] for run in shares["run"]}
+    assert epochs == {2, 4}
+    told.clear()
+    again = run()
+    pd.testing.assert_frame_equal(again.table, table)
+    summary = summarise(table)
+    assert set(summary["machine"]) == {"fan", "pump", "Average"}
+    with pytest.raises(ConfigError, match="unknown parameter 'colour'"):
+        ablate(store.path, store.path, tmp_path / "bad", params={"colour": 1}, processes=1)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:
+    rows = [
+        (group, variant, "{}", seed, machine, "Average", auc + shift, auc + shift)
+        for group, variant, shift in (("reference", "full", 0.0), ("steps", "less", -0.1))
+        for machine in ("fan", "Average")
+        for seed, auc in enumerate((0.8, 0.85, 0.9))
+    ]
+    columns = ["group", "variant", "changes", "seed", "machine", "section", "auc", "pauc"]
+    summary = summarise(pd.DataFrame(rows, columns=columns)).set_index(
+        ["variant", "machine", "metric"]
+    )
+    less = summary.loc["less", "fan", "auc"]
+    assert less["mean"] == pytest.approx(75.0)
+    assert less["difference"] == pytest.approx(-10.0)
+    assert less["difference_low"] == pytest.approx(-10.0)
+    assert "shown" in less["verdict"]
+    assert "not shown" not in less["verdict"]
+    assert less["seeds"] == 3
+    full = summary.loc["full", "Average", "pauc"]
+    assert np.isnan(full["difference"])
+    assert full["verdict"] == ""
