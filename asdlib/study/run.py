@@ -28,6 +28,7 @@ from asdlib.study.networks import take_network
 from asdlib.study.paths import cache_folder, lock_file, path_key
 from asdlib.study.provenance import describe_environment, device_kind
 from asdlib.study.result import RUN_JSON, RunResult, load_run
+from asdlib.study.slots import core_slot
 from asdlib.system import AnomalyDetector, Progress, check_sections, section_keys
 
 
@@ -134,7 +135,7 @@ def execute(
     with _only_process(out, wait):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             return _reuse(out, config.key)
-        with _folder_that_appears_whole(out) as folder:
+        with core_slot(), _folder_that_appears_whole(out) as folder:
             # Two processes may do the same run for two folders; each has its own training.
             workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
             started = time.perf_counter()

@@ -14,6 +14,7 @@ import pandas as pd
 from asdlib.errors import AsdError, ConfigError, RunError
 from asdlib.study.result import RunResult
 from asdlib.study.run import execute, plan
+from asdlib.study.slots import PROCESSES
 from asdlib.system import Progress
 
 
@@ -140,10 +141,12 @@ def variants_over_seeds(
 
 
 def default_processes() -> int:
-    """Choose the runs at a time where nothing else is told: one on a GPU, else one a core."""
+    """Choose the runs at a time: one on a GPU, else ``$ASDLIB_PROCESSES`` or one a core."""
     import torch
 
-    return 1 if torch.cuda.is_available() else max(1, os.cpu_count() or 1)
+    told = os.environ.get(PROCESSES, "")
+    cores = int(told) if told.isdecimal() else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else max(1, cores)
 
 
 def _do(job: Job, root: Path) -> RunResult:
