@@ -29,8 +29,12 @@ def features(
     channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
     year: Annotated[int | None, typer.Option(help="year, where the names do not tell")] = None,
+    any_layout: Annotated[
+        bool, typer.Option("--any-layout", help="all audio below the folder, to pre-train on")
+    ] = False,
 ) -> None:
     """Build a log-mel feature store from recordings."""
+    from asdlib.data.any_layout import index_any_folder
     from asdlib.features.build import build_store
 
     with progress_bar() as report:
@@ -42,6 +46,7 @@ def features(
             channel=channel,
             resample=resample,
             year=year,
+            table=index_any_folder(wav_root) if any_layout else None,
             on_progress=lambda done, total: report("features", done, total),
         )
     say(

@@ -24,6 +24,7 @@ __all__ = [
     "Clip",
     "FolderScan",
     "NameFault",
+    "audio_files",
     "clip_table",
     "index_folder",
     "scan_folder",
@@ -112,7 +113,7 @@ def scan_folder(root: str | Path, *, year: int | None = None) -> FolderScan:
         If the root does not exist, is not a folder or holds no audio, or if no year fits it.
     """
     base = Path(root)
-    found = _audio_files(base)
+    found = audio_files(base)
     if not found:
         kinds = " or ".join(AUDIO_SUFFIXES)
         raise DataError(
@@ -149,7 +150,7 @@ def scan_folder(root: str | Path, *, year: int | None = None) -> FolderScan:
     return FolderScan(year or 0, clips, sorted(faults + twice, key=attrgetter("path")))
 
 
-def _audio_files(root: Path) -> list[tuple[str, list[str]]]:
+def audio_files(root: Path) -> list[tuple[str, list[str]]]:
     """List the folders that hold audio: (POSIX path relative to ``root``, file names), sorted."""
     if not root.exists():
         raise DataError(
