@@ -40,9 +40,14 @@ def run_command(
     machine: Annotated[
         list[str] | None, typer.Option(help="only this machine type; may be repeated")
     ] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="FOLDS", help="also score held-out training clips"),
+    ] = None,
 ) -> None:
     """Train a system on normal clips, score the test clips, write and print the metrics."""
     from asdlib.study.config import parse_overrides
+    from asdlib.study.held_out import held_out as score_held_out
     from asdlib.study.run import run
 
     params = parse_overrides(assign or [])
@@ -50,6 +55,8 @@ def run_command(
         result = run(
             system, train, test, out, params=params, seed=seed, machines=machine, progress=report
         )
+    if held_out is not None:
+        score_held_out(result, train, folds=held_out)
     print_metrics(result.metrics, f"{system}, seed {seed}")
     for notice in result.record["notices"]:
         note(notice)

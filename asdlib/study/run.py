@@ -8,15 +8,13 @@ interrupted training needs to go on lies in the user's cache folder, under the k
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from asdlib.data.naming import detect_year
 from asdlib.errors import RunError
@@ -24,10 +22,11 @@ from asdlib.evaluation.scores import write_score_folder
 from asdlib.evaluation.tables import evaluate_frame, write_metrics_csv
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.study.config import RunConfig, code_version, make_system
+from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
 from asdlib.study.networks import take_network
-from asdlib.study.paths import cache_folder, lock_file, path_key
+from asdlib.study.paths import cache_folder, path_key
 from asdlib.study.provenance import describe_environment, device_kind
-from asdlib.study.result import RUN_JSON, RunResult, load_run
+from asdlib.study.result import RUN_JSON, RunResult
 from asdlib.study.slots import core_slot
 from asdlib.system import AnomalyDetector, Progress, check_sections, section_keys
 
@@ -55,12 +54,11 @@ def plan(
     detector = make_system(system, params, seed=seed)
     train_store, test_store = FeatureStore.open(train), FeatureStore.open(test)
     check_same_front_end(train_store, test_store)
-    train_rows = _rows(train_store, "train", machines)
-    train_rows = train_rows.select((train_rows.manifest["label"] != "anomaly").to_numpy())
+    train_rows = training_rows(train_store, machines)
     test_rows = _rows(test_store, "test", machines)
     check_sections(section_keys(train_rows.manifest), test_rows.manifest)
     # What cannot be written or evaluated is better found now than after hours of training.
-    _evaluate(test_rows.manifest.assign(anomaly_score=0.0), _year(test_rows))
+    evaluate_scores(test_rows.manifest.assign(anomaly_score=0.0), _year(test_rows))
     config = RunConfig(
         system=system,
         params=detector.params.model_dump(mode="json"),
@@ -132,10 +130,10 @@ def execute(
     """
     out = Path(out)
     detector, config = planned.detector, planned.config
-    with _only_process(out, wait):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            return _reuse(out, config.key)
-        with core_slot(), _folder_that_appears_whole(out) as folder:
+    with only_process(out, wait):
+        if is_taken(out):
+            return reuse(out, config.key)
+        with core_slot(), whole_folder(out) as folder:
             # Two processes may do the same run for two folders; each has its own training.
             workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
             started = time.perf_counter()
@@ -152,7 +150,7 @@ def execute(
             detector.save(folder / "model")
             year = _year(planned.test_rows)
             write_score_folder(scores, folder, year)
-            metrics, notices = _evaluate(scores, year)
+            metrics, notices = evaluate_scores(scores, year)
             write_metrics_csv(metrics, folder / "metrics.csv")
             history = getattr(detector, "history_", None)
             if isinstance(history, pd.DataFrame):
@@ -179,6 +177,12 @@ def _describe(rows: Rows) -> dict[str, Any]:
     return {"store": rows.store.path.absolute().name, "clips": len(rows)}
 
 
+def training_rows(store: FeatureStore, machines: Sequence[str] | None = None) -> Rows:
+    """Give the normal training clips of a store, by default of all machines."""
+    rows = _rows(store, "train", machines)
+    return rows.select((rows.manifest["label"] != "anomaly").to_numpy())
+
+
 def _rows(store: FeatureStore, split: str, machines: Sequence[str] | None) -> Rows:
     if split not in set(store.manifest["split"]):
         raise RunError(f"store '{store.path}' has no {split} rows; give one that has")
@@ -203,7 +207,8 @@ def _year(rows: Rows) -> int:
     return int(told[0])
 
 
-def _evaluate(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
+def evaluate_scores(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
+    """Give metrics and notices of scores; clips with the label "" are left out."""
     labelled = scores[scores["label"] != ""]
     if labelled.empty:
         empty = pd.DataFrame(columns=["machine", "section", "auc", "pauc"])
@@ -214,47 +219,3 @@ def _evaluate(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]
         bare = len(scores) - len(labelled)
         notices.append(f"{bare} of {len(scores)} test clips carry no label and are left out")
     return evaluation.frame, notices
-
-
-def _reuse(out: Path, key: str) -> RunResult:
-    if not (out / RUN_JSON).is_file():
-        raise RunError(f"'{out}' exists and holds no run; choose another --out or remove it")
-    result = load_run(out)
-    there = str(result.record.get("key", "none"))
-    if there != key:
-        raise RunError(
-            f"'{out}' holds another run ({there[:12]}, this is {key[:12]}); "
-            "choose another --out or remove it"
-        )
-    return result
-
-
-@contextmanager
-def _only_process(out: Path, wait: bool) -> Iterator[None]:
-    lock = FileLock(lock_file(out), timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"another process is at work on '{out}'; wait for it or choose another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _folder_that_appears_whole(out: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `out` that takes its name at the end, or vanishes."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if out.exists():
-            out.rmdir()
-        partial.replace(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

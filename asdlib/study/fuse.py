@@ -1,0 +1,190 @@
+"""Score fusion of finished runs: several systems, or several seeds of one, as one run.
+
+Every run's scores are brought to mean 0 and deviation 1 over the held-out scores of the normal
+training clips of the section, then averaged. Neither test scores nor labels enter. The outcome is
+the folder of a run, with held-out scores of its own: it can be evaluated, compared, decided upon
+and fused again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from asdlib.errors import ConfigError, RunError, ScoreError
+from asdlib.evaluation.labels import label_scores
+from asdlib.evaluation.scores import read_score_folder, write_score_folder
+from asdlib.evaluation.tables import write_metrics_csv
+from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
+from asdlib.study.held_out import held_out, write_held_out
+from asdlib.study.labels import label_of
+from asdlib.study.provenance import describe_environment
+from asdlib.study.result import RUN_JSON, RunResult, load_run
+from asdlib.study.run import evaluate_scores
+from asdlib.system import section_keys
+
+_CLIP = ["machine", "section", "clip"]
+
+
+def fuse(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    weights: Sequence[float] | None = None,
+    name: str | None = None,
+    train: str | Path | None = None,
+    folds: int = 5,
+) -> RunResult:
+    """Fuse the scores of runs on the same test clips.
+
+    Parameters
+    ----------
+    runs
+        Folders of finished runs.
+    out
+        Folder of the fused run, made by it.
+    weights
+        Weight of each run; equal by default.
+    name
+        Name of the system in tables; by default made of its members.
+    train
+        Store that the runs were trained on; needed where held-out scores are not there yet.
+    folds
+        Parts of the training clips for held-out scores, see `asdlib.study.held_out.held_out`.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two runs, the same twice, or not a weight for each.
+    RunError
+        If the runs do not score the same clips, or were not trained on the same ones.
+    """
+    from asdlib.method.fusion import fuse_scores
+
+    members = [load_run(run) for run in runs]
+    keys = [str(member.record["key"]) for member in members]
+    shares = list(weights) if weights is not None else [1.0] * len(members)
+    _check(members, keys, shares)
+    year = int(members[0].record["year"])
+    tests = [read_score_folder(member.path, year) for member in members]
+    trains = [held_out(member, train, folds=folds) for member in members]
+    _check_clips(members, tests, "score")
+    _check_clips(members, trains, "are trained on")
+    told = _config(members, shares, name)
+    key = hashlib.sha256(json.dumps([told, keys], sort_keys=True).encode()).hexdigest()
+    out = Path(out)
+    names = [str(i) for i in range(len(members))]
+    weight_of = dict(zip(names, shares, strict=True))
+    of_training = {n: _values(t) for n, t in zip(names, trains, strict=True)}
+    training_sections = section_keys(trains[0])
+
+    def fused(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+        scores = fuse_scores(
+            {n: _values(t) for n, t in zip(names, tables, strict=True)},
+            section_keys(tables[0]),
+            of_training,
+            training_sections,
+            weight_of,
+        )
+        return tables[0].assign(anomaly_score=scores)
+
+    with only_process(out, wait=False):
+        if is_taken(out):
+            return reuse(out, key)
+        with whole_folder(out) as folder:
+            scores = fused(tests)
+            write_score_folder(scores, folder, year)
+            metrics, notices = evaluate_scores(_labelled(scores, year), year)
+            write_metrics_csv(metrics, folder / "metrics.csv")
+            write_held_out(fused(trains), folder)
+            first = members[0].record
+            record = {
+                "key": key,
+                "config": told,
+                "members": [_member(m, w) for m, w in zip(members, shares, strict=True)],
+                "train": first["train"],
+                "test": first["test"],
+                "year": year,
+                "notices": notices,
+                "seconds": {
+                    kind: sum(float(m.record["seconds"][kind]) for m in members)
+                    for kind in ("fit", "score")
+                },
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "environment": describe_environment(),
+            }
+            (folder / RUN_JSON).write_text(json.dumps(record, indent=2) + "\n")
+    return RunResult(out, record, metrics, cached=False)
+
+
+def _values(table: pd.DataFrame) -> np.ndarray:
+    return table["anomaly_score"].to_numpy(dtype=np.float64)
+
+
+def _labelled(scores: pd.DataFrame, year: int) -> pd.DataFrame:
+    try:
+        labelled: pd.DataFrame = label_scores(scores, year)
+    except ScoreError:
+        # Clips of an evaluation set carry no label: scores without metrics, as for any run.
+        return scores.assign(label="", domain="")
+    return labelled
+
+
+def _member(run: RunResult, weight: float) -> dict[str, Any]:
+    return {
+        "run": run.path.absolute().name,
+        "key": run.record["key"],
+        "system": label_of(run.record),
+        "seed": run.record["config"]["seed"],
+        "weight": weight,
+    }
+
+
+def _config(members: Sequence[RunResult], shares: Sequence[float], name: str | None) -> Any:
+    """Give the configuration of the fused run; that of all seeds of a fusion is the same."""
+    labels = [label_of(member.record) for member in members]
+    seeds = sorted({int(member.record["config"]["seed"]) for member in members})
+    if name is None:
+        counts = {label: labels.count(label) for label in labels}
+        name = "fusion of " + " + ".join(
+            label if n == 1 else f"{n} × {label}" for label, n in counts.items()
+        )
+    first: Mapping[str, Any] = members[0].record["config"]
+    return {
+        "system": name,
+        "params": {"members": labels, "weights": list(shares)},
+        # One that is not random has the seed 0; what varies are the others.
+        "seed": seeds[-1],
+        "train_fingerprint": first["train_fingerprint"],
+        "test_fingerprint": first["test_fingerprint"],
+        "machines": first["machines"],
+        "code_version": first["code_version"],
+        "device": first["device"],
+    }
+
+
+def _check(members: Sequence[RunResult], keys: Sequence[str], shares: Sequence[float]) -> None:
+    if len(members) < 2:
+        raise ConfigError(f"{len(members)} run to fuse, expected at least two; name another run")
+    if len(set(keys)) < len(keys):
+        twice = next(i for i, key in enumerate(keys) if key in keys[:i])
+        raise ConfigError(f"'{members[twice].path}' is there twice; name each run once")
+    if len(shares) != len(members):
+        raise ConfigError(f"{len(shares)} weights for {len(members)} runs; give one for each")
+    years = {int(member.record["year"]) for member in members}
+    if len(years) > 1:
+        raise RunError(f"runs of the years {sorted(years)} cannot be fused; give runs of one year")
+
+
+def _check_clips(members: Sequence[RunResult], tables: Sequence[pd.DataFrame], what: str) -> None:
+    for member, table in zip(members[1:], tables[1:], strict=True):
+        if not table[_CLIP].equals(tables[0][_CLIP]):
+            raise RunError(
+                f"'{member.path}' and '{members[0].path}' {what} other clips; only runs on the "
+                "same clips can be fused"
+            )

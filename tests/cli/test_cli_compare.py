@@ -1,0 +1,45 @@
+"""Commands about finished runs, as a user types them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from asd_process import Outcome
+from study_stores import QUICK, make_store, set_arguments
+
+Asd = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a store and runs, made by the command itself."""
+    import sys
+
+    from asdlib.cli import _main
+
+    folder = tmp_path_factory.mktemp("runs")
+    store = make_store(folder / "store").path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASDLIB_CACHE", str(folder / "cache"))
+        for system, seed in (("statistics", 0), ("contrastive", 0), ("contrastive", 1)):
+            command = ["asd", "run", system, "--train", store, "--test", store, "--seed", seed]
+            command += ["--out", folder / f"{system}-{seed}", "--held-out", 3]
+            command += set_arguments(QUICK[system])
+            patch.setattr(sys, "argv", [str(word) for word in command])
+            assert _main() == 0
+    return folder
+
+
+def test_fuse(asd: Asd, folder: Path, tmp_path: Path) -> None:
+    runs = [folder / "statistics-0", folder / "contrastive-0"]
+    held_out = pd.read_csv(runs[0] / "held_out.csv")
+    assert list(held_out) == ["machine", "section", "clip", "domain", "anomaly_score"]
+    out = tmp_path / "fused"
+    told = asd("fuse", *runs, "--out", out).success
+    assert told.err == ""
+    assert f"2 runs fused; scores and metrics in {out}" in told.out
+    assert "found, not computed again" in asd("fuse", *runs, "--out", out).success.out
+    assert "Average" in asd("evaluate", out, "--year", 2020).success.out
+    assert "expected at least two" in asd("fuse", runs[0], "--out", tmp_path / "no").error
+    assert "holds no finished run" in asd("fuse", runs[0], tmp_path, "--out", out).error
