@@ -1,11 +1,21 @@
-"""Commands about finished runs: fuse their scores."""
+"""Commands about finished runs: compare them, fuse their scores."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asdlib.cli.console import note, print_metrics, say
+from asdlib.cli.console import note, print_frame, print_metrics, say
+from asdlib.errors import ConfigError
+
+
+class DataKind(StrEnum):
+    """What recordings are."""
+
+    real = "real"
+    synthetic = "synthetic"
+
 
 Train = Annotated[
     Path | None,
@@ -16,6 +26,7 @@ Folds = Annotated[int, typer.Option(min=2, help="parts of the training clips, fo
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
+    app.command("compare")(compare_command)
     app.command("fuse")(fuse_command)
 
 
@@ -38,3 +49,78 @@ def fuse_command(
         note(notice)
     done = "found, not computed again" if result.cached else f"{len(runs)} runs fused"
     say(f"{done}; scores and metrics in {result.path}")
+
+
+def compare_command(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=]RUN", help="runs; those of one name are its seeds"),
+    ] = None,
+    kind: Annotated[
+        DataKind | None, typer.Option(help="whether the recordings are real or synthetic")
+    ] = None,
+    scores: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="score files by anybody")
+    ] = None,
+    published: Annotated[bool, typer.Option("--published", help="add published figures")] = False,
+    paired: Annotated[
+        bool,
+        typer.Option("--paired", help="test every system against the first, on the same clips"),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="folder for the tables")] = None,
+    data: Annotated[str | None, typer.Option(help="what was scored, in words")] = None,
+    split: Annotated[str, typer.Option(help="which part of it")] = "test rows of the store",
+    selection: Annotated[str, typer.Option(help="how epoch and parameters were chosen")] = (
+        "last epoch, parameters given in advance"
+    ),
+    year: Annotated[int | None, typer.Option(help="whose rules, for score files alone")] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="labels, where the file names have none")
+    ] = None,
+) -> None:
+    """Put runs, score files and published figures into one table that says what each row is."""
+    from asdlib.study import compare as study
+    from asdlib.study.text import in_percent, to_markdown
+
+    if kind is None:
+        raise ConfigError("say what the recordings are: --kind real or --kind synthetic")
+    entries = [study.read_run(text, ground_truth) for text in runs or []]
+    years = sorted({entry.evaluation.year for entry in entries} | ({year} if year else set()))
+    if scores and not years:
+        raise ConfigError("the year of score files alone is not known; give --year")
+    entries += [study.read_score_files(text, years[0], ground_truth) for text in scores or []]
+    told = study.Story(kind.value, data, split, selection)
+    table = study.compare(entries, told, published=published)
+    tests = study.pairwise(entries) if paired else None
+    print_frame(in_percent(table), "comparison, in %")
+    if tests is not None:
+        overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
+        for name in ("difference", "low", "high"):
+            overall[name] = (100 * overall[name]).map("{:+.2f}".format)
+        print_frame(overall, "paired bootstrap over clips, difference to the first in points")
+    if out is None:
+        return
+    from asdlib.evaluation.scores import write_text_atomic
+    from asdlib.study.summary import write_provenance, write_table
+
+    write_table(study.tidy(entries), out / "systems.csv")
+    write_table(table, out / "comparison.csv")
+    write_text_atomic(out / "comparison.md", to_markdown(table))
+    if tests is not None:
+        write_table(tests, out / "paired.csv")
+    write_provenance(
+        out / "provenance.json",
+        {},
+        command="compare",
+        data=data,
+        data_kind=kind.value,
+        runs={
+            entry.path.absolute().name: {
+                key: entry.record.get(key)
+                for key in ("key", "config", "members", "train", "test", "finished")
+            }
+            for entry in entries
+            if entry.record is not None
+        },
+    )
+    say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")

@@ -12,6 +12,7 @@ Imports numpy, pandas, scipy and scikit-learn only.
 from asdlib.evaluation.compare import (
     ComparisonRow,
     comparison_table,
+    mean_row,
     measured_row,
     published_rows,
 )
@@ -22,7 +23,7 @@ from asdlib.evaluation.decisions import (
     precision_recall_f1,
 )
 from asdlib.evaluation.delong import delong_frame, delong_test
-from asdlib.evaluation.frame_intervals import bootstrap_frame, paired_frame
+from asdlib.evaluation.frame_intervals import bootstrap_frame, paired_frame, paired_groups
 from asdlib.evaluation.intervals import bootstrap_interval, paired_bootstrap, t_interval
 from asdlib.evaluation.labels import label_scores
 from asdlib.evaluation.means import arithmetic_mean, harmonic_mean, mauc, omega
@@ -75,11 +76,13 @@ __all__ = [
     "label_scores",
     "load_published",
     "mauc",
+    "mean_row",
     "measured_row",
     "metrics_frame",
     "omega",
     "paired_bootstrap",
     "paired_frame",
+    "paired_groups",
     "pauc",
     "pooled",
     "precision_recall_f1",

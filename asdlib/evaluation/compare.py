@@ -7,15 +7,16 @@ source; where a source does not say it, the field reads "not stated".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from asdlib.errors import ScoreError
 from asdlib.evaluation import means
+from asdlib.evaluation.intervals import t_interval
 from asdlib.evaluation.published import load_published
 from asdlib.evaluation.tables import Evaluation
 
@@ -37,7 +38,12 @@ class ComparisonRow:
     aggregate : over what the figures are means
     origin : "measured" (by the code at hand) or "published" (by others)
     source : run folder, paper or repository
+    seeds : number of runs that the figures are means of
     auc, pauc, auc_source, auc_target, omega : fractions
+    mauc : lowest AUC of a machine's sections, averaged over machines
+    pooled_auc, pooled_pauc : over all clips of a machine together, averaged over machines
+    interval : what the 95 % intervals speak about, "seeds" or "clips"; empty without intervals
+    auc_low, auc_high, pauc_low, pauc_high : bounds of the intervals
     """
 
     system: str
@@ -54,10 +60,20 @@ class ComparisonRow:
     auc_source: float = float("nan")
     auc_target: float = float("nan")
     omega: float = float("nan")
+    mauc: float = float("nan")
+    pooled_auc: float = float("nan")
+    pooled_pauc: float = float("nan")
+    seeds: str = NOT_STATED
+    interval: str = ""
+    auc_low: float = float("nan")
+    auc_high: float = float("nan")
+    pauc_low: float = float("nan")
+    pauc_high: float = float("nan")
 
 
 COMPARISON_COLUMNS = tuple(field.name for field in fields(ComparisonRow))
-FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega")
+FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc", "pooled_auc", "pooled_pauc")
+BOUNDS = ("auc_low", "auc_high", "pauc_low", "pauc_high")
 _ALLOWED = {"data_kind": ("real", "synthetic"), "origin": ("measured", "published")}
 
 
@@ -80,7 +96,7 @@ def comparison_table(rows: Iterable[ComparisonRow]) -> pd.DataFrame:
         raise ScoreError("comparison has no rows; give at least one run or published row")
     for row in given:
         values = asdict(row)
-        for name in (n for n in COMPARISON_COLUMNS if n not in FIGURES):
+        for name in (n for n in COMPARISON_COLUMNS if n not in (*FIGURES, *BOUNDS, "interval")):
             known = _ALLOWED.get(name)
             if not str(values[name]).strip() or (known and values[name] not in known):
                 expected = f"known: {', '.join(known)}" if known else f"write '{NOT_STATED}'"
@@ -91,7 +107,8 @@ def comparison_table(rows: Iterable[ComparisonRow]) -> pd.DataFrame:
                     f"row '{row.system}' has {name} {values[name]}; expected a fraction in [0, 1]"
                 )
     df = pd.DataFrame([asdict(row) for row in given], columns=list(COMPARISON_COLUMNS))
-    return df.drop(columns=[name for name in FIGURES if df[name].isna().all()])
+    lacking = [name for name in (*FIGURES, *BOUNDS) if df[name].isna().all()]
+    return df.drop(columns=[*lacking, *(["interval"] if (df["interval"] == "").all() else [])])
 
 
 def measured_row(
@@ -117,6 +134,9 @@ def measured_row(
     figures = {name: average[name] for name in FIGURES if name in average}
     if result.year != 2020:
         figures["omega"] = means.omega(result.sections, result.year)
+    figures["mauc"] = means.mauc(result.sections)
+    for name in ("auc", "pauc"):
+        figures[f"pooled_{name}"] = means.arithmetic_mean(result.pooled[name])
     over = "IDs, then machine types" if result.year == 2020 else "machine types and sections"
     return ComparisonRow(
         system=system,
@@ -128,7 +148,38 @@ def measured_row(
         aggregate=f"{kind} mean over {over}",
         origin="measured",
         source=source,
-        **figures,
+        seeds="1",
+        **cast(Any, figures),
+    )
+
+
+def mean_row(rows: Sequence[ComparisonRow], *, source: str) -> ComparisonRow:
+    """Join the rows of one system with different seeds: means, and t-intervals over seeds.
+
+    Raises
+    ------
+    ScoreError
+        There are no rows, or they differ in what they say about the data or the training.
+    """
+    if not rows:
+        raise ScoreError("no rows to join; give at least one run")
+    told = [f.name for f in fields(ComparisonRow) if f.name not in (*FIGURES, *BOUNDS, "source")]
+    for row in rows[1:]:
+        differ = [name for name in told if getattr(row, name) != getattr(rows[0], name)]
+        if differ:
+            raise ScoreError(
+                f"runs of '{rows[0].system}' differ in {', '.join(differ)}; give them two names"
+            )
+    values = {name: [getattr(row, name) for row in rows] for name in FIGURES}
+    figures = {name: float(np.mean(column)) for name, column in values.items()}
+    if len(rows) == 1:
+        return replace(rows[0], source=source)
+    for name in ("auc", "pauc"):
+        if not np.isnan(figures[name]):
+            _, low, high = t_interval(values[name])
+            figures |= {f"{name}_low": low, f"{name}_high": high}
+    return replace(
+        rows[0], source=source, seeds=str(len(rows)), interval="seeds", **cast(Any, figures)
     )
 
 
@@ -179,7 +230,7 @@ def published_rows(
                 aggregate=str(aggregate),
                 origin="published",
                 source=source,
-                **{name: float(record[name]) for name in FIGURES if name in record},
+                **cast(Any, {name: float(record[name]) for name in FIGURES if name in record}),
             )
         )
     return rows

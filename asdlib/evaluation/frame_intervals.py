@@ -80,13 +80,56 @@ def paired_frame(
     ScoreError
         The tables do not hold the same clips, or differ in a label or domain.
     """
-    check_settings(n_resamples, confidence)
-    a, b = align(df_a, df_b)
-    draws_a, draws_b = (
-        _with_averages(draws, year)
-        for draws in _draws(a, [b], metrics.check_year(year), n_resamples, rng)
+    return paired_groups(
+        [df_a], [df_b], year, n_resamples=n_resamples, confidence=confidence, rng=rng
     )
-    rows = [(*key, *paired_test(draws_a[key] - draws_b[key], confidence)) for key in draws_a]
+
+
+def paired_groups(
+    group_a: Sequence[pd.DataFrame],
+    group_b: Sequence[pd.DataFrame],
+    year: int,
+    *,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Compare the mean figures of two groups of runs by the paired bootstrap over clips.
+
+    A group holds the runs of one system with different seeds; it may be a single run. In each
+    resample every run of both groups sees the same clips, and a figure is the mean over the group.
+    So the test speaks about other clips with these very trainings.
+
+    Parameters
+    ----------
+    group_a, group_b : labelled score tables of the same clips, in any order
+
+    Returns
+    -------
+    DataFrame
+        ``machine``, ``section``, ``metric`` and the fields of :class:`PairedTest`.
+
+    Raises
+    ------
+    ScoreError
+        The tables do not hold the same clips, differ in a label or domain, or a group is empty.
+    """
+    check_settings(n_resamples, confidence)
+    if not group_a or not group_b:
+        raise ScoreError("a group of runs is empty; give at least one score table for each system")
+    first = align(group_a[0], group_a[0])[0]
+    others = [align(first, df)[1] for df in (*group_a[1:], *group_b)]
+    draws = [
+        _with_averages(one, year)
+        for one in _draws(first, others, metrics.check_year(year), n_resamples, rng)
+    ]
+    n = len(group_a)
+    rows = []
+    for key in draws[0]:
+        mean_a, mean_b = (
+            np.mean([d[key] for d in part], axis=0) for part in (draws[:n], draws[n:])
+        )
+        rows.append((*key, *paired_test(mean_a - mean_b, confidence)))
     return pd.DataFrame(rows, columns=["machine", "section", "metric", *PairedTest._fields])
 
 

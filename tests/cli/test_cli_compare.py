@@ -43,3 +43,32 @@ def test_fuse(asd: Asd, folder: Path, tmp_path: Path) -> None:
     assert "Average" in asd("evaluate", out, "--year", 2020).success.out
     assert "expected at least two" in asd("fuse", runs[0], "--out", tmp_path / "no").error
     assert "holds no finished run" in asd("fuse", runs[0], tmp_path, "--out", out).error
+
+
+def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
+    runs = [folder / "statistics-0", *(f"ours={folder / f'contrastive-{s}'}" for s in (0, 1))]
+    out = tmp_path / "results"
+    command = ["compare", *runs, "--kind", "synthetic", "--data", "drawn features"]
+    command += ["--scores", f"again={folder / 'statistics-0'}", "--published", "--paired"]
+    told = asd(*command, "--out", out).success
+    assert told.err == ""
+    assert "paired bootstrap over clips" in told.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("comparison.csv", "comparison.md", "paired.csv", "provenance.json", "systems.csv")
+    ]
+    table = pd.read_csv(out / "comparison.csv")
+    assert table["system"].tolist()[:3] == ["statistics", "ours", "again"]
+    assert set(table["origin"][:3]) == {"measured"}
+    assert set(table["origin"][3:]) == {"published"}
+    for column in ("data", "data_kind", "split", "training_data", "selection", "source"):
+        assert table[column].notna().all()
+    assert set(pd.read_csv(out / "paired.csv")["system"]) == {"ours", "again"}
+    for path in out.iterdir():
+        assert str(folder) not in path.read_text()
+
+
+def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
+    run = folder / "statistics-0"
+    assert "--kind real or --kind synthetic" in asd("compare", run).error
+    assert "give --year" in asd("compare", "--kind", "real", "--scores", f"a={run}").error
+    assert "nothing to compare" in asd("compare", "--kind", "real").error

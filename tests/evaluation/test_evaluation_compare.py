@@ -84,3 +84,18 @@ def test_empty_choices_are_refused():
             compare.published_rows(**arguments)
     with pytest.raises(ScoreError, match="split 'test'"):
         compare.published_rows(2020, split="test")
+
+
+def test_rows_of_several_seeds_become_their_mean_with_an_interval():
+    _, own = measured(2020)
+    better = dataclasses.replace(own, auc=own.auc + 0.02)
+    row = compare.mean_row([own, better], source="two runs")
+    assert row.auc == pytest.approx(own.auc + 0.01)
+    assert (row.seeds, row.interval, row.source) == ("2", "seeds", "two runs")
+    assert row.auc_high - row.auc == pytest.approx(12.7062047 * 0.01, rel=1e-6)
+    assert row.pauc_low == row.pauc_high == own.pauc
+    assert compare.mean_row([own], source="one") == dataclasses.replace(own, source="one")
+    with pytest.raises(ScoreError, match=r"runs of 'ours' differ in data; give them two names"):
+        compare.mean_row([own, dataclasses.replace(own, data="other")], source="two")
+    with pytest.raises(ScoreError, match="no rows to join"):
+        compare.mean_row([], source="none")
