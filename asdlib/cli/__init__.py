@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from asdlib import __version__
-from asdlib.cli import ablate, compare, data, features, study
+from asdlib.cli import ablate, compare, data, features, study, teach
 from asdlib.errors import AsdError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ features.register(app)
 study.register(app)
 ablate.register(app)
 compare.register(app)
+teach.register(app)
 
 # Typer brings its own copy of click, or uses the installed one: this is the right class of both.
 UsageError: Any = typer.BadParameter.__base__

@@ -143,9 +143,17 @@ def book(
     out: Annotated[Path, typer.Option(help="workspace of the study")] = Path("build/study"),
     source: Annotated[Path, typer.Option(help="folder with _config.yml and _toc.yml")] = Path(),
     html: Annotated[Path | None, typer.Option(help="where to; default _build/html")] = None,
+    pdf: Annotated[
+        Path | None, typer.Option(help="print it as one PDF to this file; needs Chromium")
+    ] = None,
 ) -> None:
     """Render the book with the executed notebooks of a profile."""
     from asdlib.study.book import build_book
 
+    if pdf is not None:
+        from asdlib.study.pdf import print_book
+
+        say(f"the book is at {print_book(pdf, profile, workspace=out, source=source)}")
+        return
     index = build_book(profile, workspace=out, source=source, html=html)
     say(f"the book is at {index}")

@@ -45,14 +45,25 @@ def build_book(
     RunError
         If notebooks are not executed yet or failed, or jupyter-book fails.
     """
+    source = Path(source)
+    html = Path(html) if html else source / "_build" / "html"
+    if html.exists() and not _is_rendered(html):
+        raise ConfigError(f"'{html}' exists and is no rendered book; choose another --html")
+    staged = stage_book(profile, workspace=workspace, source=source)
+    made = render(staged, "html")
+    shutil.rmtree(html, ignore_errors=True)
+    html.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, html)
+    return html / "index.html"
+
+
+def stage_book(profile: str, *, workspace: str | Path, source: str | Path) -> Path:
+    """Lay prose and executed notebooks side by side; give the folder. See `build_book`."""
     import yaml
 
     source = Path(source)
     if not (source / "_toc.yml").is_file() or not (source / "_config.yml").is_file():
         raise ConfigError(f"'{source}' has no _toc.yml and _config.yml; give --source PROJECT")
-    html = Path(html) if html else source / "_build" / "html"
-    if html.exists() and not _is_rendered(html):
-        raise ConfigError(f"'{html}' exists and is no rendered book; choose another --html")
     executed = Path(workspace) / profile / "notebooks"
     staged = Path(workspace) / profile / "book"
     shutil.rmtree(staged, ignore_errors=True)
@@ -75,8 +86,13 @@ def build_book(
     config.setdefault("execute", {})["execute_notebooks"] = "off"
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shutil.copy2(source / "_toc.yml", staged / "_toc.yml")
+    return staged
+
+
+def render(staged: Path, builder: str) -> Path:
+    """Run jupyter-book on a staged book, warnings as errors; give the folder that it made."""
     start = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", start, "build", str(staged)]
+    command = [sys.executable, "-c", start, "build", str(staged), "--builder", builder]
     log = staged / "build.log"
     with log.open("w", encoding="utf-8") as stream:
         code = subprocess.run(
@@ -90,10 +106,7 @@ def build_book(
         lines = _ANSI.sub("", log.read_text(encoding="utf-8")).splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-5:]
         raise RunError(f"jupyter-book failed: {' | '.join(told[:5])}; the whole log is {log}")
-    shutil.rmtree(html, ignore_errors=True)
-    html.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(staged / "_build" / "html", html)
-    return html / "index.html"
+    return staged / "_build" / builder
 
 
 def _is_rendered(folder: Path) -> bool:
