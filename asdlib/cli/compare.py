@@ -1,4 +1,4 @@
-"""Commands about finished runs: compare them, fuse their scores."""
+"""Commands about finished runs: compare them, fuse their scores, decide by them."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
     app.command("compare")(compare_command)
     app.command("fuse")(fuse_command)
+    app.command("decide")(decide_command)
 
 
 def fuse_command(
@@ -124,3 +125,23 @@ def compare_command(
         },
     )
     say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
+
+
+def decide_command(
+    run: Annotated[Path, typer.Argument(help="folder of a finished run")],
+    quantile: Annotated[float, typer.Option(help="share of normal clips below the threshold")] = (
+        0.9
+    ),
+    out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
+    train: Train = None,
+    folds: Folds = 5,
+) -> None:
+    """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
+    from asdlib.study.decide import decide_run
+
+    done = decide_run(run, quantile=quantile, out=out, train=train, folds=folds)
+    print_frame(done.thresholds.round(4), f"thresholds, quantile {quantile:g}")
+    if done.metrics.empty:
+        note("the test clips carry no labels: decisions only, no metrics")
+    print_metrics(done.metrics, "precision, recall and F1")
+    say(f"decision files and decisions.json in {done.path}")

@@ -9,9 +9,9 @@ from asdlib.evaluation.compare import BOUNDS, FIGURES
 def to_markdown(table: pd.DataFrame) -> str:
     """Write a comparison as a Markdown table in percent, intervals in brackets."""
     shown = in_percent(table)
-    rows = [list(row) for row in shown.itertuples(index=False)]
-    lines = [list(shown), ["---"] * shown.shape[1], *rows]
-    cells = [[str(cell).replace("|", "\\|") for cell in line] for line in lines]
+    lines: list[list[str]] = [[str(name) for name in shown], ["---"] * shown.shape[1]]
+    lines += shown.to_numpy(dtype=str).tolist()
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 

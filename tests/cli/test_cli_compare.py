@@ -72,3 +72,13 @@ def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
     assert "--kind real or --kind synthetic" in asd("compare", run).error
     assert "give --year" in asd("compare", "--kind", "real", "--scores", f"a={run}").error
     assert "nothing to compare" in asd("compare", "--kind", "real").error
+
+
+def test_decide(asd: Asd, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "decided"
+    told = asd("decide", folder / "contrastive-1", "--quantile", 0.8, "--out", out).success
+    assert told.err == ""
+    assert f"decision files and decisions.json in {out}" in told.out
+    assert "recall" in told.out
+    assert len(list(out.glob("decision_result_*.csv"))) == 4
+    assert '"f1"' in asd("evaluate", out, "--year", 2020, "--json").success.out
