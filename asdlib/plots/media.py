@@ -7,12 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import soundfile
+from matplotlib.figure import Figure
+from PIL import Image
 
 from asdlib.errors import DataError
 from asdlib.features import FrontEnd
+
+CARDS = "display:flex;flex-wrap:wrap;gap:0.8rem;margin:0.6rem 0"
+CARD = "margin:0;flex:1 1 15rem;max-width:22rem;min-width:0"
+"""Inline, so that cards lie side by side in a notebook as well, where no style sheet is."""
 
 
 def listen(recordings: Mapping[str, str | Path | np.ndarray], *, rate: int = 16000) -> Any:
@@ -34,27 +41,53 @@ def listen(recordings: Mapping[str, str | Path | np.ndarray], *, rate: int = 160
 
     if not recordings:
         return HTML("<p><em>This profile starts from features: there is nothing to hear.</em></p>")
-    players = []
-    for name, recording in recordings.items():
-        data = base64.b64encode(_wav_bytes(recording, rate)).decode()
-        label = html.escape(name)
-        players.append(
-            '<figure style="display:inline-block;margin:0.3em 1em 0.6em 0">'
-            f"<figcaption>{label}</figcaption>"
-            f'<audio controls preload="metadata" aria-label="{label}" '
-            f'src="data:audio/wav;base64,{data}"></audio></figure>'
-        )
-    return HTML("".join(players))
+    players = [
+        f'<figure class="asd-card" style="{CARD}"><figcaption>{html.escape(name)}</figcaption>'
+        f"{player(recording, name, rate=rate)}</figure>"
+        for name, recording in recordings.items()
+    ]
+    return HTML(f'<div class="asd-cards" style="{CARDS}">{"".join(players)}</div>')
 
 
-def _wav_bytes(recording: str | Path | np.ndarray, rate: int) -> bytes:
+def player(recording: str | Path | np.ndarray, name: str, *, rate: int = 16000) -> str:
+    """Write an audio player as HTML; the sound is in it, without loss, as FLAC.
+
+    Raises
+    ------
+    DataError
+        If a file does not exist.
+    """
     if isinstance(recording, np.ndarray):
-        buffer = io.BytesIO()
-        soundfile.write(buffer, recording, rate, format="WAV", subtype="PCM_16")
-        return buffer.getvalue()
-    if not Path(recording).is_file():
+        samples = recording
+    elif Path(recording).is_file():
+        samples, rate = soundfile.read(recording, dtype="float32")
+    else:
         raise DataError(f"no recording at '{recording}'; run the data notebook first")
-    return Path(recording).read_bytes()
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<audio controls preload="metadata" aria-label="{html.escape(name)}" '
+        f'style="width:100%" src="data:audio/flac;base64,{data}"></audio>'
+    )
+
+
+def picture(figure: Figure, alt: str) -> str:
+    """Write a figure as an HTML image at twice its size, and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=2 * figure.dpi)
+    plt.close(figure)
+    # 256 colours are all that a spectrogram has, and a third of the size.
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
+    data = base64.b64encode(small.getvalue()).decode()
+    width = round(figure.get_size_inches()[0] * figure.dpi)
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}" '
+        'style="max-width:100%;height:auto">'
+    )
 
 
 def table(data: pd.DataFrame, *, digits: int = 1) -> Any:
@@ -72,11 +105,32 @@ def table(data: pd.DataFrame, *, digits: int = 1) -> Any:
     return HTML(f'<div style="overflow-x:auto">{text}</div>')
 
 
+def show_html(text: str) -> Any:
+    """Show HTML."""
+    from IPython.display import HTML
+
+    return HTML(text)
+
+
 def say(text: str) -> Any:
     """Show a sentence, written with numbers that the notebook has computed, as Markdown."""
     from IPython.display import Markdown
 
     return Markdown(text)
+
+
+def glue(**values: Any) -> None:
+    """Keep values under a name, so that prose takes its numbers from them.
+
+    A text cell shows them as ``{glue:text}`name:.1f``` when the book is rendered. Where no
+    book can be rendered, because myst-nb is not installed, nothing happens.
+    """
+    try:
+        from myst_nb import glue as keep
+    except ImportError:
+        return
+    for name, value in values.items():
+        keep(name, value, display=False)
 
 
 def preset_table(presets: Mapping[str, FrontEnd]) -> pd.DataFrame:

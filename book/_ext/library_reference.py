@@ -1,0 +1,109 @@
+"""The API reference: every public module of a package, from its docstrings.
+
+::
+
+    ```{eval-rst}
+    .. library-package:: asdlib.data
+    ```
+
+prints all modules of ``asdlib.data`` with their public functions and classes, so that a new module
+is in the reference as soon as it exists. A parameter model of pydantic gets a table of its fields.
+Docstrings are plain text with a few marks: signs that reStructuredText would read as markup, such
+as bars of an absolute value, are escaped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from pydantic import BaseModel
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+LITERAL = re.compile(r"(``.+?``|`[^`\n]+`)")
+
+
+def public_modules(package: str) -> list[str]:
+    """Names of a package and of its public modules, in order."""
+    module = importlib.import_module(package)
+    names = [package]
+    for entry in pkgutil.iter_modules(getattr(module, "__path__", []), f"{package}."):
+        if not entry.name.rpartition(".")[2].startswith("_"):
+            names += public_modules(entry.name) if entry.ispkg else [entry.name]
+    return names
+
+
+class LibraryPackage(SphinxDirective):
+    """``.. library-package:: NAME``: one section a module."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write the reStructuredText of all modules and parse it."""
+        found: list[nodes.Node] = []
+        for name in public_modules(self.arguments[0]):
+            section = nodes.section(ids=[nodes.make_id(f"module-{name}")], names=[name])
+            section += nodes.title(name, name)
+            lines = [f".. automodule:: {name}", "   :members:", ""]
+            holder = nodes.Element()
+            source = StringList(lines, source=f"library-package {name}")
+            self.state.nested_parse(source, self.content_offset, holder)
+            section += holder.children
+            found.append(section)
+        return found
+
+
+def escape_signs(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
+) -> None:
+    """Escape bars and stars outside of literals, and add the fields of parameter models."""
+    for number, line in enumerate(lines):
+        parts = LITERAL.split(line)
+        for i in range(0, len(parts), 2):
+            parts[i] = re.sub(r"(?<!\\)([|*])", r"\\\1", parts[i])
+            parts[i] = re.sub(r"(\w)_(?=[\s,.;:)]|$)", r"\1\\_", parts[i])
+        lines[number] = "".join(parts)
+    if what == "class" and isinstance(obj, type) and issubclass(obj, BaseModel):
+        lines += ["", *field_table(obj)]
+
+
+def field_table(model: type[BaseModel]) -> list[str]:
+    """ReStructuredText of the fields of a model: name, default, meaning."""
+    described = [(name, field) for name, field in model.model_fields.items() if field.description]
+    if not described:
+        return []
+    lines = [".. list-table::", "   :header-rows: 1", "", "   * - Parameter", "     - Default"]
+    lines.append("     - Meaning")
+    for name, field in described:
+        default = "required" if field.is_required() else f"``{shown(field.get_default())}``"
+        meaning = re.sub(r"([|*`])", r"\\\1", field.description or "")
+        lines += [f"   * - ``{name}``", f"     - {default}", f"     - {meaning}"]
+    return [*lines, ""]
+
+
+def shown(value: object) -> str:
+    """Write a default, short enough for a cell."""
+    text = type(value).__name__ + "()" if isinstance(value, BaseModel) else repr(value)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def leave_out(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what pydantic adds to every model."""
+    return True if name.startswith("model_") else None
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive and what mends docstrings before napoleon reads them."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    app.add_directive("library-package", LibraryPackage)
+    app.connect("autodoc-process-docstring", escape_signs, priority=900)
+    app.connect("autodoc-skip-member", leave_out)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
