@@ -6,24 +6,20 @@ collected, not raised, and each is one line that names the file and the way out.
 ``channels``, ``length`` (audio).
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
-import soundfile
 
 from asdlib.data.clips import clip_table, scan_folder
+from asdlib.data.headers import BadFile, Header, read_headers
 from asdlib.data.official import compare_counts, official_audio
 
 __all__ = ["AudioFault", "CheckReport", "Fault", "check_audio", "check_folder", "summarise"]
 
 _LENGTH_TOLERANCE = 0.001
-_CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,92 +184,40 @@ def check_audio(
     """
     paths = table["path"].tolist()
     expected = seconds or {}
-    bounds = [expected.get(machine, expected.get("*")) for machine in table["machine"]]
-    base = str(root)
-
-    def scan(start: int) -> list[AudioFault]:
-        found = []
-        for path, bound in zip(paths[start : start + _CHUNK], bounds[start:], strict=False):
-            fault = _audio_fault(f"{base}/{path}", sample_rate, channels, bound)
-            if fault:
-                kind, what = fault
-                found.append(AudioFault(path, kind, f"file '{path}' {what}"))
-        return found
-
-    workers = jobs or min(16, 2 * (os.cpu_count() or 1))
+    found = read_headers([f"{root}/{path}" for path in paths], jobs=jobs, on_progress=on_progress)
     faults: list[AudioFault] = []
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        starts = range(0, len(paths), _CHUNK)
-        for start, found in zip(starts, pool.map(scan, starts), strict=True):
-            faults += found
-            if on_progress:
-                on_progress(min(start + _CHUNK, len(paths)), len(paths))
+    for path, machine, header in zip(paths, table["machine"], found, strict=True):
+        bound = expected.get(machine, expected.get("*"))
+        wrong = (
+            _unexpected(header, sample_rate, channels, bound)
+            if isinstance(header, Header)
+            else header
+        )
+        if wrong is not None:
+            faults.append(AudioFault(path, wrong.kind, f"file '{path}' {wrong.what}"))
     return faults
 
 
-def _audio_fault(
-    path: str, sample_rate: int | None, channels: int | None, seconds: tuple[float, float] | None
-) -> tuple[str, str] | None:
-    """Return (kind, what is wrong and the way out) of one file, None if it is sound."""
-    again = "fetch or record it again"
-    try:
-        with open(path, "rb") as stream:  # noqa: PTH123
-            size = os.fstat(stream.fileno()).st_size
-            if size == 0:
-                return "empty", f"is empty (0 bytes); {again}"
-            promised, held = _audio_bytes(stream, size)
-    except OSError as error:
-        return (
-            "unreadable",
-            f"cannot be read ({error.strerror}); check the file and its permissions",
-        )
-    if promised == 0 and held > 0:
-        return "unreadable", f"has a header that was never completed (0 bytes promised); {again}"
-    if promised is not None and promised > held:
-        return (
-            "truncated",
-            f"is truncated: its header promises {promised} bytes of audio, "
-            f"it holds {held}; {again}",
-        )
-    try:
-        with soundfile.SoundFile(path) as sound:
-            frames, rate, tracks = sound.frames, sound.samplerate, sound.channels
-            if promised is None and frames > 0:
-                sound.seek(frames - 1)
-                if len(sound.read(1)) != 1:
-                    return "truncated", f"ends before its {frames} samples; {again}"
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".")
-        return "unreadable", f"is not readable as audio ({reason}); {again}"
-    if frames <= 0:
-        return "empty", f"holds no audio (0 samples); {again}"
+def _unexpected(
+    header: Header,
+    sample_rate: int | None,
+    channels: int | None,
+    seconds: tuple[float, float] | None,
+) -> BadFile | None:
+    """Tell what is wrong with a sound header, None if it is as expected."""
+    rate, tracks = header.rate, header.channels
     if sample_rate is not None and rate != sample_rate:
-        return "rate", f"has {rate} Hz, expected {sample_rate} Hz; resample it"
+        return BadFile("rate", f"has {rate} Hz, expected {sample_rate} Hz; resample it")
     if channels is not None and tracks != channels:
-        return "channels", f"has {tracks} channels, expected {channels}; choose or mix channels"
+        return BadFile(
+            "channels", f"has {tracks} channels, expected {channels}; choose or mix channels"
+        )
     if seconds is not None:
-        length, (shortest, longest) = frames / rate, seconds
+        length, (shortest, longest) = header.frames / rate, seconds
         if not shortest - _LENGTH_TOLERANCE <= length <= longest + _LENGTH_TOLERANCE:
             wanted = f"{shortest:g}" if shortest == longest else f"{shortest:g} to {longest:g}"
-            return "length", f"lasts {length:.3f} s, expected {wanted} s; {again}"
+            return BadFile(
+                "length",
+                f"lasts {length:.3f} s, expected {wanted} s; fetch or record it again",
+            )
     return None
-
-
-def _audio_bytes(stream: BinaryIO, size: int) -> tuple[int | None, int]:
-    """Return what the ``data`` chunk of a RIFF file promises and what follows it, in bytes.
-
-    The promise is None for files that are not RIFF, or that have no data chunk.
-    """
-    head = stream.read(12)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None, 0
-    at = 12
-    while at + 8 <= size:
-        stream.seek(at)
-        chunk = stream.read(8)
-        length = int.from_bytes(chunk[4:8], "little")
-        if chunk[:4] == b"data":
-            return length, size - at - 8
-        # Chunks are padded to an even number of bytes.
-        at += 8 + length + length % 2
-    return None, 0

@@ -1,6 +1,6 @@
-"""Build a store from recordings: all files checked first, several processes, resumable.
+"""Build a store from recordings: all files checked first, several threads, resumable.
 
-The array is filled in a hidden folder ``.<name>.partial`` beside the store; ``done`` in it lists
+The array is filled in a hidden folder ``.<name>.partial`` beside the store; ``rows`` in it lists
 the rows that are on disk. A build that was killed goes on there. When all rows are done, the folder
 gets its name. What a store was built from is in its ``source.json``, so that asking for the same
 store again costs nothing and asking for another one under the same name is an error.
@@ -9,14 +9,14 @@ Shapes: N clips, F mel bins, T frames.
 """
 
 import json
-import multiprocessing
+import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,21 @@ from asdlib.features.files import (
 from asdlib.features.front_end import FrontEnd
 from asdlib.features.front_end import preset as find_preset
 from asdlib.features.progress import Done
-from asdlib.features.sources import Sources, inspect_sources, join_checksums
+from asdlib.features.sources import Sources, inspect_sources
 from asdlib.features.store import FeatureStore
-from asdlib.features.transform import Target, fill_rows, keep_freed_memory, start_worker
+from asdlib.features.transform import (
+    Target,
+    compute_rows,
+    fill_rows,
+    single_threaded,
+    start_thread,
+)
 
-SOURCE, REQUEST = "source.json", "request.json"
+SOURCE, REQUEST, RECORD = "source.json", "request.json", "rows"
 
-_BATCH = 64
-_CLIPS_WORTH_A_PROCESS = 4000
-"""Starting a process, which imports torch, takes about as long as computing this many clips."""
+_BATCH = 32
+_SAME_DB, _FLOOR_DB = 0.15, 100.0
+"""Two machines round differently: by less than this, and more only this far below a clip's peak."""
 
 
 def build_store(
@@ -70,8 +76,7 @@ def build_store(
     preset
         Name of a preset, or the parameters of the front end.
     jobs
-        Processes; by default one a processor, but no more than one for 4,000 clips each. With one,
-        the work is done in this process.
+        Threads that compute; by default one a processor.
     resample
         Convert files of another sample rate, with a warning, instead of refusing them.
     channel
@@ -113,7 +118,7 @@ def build_store(
     }
     with _locked(out):
         if out.exists():
-            return _same_store(out, request, sources)
+            return _same_store(out, request, sources, front_end)
         foreign = np.flatnonzero(sources.rates != front_end.sample_rate)
         if foreign.size:
             warnings.warn(
@@ -145,20 +150,14 @@ def _build(
             _write_json(partial / REQUEST, request)
         offset = (partial / ARRAY).stat().st_size - 2 * int(np.prod(shape))
         target = Target(str(partial / ARRAY), offset, shape[2])
-        with Done(partial / "done", partial / ARRAY, len(frames)) as done:
+        with Done(partial / RECORD, partial / ARRAY, len(frames)) as done:
             _fill(target, front_end, sources, done, jobs, on_progress)
         manifest = sources.table.assign(frames=frames)
         write_parts(partial, manifest, front_end)
-        _write_json(partial / SOURCE, request | {"samples": join_checksums(done.checksums)})
+        _write_json(partial / SOURCE, request)
         (partial / REQUEST).unlink()
-        (partial / "done").unlink()
+        (partial / RECORD).unlink()
         partial.replace(out)
-    except BrokenProcessPool as error:
-        raise StoreError(
-            f"a process of the build of '{out}' ended unasked; a script must call build_store "
-            "under if __name__ == '__main__', and memory must suffice; or use jobs=1; the same "
-            "call goes on where it stopped"
-        ) from error
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if is_disk_full(error):
@@ -177,39 +176,36 @@ def _fill(
     jobs: int | None,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    files, total, open_rows = sources.files(), len(sources.table), done.open_rows(_BATCH)
-    left = sum(len(rows) for rows in open_rows)
-    enough = max(1, min(_processors(), left // _CLIPS_WORTH_A_PROCESS))
-    n_jobs = min(jobs or enough, len(open_rows))
-    on_progress(total - left, total)
-    if n_jobs <= 1:
-        keep_freed_memory()
-        for rows in open_rows:
-            picked = files[rows.start : rows.stop]
-            done.add(rows, fill_rows(target, front_end, sources.channel, rows.start, picked))
-            on_progress(done.count, total)
-        return
-    waiting: dict[Future[list[int]], range] = {}
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=start_worker)
-    try:
-        while open_rows or waiting:
-            # Two batches a process: enough to keep it busy, and memory does not grow with N.
-            while open_rows and len(waiting) < 2 * n_jobs:
-                rows = open_rows.pop(0)
-                picked = files[rows.start : rows.stop]
-                task = pool.submit(
-                    fill_rows, target, front_end, sources.channel, rows.start, picked
-                )
-                waiting[task] = rows
-            for task in wait(waiting, return_when=FIRST_COMPLETED).done:
-                done.add(waiting.pop(task), task.result())
-            on_progress(done.count, total)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    total, open_rows = len(sources.table), iter(done.open_rows(_BATCH))
+    on_progress(done.count, total)
+    n_jobs = jobs or _processors()
+    waiting: dict[Future[None], range] = {}
+    with single_threaded():
+        pool = ThreadPoolExecutor(n_jobs, initializer=start_thread)
+        try:
+            while True:
+                # Three batches a thread keep it busy while the disk is waited for here, and memory
+                # does not grow with N.
+                for rows in islice(open_rows, 3 * n_jobs - len(waiting)):
+                    picked = sources.files(rows)
+                    task = pool.submit(
+                        fill_rows, target, front_end, sources.channel, rows.start, picked
+                    )
+                    waiting[task] = rows
+                if not waiting:
+                    return
+                finished = wait(waiting, return_when=FIRST_COMPLETED).done
+                for task in finished:
+                    task.result()
+                done.add([waiting.pop(task) for task in finished])
+                on_progress(done.count, total)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _same_store(out: Path, request: dict[str, Any], sources: Sources) -> FeatureStore:
+def _same_store(
+    out: Path, request: dict[str, Any], sources: Sources, front_end: FrontEnd
+) -> FeatureStore:
     """Open what is at `out` if it is what `request` asks for."""
     way_out = "delete it or choose another name"
     built = _read_json(out / SOURCE)
@@ -229,13 +225,38 @@ def _same_store(out: Path, request: dict[str, Any], sources: Sources) -> Feature
             f"store '{out}' was built from other clips: {built['clips']}, now {request['clips']}, "
             f"or others of the same number; {way_out}"
         )
-    # Files that were only copied have other times but the same samples.
-    unchanged = built["file_states"] == request["file_states"]
-    if not unchanged and built["samples"] != sources.checksum():
-        raise StoreError(
-            f"store '{out}' was built from other recordings of the same names; {way_out}"
-        )
-    return FeatureStore.open(out)
+    store = FeatureStore.open(out)
+    # Files that were only copied have other times but give the same features.
+    if built["file_states"] != request["file_states"]:
+        other = _first_other(store, sources, front_end)
+        if other is not None:
+            raise StoreError(
+                f"store '{out}' was built from another recording of the name '{other}'; {way_out}"
+            )
+    return store
+
+
+def _first_other(store: FeatureStore, sources: Sources, front_end: FrontEnd) -> str | None:
+    """Path of the first file that does not give the features of its row, None if all do."""
+    to_db = 1.0 if front_end.unit == "dB" else 10 / math.log(10)
+    frames = [front_end.n_frames(int(n)) for n in sources.n_samples]
+    if frames != store.frames.tolist():
+        wrong = next(i for i, n in enumerate(frames) if n != store.frames[i])
+        return str(store.manifest["path"].iloc[wrong])
+    with single_threaded():
+        for start in range(0, len(store), _BATCH):
+            rows = range(start, min(start + _BATCH, len(store)))
+            now = compute_rows(store.n_frames, front_end, sources.channel, sources.files(rows))
+            there = store.features[rows.start : rows.stop]
+            for row, a, b in zip(rows, now, there, strict=True):
+                if np.array_equal(a, b):
+                    continue
+                new, old = to_db * a.astype(np.float32), to_db * b.astype(np.float32)
+                floor = old[:, : frames[row]].max() - _FLOOR_DB
+                loud = (new > floor) | (old > floor)
+                if np.any(np.abs(new - old)[loud] > _SAME_DB):
+                    return str(store.manifest["path"].iloc[row])
+    return None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The log-mel transform: waveforms to log-mel spectrograms, by torchaudio.
+"""The log-mel transform: waveforms to log-mel spectrograms, with torchaudio's mel filters.
 
 The values agree with librosa for the same parameters (a test holds both to 1e-3 dB), and the
 preset ``ast`` with the feature extractor of the transformers library (1e-5). Parameters and presets
@@ -7,10 +7,11 @@ come from ``front_end`` and can be imported from here as well.
 Shapes: B batch, S samples, F mel bins, T frames.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
-from torchaudio.transforms import Spectrogram
 
 from asdlib.errors import DataError
 from asdlib.features.front_end import PRESETS, FrontEnd, preset
@@ -39,12 +40,14 @@ class _Band(nn.Module):
         self.register_buffer("filters", filters[self.low : self.high].T.contiguous())
 
     def forward(self, power: Tensor) -> Tensor:
-        """Sum power spectra (B, frequencies, T) into mel bins (B, F of the band, T)."""
-        return self.filters @ power[:, self.low : self.high]
+        """Sum power spectra (frequencies, frames) into mel bins (F of the band, frames)."""
+        return self.filters @ power[self.low : self.high]
 
 
 class LogMel(nn.Module):
     """Log-mel spectrogram of a batch of waveforms.
+
+    On a CPU, clips one by one are the fastest: they stay in the processor's cache.
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ class LogMel(nn.Module):
         rounding shows only in bins some 120 dB below the loudest one of a frame.
     """
 
+    window: Tensor
+
     def __init__(
         self, front_end: FrontEnd | str = "dcase2020", *, dtype: torch.dtype = torch.float32
     ) -> None:
@@ -64,13 +69,8 @@ class LogMel(nn.Module):
         if self.front_end.framing == "kaldi":
             return
         # The window is made in double precision: its rounding would leak into empty bins.
-        self.spectrogram = Spectrogram(
-            n_fft=self.front_end.n_fft,
-            hop_length=self.front_end.hop_length,
-            power=None,
-            center=False,
-            wkwargs={"dtype": torch.float64},
-        ).to(dtype)
+        window = torch.hann_window(self.front_end.n_fft, dtype=torch.float64)
+        self.register_buffer("window", window.to(dtype))
         filters = melscale_fbanks(
             n_freqs=self.front_end.n_fft // 2 + 1,
             f_min=self.front_end.f_min,
@@ -100,22 +100,25 @@ class LogMel(nn.Module):
             )
         if self.front_end.framing == "kaldi":
             return kaldi_log_mel(waveform.to(self.dtype), self.front_end).to(torch.float32)
-        padded = self._centred(waveform.to(self.spectrogram.window.dtype))
-        spectrum: Tensor = self.spectrogram(padded)
+        padded = self._centred(waveform.to(self.window.dtype))
+        # A view: each frame is read from where it lies, nothing is copied before the product.
+        frames = padded.unfold(-1, self.front_end.n_fft, self.front_end.hop_length)
+        n_clips, n_frames, _ = frames.shape
+        spectrum = torch.fft.rfft(frames * self.window).flatten(0, 1)
         if self.front_end.power == 2.0:
             # Without the square root that ``abs`` would take and the square would undo.
-            power = spectrum.real.square().add_(spectrum.imag.square())
+            parts = torch.view_as_real(spectrum).square()
+            power = parts[..., 0] + parts[..., 1]
         else:
-            power = spectrum.abs().pow_(self.front_end.power)
-        mel = torch.cat([band(power) for band in self._bands], dim=-2)
-        eps = self.front_end.eps
-        if self.front_end.scale == "ln(mel + eps)":
-            log_mel = mel.add_(eps).log_()
-        elif self.front_end.scale == "10*log10(mel + eps)":
-            log_mel = mel.add_(eps).log10_().mul_(10.0)
-        else:
-            log_mel = mel.clamp_(min=eps).log10_().mul_(10.0)
-        return log_mel.to(torch.float32)
+            power = spectrum.abs().pow(self.front_end.power)
+        mel = torch.cat([band(power.T) for band in self._bands])
+        eps, scale = self.front_end.eps, self.front_end.scale
+        kept = mel.clamp_(min=eps) if "max" in scale else mel.add_(eps)
+        log_mel = kept.log_()
+        if scale.startswith("10*log10"):
+            # Twice as fast as the decimal logarithm.
+            log_mel = log_mel.mul_(10.0 / math.log(10.0))
+        return log_mel.to(torch.float32).view(-1, n_clips, n_frames).transpose(0, 1)
 
     def _centred(self, waveform: Tensor) -> Tensor:
         """Extend both ends by half a window, so that frame t is centred on sample t · hop."""

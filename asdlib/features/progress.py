@@ -1,41 +1,35 @@
 """The record of which rows of a store under construction are on disk.
 
-One line a finished batch: its first row and the CRC-32 checksum of each of its clips. A line is
-written after the disk has its rows, so what the record says is true even after a power failure; a
-last line that was cut is dropped. The waiting for the disk is done here, in the parent process, and
-not in the processes that compute.
+One line a range of finished rows: its first row and their number. A line is written after the disk
+has its rows, so what the record says is true even after a power failure; a last line that was cut
+is dropped. The waiting for the disk is done by the thread that records, not by those that compute.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import numpy as np
 
 from asdlib.features.files import replace_text
 
 
 class Done:
-    """Context that reads what an earlier build recorded, and records what this one finishes.
-
-    Attributes
-    ----------
-    count
-        Number of finished rows.
-    """
+    """Context that reads what an earlier build recorded, and records what this one finishes."""
 
     def __init__(self, file: Path, array: Path, n_rows: int) -> None:
         self.file = file
         self.array = array
-        self._checksums: list[int | None] = [None] * n_rows
+        self._done = np.zeros(n_rows, dtype=bool)
         lines = file.read_text(encoding="ascii").splitlines(True) if file.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
         for line in whole:
-            first, *checksums = line.split()
-            start = int(first)
-            self._checksums[start : start + len(checksums)] = [int(c, 16) for c in checksums]
+            start, number = map(int, line.split())
+            self._done[start : start + number] = True
         if lines != whole:
             replace_text(file, "".join(whole))
-        self.count = sum(checksum is not None for checksum in self._checksums)
 
     def __enter__(self) -> Self:
         self._stream = self.file.open("a", encoding="ascii")
@@ -50,29 +44,26 @@ class Done:
         self._stream.close()
 
     @property
-    def checksums(self) -> list[int]:
-        """Checksums of all finished rows, in order."""
-        return [checksum for checksum in self._checksums if checksum is not None]
+    def count(self) -> int:
+        """Number of finished rows."""
+        return int(self._done.sum())
 
     def open_rows(self, at_most: int) -> list[range]:
         """List the rows that are still to be done, in ranges of `at_most` neighbours."""
         ranges: list[range] = []
-        for row, checksum in enumerate(self._checksums):
-            if checksum is not None:
-                continue
+        for row in np.flatnonzero(~self._done).tolist():
             if ranges and ranges[-1].stop == row and len(ranges[-1]) < at_most:
                 ranges[-1] = range(ranges[-1].start, row + 1)
             else:
                 ranges.append(range(row, row + 1))
         return ranges
 
-    def add(self, rows: range, checksums: list[int]) -> None:
-        """Wait until the disk has `rows`, which were written, and record them."""
+    def add(self, finished: Sequence[range]) -> None:
+        """Wait until the disk has rows that were written, and record them."""
         with self.array.open("r+b") as written:
             os.fsync(written.fileno())
-        self._checksums[rows.start : rows.stop] = checksums
-        self.count += len(rows)
-        text = " ".join(f"{checksum:08x}" for checksum in checksums)
-        self._stream.write(f"{rows.start} {text}\n")
+        for rows in finished:
+            self._done[rows.start : rows.stop] = True
+            self._stream.write(f"{rows.start} {len(rows)}\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())

@@ -6,8 +6,6 @@ Shapes: N clips, S samples.
 """
 
 import hashlib
-import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pandas as pd
 import soundfile
 from numpy.typing import NDArray
 
-from asdlib.data.check import check_audio
+from asdlib.data.headers import Header, read_headers
 from asdlib.errors import DataError
 from asdlib.features.front_end import FrontEnd
 
@@ -34,8 +32,8 @@ class Sources:
         The clip table, N rows.
     n_samples
         Samples of each clip after resampling, shape (N,).
-    rates
-        Sample rates of the files in Hz, shape (N,).
+    headers
+        Header and state of each file, N of them.
     channel
         Which channel to take, or None where all files have one.
     """
@@ -43,37 +41,33 @@ class Sources:
     root: Path
     table: pd.DataFrame
     n_samples: NDArray[np.int64]
-    rates: NDArray[np.int64]
+    headers: tuple[Header, ...]
     channel: int | None
 
-    def files(self) -> list[str]:
-        """List the paths of the files, in table order."""
-        return [str(self.root / path) for path in self.table["path"]]
+    @property
+    def rates(self) -> NDArray[np.int64]:
+        """Sample rates of the files in Hz, shape (N,)."""
+        return np.array([header.rate for header in self.headers], dtype=np.int64)
+
+    def files(self, rows: range) -> list[tuple[str, Header]]:
+        """List the paths and headers of some rows of the table."""
+        paths = self.table["path"].iloc[rows.start : rows.stop]
+        return [
+            (f"{self.root}/{path}", header)
+            for path, header in zip(paths, self.headers[rows.start : rows.stop], strict=True)
+        ]
 
     def identity(self) -> dict[str, Any]:
         """Tell these recordings from others without reading them: names, sizes and times."""
         text = self.table.to_csv(index=False, lineterminator="\n")
         state = hashlib.sha256()
-        for file in self.files():
-            stat = Path(file).stat()
-            state.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+        for header in self.headers:
+            state.update(f"{header.size} {header.mtime_ns}\n".encode())
         return {
             "clips": len(self.table),
             "clip_table": hashlib.sha256(text.encode()).hexdigest(),
             "file_states": state.hexdigest(),
         }
-
-    def checksum(self) -> str:
-        """Read all samples and give the same checksum that a build of them records."""
-        return join_checksums(
-            zlib.crc32(decode(file, self.channel)[0].tobytes()) for file in self.files()
-        )
-
-
-def join_checksums(checksums: Iterable[int]) -> str:
-    """Make one SHA-256 of the CRC-32 checksums of all clips, in table order."""
-    text = "".join(f"{checksum:08x}\n" for checksum in checksums)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def inspect_sources(
@@ -87,20 +81,25 @@ def inspect_sources(
         Naming the first file that is broken or too short, has another sample rate while
         `resample` is False, or several channels while `channel` is None.
     """
-    faults = check_audio(root, table, sample_rate=None, channels=None)
-    if faults:
-        more = f" (and {len(faults) - 1} more such files)" if len(faults) > 1 else ""
-        raise DataError(faults[0].message + more)
+    paths = table["path"].tolist()
+    found = list(read_headers([f"{root}/{path}" for path in paths]))
+    headers = tuple(header for header in found if isinstance(header, Header))
+    if len(headers) < len(found):
+        path, bad = next(
+            (path, header)
+            for path, header in zip(paths, found, strict=True)
+            if not isinstance(header, Header)
+        )
+        n_more = len(found) - len(headers) - 1
+        more = f" (and {n_more} more such files)" if n_more else ""
+        raise DataError(f"file '{path}' {bad.what}{more}")
     rate, shortest = front_end.sample_rate, front_end.shortest
     n_samples = np.empty(len(table), dtype=np.int64)
-    rates = np.empty(len(table), dtype=np.int64)
-    for row, path in enumerate(table["path"]):
-        header = soundfile.info(str(root / path))
-        rates[row] = header.samplerate
-        n_samples[row] = -(-header.frames * rate // header.samplerate)
-        if header.samplerate != rate and not resample:
+    for row, (path, header) in enumerate(zip(paths, headers, strict=True)):
+        n_samples[row] = -(-header.frames * rate // header.rate)
+        if header.rate != rate and not resample:
             raise DataError(
-                f"file '{path}' has {header.samplerate} Hz, expected {rate} Hz; ask for "
+                f"file '{path}' has {header.rate} Hz, expected {rate} Hz; ask for "
                 "resampling (resample=True, --resample) or convert it"
             )
         if channel is None and header.channels != 1:
@@ -117,35 +116,41 @@ def inspect_sources(
                 f"file '{path}' has {n_samples[row]} samples, the front end needs at least "
                 f"{shortest}; leave it out"
             )
-    return Sources(root, table, n_samples, rates, channel)
+    return Sources(root, table, n_samples, headers, channel)
 
 
-def decode(file: str, channel: int | None) -> tuple[NDArray[Any], int]:
+def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
     """Read one channel of a file.
 
     Returns
     -------
-    samples
-        Shape (S,), int16 where the file holds 16 bits, float32 with full scale 1.0 otherwise.
-    rate
-        Sample rate in Hz.
+    Shape (S,), int16 where the file holds 16 bits, float32 with full scale 1.0 otherwise.
 
     Raises
     ------
     DataError
-        If the file cannot be decoded or ends before its header says.
+        If the file cannot be decoded or has not the samples that its header promised.
     """
+    if header.pcm16_at is not None:
+        # Half of libsndfile's time: the samples stand there as they are.
+        n_values = header.frames * header.channels
+        try:
+            values = np.fromfile(file, "<i2", n_values, offset=header.pcm16_at)
+        except OSError as error:
+            raise DataError(
+                f"file '{file}' cannot be read ({error.strerror}); check the file and its "
+                "permissions"
+            ) from error
+        _check_whole(file, values.size // header.channels, header.frames)
+        return values[channel or 0 :: header.channels]
     try:
         with soundfile.SoundFile(file) as stream:
             # 16-bit samples are read as they are: libsndfile's conversion takes five times longer.
             dtype = "int16" if stream.subtype == "PCM_16" else "float32"
             samples = stream.read(dtype=dtype, always_2d=True)
-            if len(samples) != stream.frames:
-                raise DataError(
-                    f"file '{file}' ends after {len(samples)} of {stream.frames} samples; "
-                    "fetch or record it again"
-                )
-            return np.ascontiguousarray(samples[:, channel or 0]), int(stream.samplerate)
+            _check_whole(file, len(samples), header.frames)
+            picked: NDArray[Any] = samples[:, channel or 0]
+            return picked
     except soundfile.SoundFileError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(
@@ -153,8 +158,15 @@ def decode(file: str, channel: int | None) -> tuple[NDArray[Any], int]:
         ) from error
 
 
+def _check_whole(file: str, held: int, promised: int) -> None:
+    if held != promised:
+        raise DataError(
+            f"file '{file}' ends after {held} of {promised} samples; fetch or record it again"
+        )
+
+
 def as_waveform(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale samples as `decode` gives them to full scale 1.0, float32."""
-    scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
-    waveform: NDArray[np.float32] = np.multiply(samples, scale, dtype=np.float32)
+    """Scale samples as `decode` gives them to full scale 1.0, float32, contiguous."""
+    scale = 1.0 if samples.dtype == np.float32 else 1 / 32768
+    waveform: NDArray[np.float32] = np.multiply(samples, scale, dtype=np.float32, order="C")
     return waveform
