@@ -25,8 +25,9 @@ from asdlib.features import Rows
 from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.backends import backend_from_state, build_backend
 from asdlib.method.crops import CropBatches
-from asdlib.method.encoders import ProjectionHead, build_encoder
+from asdlib.method.encoders import ProjectionHead
 from asdlib.method.parameters import ContrastiveParams
+from asdlib.method.pretrained import check_front_end, describe_encoder, make_encoder, resolve
 from asdlib.method.training import train_network
 from asdlib.system import Progress, check_sections, section_keys
 
@@ -40,11 +41,15 @@ class Network(nn.Module):
         Parameters of the system.
     n_mels
         Number of mel bins F.
+    description
+        Of a saved encoder, whose weights are loaded afterwards; see `make_encoder`.
     """
 
-    def __init__(self, params: ContrastiveParams, n_mels: int) -> None:
+    def __init__(
+        self, params: ContrastiveParams, n_mels: int, description: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        self.encoder = build_encoder(params.encoder, n_mels=n_mels)
+        self.encoder = make_encoder(params.encoder, n_mels, params.pretrained, description)
         self.head = ProjectionHead(self.encoder.embedding_size, params.projection_size)
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -101,6 +106,10 @@ class Contrastive:
 
     def __init__(self, params: ContrastiveParams | None = None, *, seed: int = 0) -> None:
         self.params = params or ContrastiveParams()
+        if self.params.pretrained and self.params.pretrained.sha256 is None:
+            # A run is known by the weights that it starts from, not by the name of a folder.
+            found = resolve(self.params.pretrained)
+            self.params = self.params.model_copy(update={"pretrained": found})
         self.seed = seed
 
     def fit(
@@ -121,6 +130,8 @@ class Contrastive:
                 f"crop_frames={self.params.crop_frames} is longer than the shortest training clip "
                 f"({shortest} frames); set crop_frames to at most {shortest}"
             )
+        resolve(self.params.pretrained)
+        check_front_end(self.params.encoder, self.params.pretrained, rows.store)
         mean, std = mean_and_deviation(rows)
         self.known_ = sorted(set(section_keys(rows.manifest)))
         self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies())
@@ -194,6 +205,7 @@ class Contrastive:
             "mean": float(self.augmentation_.mean),
             "std": float(self.augmentation_.std),
             "mel_frequencies": self.mel_frequencies_.tolist(),
+            "encoder": describe_encoder(self.network_.encoder),
         }
         folder.mkdir(parents=True, exist_ok=True)
         # As bytes: a full disk is then an OSError like everywhere else.
@@ -208,13 +220,21 @@ class Contrastive:
         system = cls(ContrastiveParams.model_validate(model["params"]), seed=model["seed"])
         frequencies = np.asarray(model["mel_frequencies"])
         system.known_ = model["sections"]
-        system._build(len(frequencies), model["mean"], model["std"], frequencies)
+        description = model.get("encoder", {})
+        system._build(len(frequencies), model["mean"], model["std"], frequencies, description)
         system.network_.load_state_dict(_with_prefix(tensors, "network."))
         backend = {k: v.numpy() for k, v in _with_prefix(tensors, "backend.").items()}
         system.backend_ = backend_from_state(system.params.backend, backend)
         return system
 
-    def _build(self, n_mels: int, mean: float, std: float, mel_frequencies: np.ndarray) -> None:
+    def _build(
+        self,
+        n_mels: int,
+        mean: float,
+        std: float,
+        mel_frequencies: np.ndarray,
+        description: dict[str, Any] | None = None,
+    ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
         self.augmentation_ = SpectrumAugmentation(
             self.params.augmentation, mean=mean, std=std, mel_frequencies=mel_frequencies
@@ -222,7 +242,7 @@ class Contrastive:
         self.mel_frequencies_ = mel_frequencies
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.network_ = Network(self.params, n_mels)
+            self.network_ = Network(self.params, n_mels, description)
 
 
 def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]:

@@ -4,13 +4,14 @@ What of them the paper states, what is inferred and what is open is marked: [P] 
 inferred from prior work, [O] open, our choice.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from asdlib.method.augment import AugmentationParams
 from asdlib.method.backends import BACKENDS
 from asdlib.method.encoders import ENCODERS
+from asdlib.method.pretrained_parameters import PRETRAINED_ONLY, PretrainedParams
 
 
 class ContrastiveParams(BaseModel):
@@ -22,6 +23,9 @@ class ContrastiveParams(BaseModel):
         AugmentationParams(), description="the four steps that make two views [I]"
     )
     encoder: str = Field("small_cnn", description="name of the encoder [O]")
+    pretrained: PretrainedParams | None = Field(
+        None, description="weights to start from, or their folder alone; by default random ones [O]"
+    )
     projection_size: int = Field(128, ge=2, description="size of the projected embedding [O]")
     loss: Literal["supervised_contrastive", "nt_xent"] = Field(
         "supervised_contrastive", description="supervised contrast [I]; nt_xent: views only"
@@ -57,13 +61,25 @@ class ContrastiveParams(BaseModel):
     @field_validator("encoder", "backend")
     @classmethod
     def _is_known(cls, name: str, info: ValidationInfo) -> str:
-        known = ENCODERS if info.field_name == "encoder" else BACKENDS
+        known = {*ENCODERS, *PRETRAINED_ONLY} if info.field_name == "encoder" else {*BACKENDS}
         if name not in known:
             raise ValueError(f"not known (known: {', '.join(sorted(known))})")
         return name
 
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _of_source(cls, given: Any) -> Any:
+        return {"source": given} if isinstance(given, str) else given
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.encoder in PRETRAINED_ONLY and self.pretrained is None:
+            raise ValueError(f"encoder {self.encoder} needs weights; set pretrained.source")
+        if self.pretrained and self.pretrained.mode == "lora" and self.encoder in ENCODERS:
+            raise ValueError(
+                f"encoder {self.encoder} has no layers for adapters; set pretrained.mode to "
+                "finetune or frozen"
+            )
         if self.cross_domain and self.loss == "nt_xent":
             raise ValueError(
                 "nt_xent knows no domains; set cross_domain=false or loss=supervised_contrastive"
