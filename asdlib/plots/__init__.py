@@ -6,8 +6,8 @@ comes out; ``media`` makes players and tables for notebooks, ``cards`` spectrogr
 ``resynthesis`` the sound of a spectrogram, ``threshold`` the figure whose threshold moves.
 """
 
+from asdlib.plots.batches import drift, plot_drift
 from asdlib.plots.cards import listening_cards
-from asdlib.plots.drift import drift, plot_drift
 from asdlib.plots.learning import (
     batch_of,
     loss_landmarks,

@@ -49,7 +49,10 @@ class LibraryPackage(SphinxDirective):
         for name in public_modules(self.arguments[0]):
             section = nodes.section(ids=[nodes.make_id(f"module-{name}")], names=[name])
             section += nodes.title(name, name)
-            lines = [f".. automodule:: {name}", "   :members:", ""]
+            # What a package passes on, and what a module re-exports, is described where it is.
+            package = hasattr(importlib.import_module(name), "__path__")
+            members = ["   :no-members:"] if package else ["   :members:", "   :ignore-module-all:"]
+            lines = [f".. automodule:: {name}", *members, ""]
             holder = nodes.Element()
             source = StringList(lines, source=f"library-package {name}")
             self.state.nested_parse(source, self.content_offset, holder)

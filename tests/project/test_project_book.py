@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CHAPTERS = sorted((ROOT / "book").glob("*.md"))
+CHAPTERS = sorted((ROOT / "book").rglob("*.md"))
 
 
 def read_yaml(name: str) -> Any:
@@ -66,9 +66,39 @@ def test_every_figure_in_the_prose_has_a_text_for_those_who_cannot_see_it() -> N
 
 def test_every_chapter_closes_with_a_summary_or_is_a_list() -> None:
     lists = {"intro.md", "published.md", "glossary.md", "bibliography.md"}
-    for chapter in CHAPTERS:
+    for chapter in (ROOT / "book").glob("*.md"):
         if chapter.name not in lists:
             assert "\n## Summary\n" in chapter.read_text(encoding="utf-8"), chapter.name
+
+
+def texts() -> dict[str, str]:
+    """Markdown of every chapter and notebook, by name."""
+    found = {path.name: path.read_text(encoding="utf-8") for path in CHAPTERS}
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        found[path.name] = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+    return found
+
+
+def test_every_exercise_has_one_folded_solution() -> None:
+    exercises: list[str] = []
+    solutions: list[str] = []
+    for name, text in texts().items():
+        exercises += re.findall(r"```\{exercise\}[^\n]*\n:label: (\S+)", text)
+        solutions += (mine := re.findall(r"```\{solution\} (\S+)\n:class: dropdown", text))
+        assert len(mine) == text.count("```{solution}"), f"{name}: a solution is not folded"
+    assert len(exercises) == len(set(exercises))
+    assert sorted(exercises) == sorted(solutions)
+
+
+def test_numbers_of_notebooks_come_from_their_results() -> None:
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        code = "\n".join(c.source for c in cells if c.cell_type == "code")
+        text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+        for name in re.findall(r"\{glue:text\}`(\w+)", text):
+            kept = name in code or (name.startswith("loss_") and '"loss_{name}"' in code)
+            assert kept, f"{path.name}: {name} is shown and never computed"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -79,6 +109,10 @@ def test_notebook_is_thin_and_has_no_outputs(path: Path) -> None:
     assert [c for c in code if c.outputs or c.execution_count is not None] == []
     tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1, "exactly one cell is tagged `parameters`"
+    assert [c.source for c in code if len(c.source.splitlines()) > 15] == []
+    for cell in code:
+        if re.search(r"^plots\.plot_", cell.source, flags=re.MULTILINE):
+            assert cell.metadata["mystnb"]["image"]["alt"].strip(), cell.source
     for node in ast.walk(ast.parse("\n".join(map(source_of, code)))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
