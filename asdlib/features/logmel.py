@@ -100,7 +100,24 @@ class LogMel(nn.Module):
             )
         if self.front_end.framing == "kaldi":
             return kaldi_log_mel(waveform.to(self.dtype), self.front_end).to(torch.float32)
-        padded = self._centred(waveform.to(self.window.dtype))
+        half = self.front_end.n_fft // 2
+        n_clips, n_samples = waveform.shape
+        padded = torch.empty(
+            n_clips, n_samples + 2 * half, dtype=self.window.dtype, device=waveform.device
+        )
+        padded[:, half:-half] = waveform
+        return self.padded(padded)
+
+    def padded(self, padded: Tensor) -> Tensor:
+        """Do the same as `forward` with clips that have room for the padding already.
+
+        Parameters
+        ----------
+        padded
+            Waveforms with ``n_fft // 2`` samples of any value before and after each, which are
+            overwritten; (B, S + 2 * (n_fft // 2)), of the precision of this transform.
+        """
+        self._fill_edges(padded)
         # A view: each frame is read from where it lies, nothing is copied before the product.
         frames = padded.unfold(-1, self.front_end.n_fft, self.front_end.hop_length)
         n_clips, n_frames, _ = frames.shape
@@ -120,15 +137,15 @@ class LogMel(nn.Module):
             log_mel = log_mel.mul_(10.0 / math.log(10.0))
         return log_mel.to(torch.float32).view(-1, n_clips, n_frames).transpose(0, 1)
 
-    def _centred(self, waveform: Tensor) -> Tensor:
-        """Extend both ends by half a window, so that frame t is centred on sample t · hop."""
+    def _fill_edges(self, padded: Tensor) -> None:
+        """Fill half a window at both ends, so that frame t is centred on sample t · hop."""
         half = self.front_end.n_fft // 2
         if self.front_end.pad_mode == "constant":
-            return nn.functional.pad(waveform, (half, half))
-        # The same as reflect padding by torch, in a fifth of its time on a CPU.
-        before = waveform[:, 1 : half + 1].flip(-1)
-        after = waveform[:, -half - 1 : -1].flip(-1)
-        return torch.cat([before, waveform, after], dim=-1)
+            padded[:, :half] = 0.0
+            padded[:, -half:] = 0.0
+            return
+        padded[:, :half] = padded[:, half + 1 : 2 * half + 1].flip(-1)
+        padded[:, -half:] = padded[:, -2 * half - 1 : -half - 1].flip(-1)
 
 
 def kaldi_log_mel(waveform: Tensor, front_end: FrontEnd) -> Tensor:

@@ -133,15 +133,17 @@ def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
     """
     if header.pcm16_at is not None:
         # Half of libsndfile's time: the samples stand there as they are.
-        n_values = header.frames * header.channels
+        values = np.empty(header.frames * header.channels, "<i2")
         try:
-            values = np.fromfile(file, "<i2", n_values, offset=header.pcm16_at)
+            with open(file, "rb", buffering=0) as raw:  # noqa: PTH123
+                raw.seek(header.pcm16_at)
+                held = raw.readinto(values.data.cast("B"))
         except OSError as error:
             raise DataError(
                 f"file '{file}' cannot be read ({error.strerror}); check the file and its "
                 "permissions"
             ) from error
-        _check_whole(file, values.size // header.channels, header.frames)
+        _check_whole(file, held // (2 * header.channels), header.frames)
         return values[channel or 0 :: header.channels]
     try:
         with soundfile.SoundFile(file) as stream:
@@ -165,8 +167,14 @@ def _check_whole(file: str, held: int, promised: int) -> None:
         )
 
 
-def as_waveform(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale samples as `decode` gives them to full scale 1.0, float32, contiguous."""
+def as_waveform(samples: NDArray[Any], room: int = 0) -> NDArray[np.float32]:
+    """Scale samples (S,) as `decode` gives them to full scale 1.0, float32.
+
+    Returns
+    -------
+    Shape (S + 2 * `room`,); what stands in the `room` samples before and after the clip is open.
+    """
     scale = 1.0 if samples.dtype == np.float32 else 1 / 32768
-    waveform: NDArray[np.float32] = np.multiply(samples, scale, dtype=np.float32, order="C")
+    waveform = np.empty(len(samples) + 2 * room, dtype=np.float32)
+    np.multiply(samples, scale, out=waveform[room : room + len(samples)], dtype=np.float32)
     return waveform
