@@ -102,7 +102,9 @@ def table(data: pd.DataFrame, *, digits: int = 1) -> Any:
         float_format=lambda value: f"{value:.{digits}f}",
         na_rep="–",
     )
-    return HTML(f'<div style="overflow-x:auto">{text}</div>')
+    # What scrolls has to be reached by the keyboard as well.
+    region = 'tabindex="0" role="region" aria-label="Table"'
+    return HTML(f'<div style="overflow-x:auto" {region}>{text}</div>')
 
 
 def show_html(text: str) -> Any:
