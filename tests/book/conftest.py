@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
+from reader import ROOT, Visit, visit
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = Path(os.environ.get("ASDLIB_CHROMIUM", "/usr/bin/chromium"))
 QUIET = (
     "--no-sandbox",
@@ -39,23 +39,38 @@ def asd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with ``html`` and ``study``, made by the two commands that a user types."""
-    own = tmp_path_factory.getbasetemp()
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    folder = (own.parent if parallel else own) / "asdlib-book"
+def built() -> Path:
+    """The folder with ``html`` and ``study``, made by the two commands that a user types.
+
+    It stays from one call of the tests to the next: what did not change is not executed again.
+    ``ASDLIB_BOOK`` names a folder that is finished and is only read.
+    """
+    told = os.environ.get("ASDLIB_BOOK")
+    if told:
+        return Path(told)
+    folder = ROOT / "build" / "book-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Workers of one call share it; the name is different in the next call.
+    done = folder / f"done-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
     with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+        if not done.exists():
+            for old in folder.glob("done-*"):
+                old.unlink()
             study = asd("study", "--profile", "smoke", "--out", str(folder / "study"))
             assert study.returncode == 0, study.stdout + study.stderr
+            shutil.rmtree(folder / "html", ignore_errors=True)
             html = str(folder / "html")
             out = str(folder / "study")
             book = asd("book", "--profile", "smoke", "--out", out, "--html", html)
             assert book.returncode == 0, book.stdout + book.stderr
-            (folder / "done").touch()
+            done.touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def see(browser: Browser, site: str) -> Callable[[str], Visit]:
+    """Visit a page, once."""
+    return functools.cache(functools.partial(visit, browser, site))
 
 
 @pytest.fixture(scope="session")

@@ -1,115 +1,96 @@
-"""The rendered book as a reader meets it."""
+"""Every page of the contents as a reader meets it."""
 
-import json
+import html
+import re
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from reader import Visit, load_json, pages, shown_bytes
 
-ROOT = Path(__file__).parents[2]
-SHOTS = ROOT / "build" / "screenshots"
 pytestmark = [pytest.mark.book, pytest.mark.timeout(900)]
 
-
-def pages() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    return [toc["root"], *chapters]
-
-
 NOTEBOOKS = [page for page in pages() if page.startswith("notebooks/")]
+each_page = pytest.mark.parametrize("name", pages())
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+See = Callable[[str], Visit]
 
 
-def open_page(browser: Browser, site: str, name: str, width: int = 1280) -> tuple[Page, list[str]]:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    problems: list[str] = []
-
-    def note(message: ConsoleMessage) -> None:
-        elsewhere = not (message.location or {}).get("url", site).startswith(site)
-        if message.type == "error" and not elsewhere:
-            problems.append(message.text)
-
-    page.on("console", note)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    # The book has to be readable without the net: whatever is not ours is refused.
-    page.route(lambda url: not url.startswith(site), lambda route: route.abort())
-    response = page.goto(f"{site}/{name}.html", wait_until="load")
-    assert response is not None
-    assert response.ok, name
-    return page, problems
+@each_page
+def test_page_loads_without_errors_and_has_something_to_read(see: See, name: str) -> None:
+    seen = see(name)
+    assert seen.problems == []
+    assert seen.found["words"] > 60
+    assert seen.found["headings"] == 1
 
 
-@pytest.mark.parametrize("name", pages())
-def test_page_loads_with_all_pictures_and_without_errors(
-    browser: Browser, site: str, name: str
-) -> None:
-    page, problems = open_page(browser, site, name)
-    pictures = page.eval_on_selector_all(
-        "main img",
-        "all => all.map(i => { i.loading = 'eager'; "
-        "return {src: i.currentSrc || i.src, alt: i.alt} })",
-    )
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('main img')].every(i => i.complete)"
-    )
-    widths = page.eval_on_selector_all("main img", "all => all.map(i => i.naturalWidth)")
-    assert all(width > 0 for width in widths), pictures
-    assert all(picture["alt"].strip() for picture in pictures), pictures
-    assert len(page.inner_text("main").split()) > 60
-    assert not problems
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name.replace('/', '-')}-wide.png", full_page=True)
-    page.close()
+@each_page
+def test_pictures_and_sounds_are_loaded_and_described(see: See, name: str) -> None:
+    found = see(name).found
+    assert [image for image in found["images"] if not image["width"]] == []
+    assert [image for image in found["images"] if not image["alt"]] == []
+    assert all(found["drawings"]), found["drawings"]
+    assert [seconds for seconds in found["sounds"] if not seconds > 0.5] == []
 
 
-@pytest.mark.parametrize("name", pages())
-def test_page_fits_a_phone(browser: Browser, site: str, name: str) -> None:
-    page, _ = open_page(browser, site, name, width=390)
-    overflow = page.evaluate(
-        "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    )
-    page.screenshot(path=SHOTS / f"{name.replace('/', '-')}-phone.png", full_page=True)
-    assert overflow <= 0
-    page.close()
+@each_page
+def test_page_has_no_serious_barrier(see: See, name: str) -> None:
+    assert see(name).serious == []
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook_shows_executed_output(browser: Browser, site: str, name: str) -> None:
-    page, _ = open_page(browser, site, name)
-    assert page.locator(".cell_output").count() >= 2
-    assert "Traceback" not in page.inner_text("main")
-    page.close()
+@each_page
+def test_page_is_readable_in_the_dark(see: See, name: str) -> None:
+    assert see(name).dark == []
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@each_page
+def test_page_fits_a_phone(see: See, name: str) -> None:
+    assert see(name).wider == []
+
+
+@each_page
+def test_page_is_light(built: Path, name: str) -> None:
+    assert shown_bytes(built / "html" / f"{name}.html") < 3_000_000
+
+
+@each_page
+def test_links_within_the_book_lead_somewhere(built: Path, name: str) -> None:
+    page = built / "html" / f"{name}.html"
+    text = page.read_text(encoding="utf-8")
+    broken = []
+    for link in set(
+        re.findall(r'<(?:a|link|img|script|source)\b[^>]*?\s(?:href|src)="([^"]+)"', text)
+    ):
+        address = urlsplit(html.unescape(link))
+        if address.scheme or address.netloc:
+            continue
+        target = (page.parent / unquote(address.path)) if address.path else page
+        anchors = (
+            set(re.findall(r'\b(?:id|name)="([^"]+)"', target.read_text(encoding="utf-8")))
+            if address.fragment and target.suffix == ".html" and target.is_file()
+            else {unquote(address.fragment)}
+        )
+        if not target.exists() or (address.fragment and unquote(address.fragment) not in anchors):
+            broken.append(link)
+    assert broken == []
+
+
+@each_notebook
+def test_notebook_shows_what_it_computed(built: Path, name: str) -> None:
+    text = (built / "html" / f"{name}.html").read_text(encoding="utf-8")
+    assert text.count("cell_output") >= 2
+    assert "Traceback (most recent call last)" not in text
+
+
+@each_notebook
 def test_notebook_ran_on_the_profile_from_its_parameters(built: Path, name: str) -> None:
-    path = built / "study" / "smoke" / f"{name}.ipynb"
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook = load_json(built / "study" / "smoke" / f"{name}.ipynb")
     tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
     assert sum("injected-parameters" in tag for tag in tags) == 1
     counts = [c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code"]
     assert all(count for count in counts)
 
 
-def test_recordings_can_be_played(browser: Browser, site: str) -> None:
-    page, _ = open_page(browser, site, "notebooks/01_data")
-    page.wait_for_function(
-        "() => { const all = [...document.querySelectorAll('audio')];"
-        " return all.length >= 4 && all.every(a => a.duration > 0.5) }"
-    )
-    page.close()
-
-
-def test_search_finds_the_partial_auc(browser: Browser, site: str) -> None:
-    page, _ = open_page(browser, site, "search")
-    page.goto(f"{site}/search.html?q=pAUC")
-    page.wait_for_selector("#search-results li a", timeout=20_000)
-    page.close()
-
-
-def test_first_page_leads_to_the_book(browser: Browser, site: str) -> None:
-    page = browser.new_page()
-    page.goto(f"{site}/index.html")
-    page.wait_for_url("**/intro.html")
-    page.close()
+def test_the_book_can_be_heard(see: See) -> None:
+    assert sum(len(see(name).found["sounds"]) for name in NOTEBOOKS) >= 4

@@ -1,0 +1,175 @@
+"""What a reader does with the book: search, copy, switch, move, go by keyboard."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser, Page
+from reader import ROOT, open_page, pages
+
+pytestmark = [pytest.mark.book, pytest.mark.timeout(900)]
+
+FOCUS = """() => {
+  const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
+  return {
+    what: e.outerHTML.slice(0, 160), text: (e.innerText || '').trim(),
+    search: !!e.closest('.search-button__button, form.bd-search, .search-button-field')
+      || e.type === 'search',
+    menu: !!e.closest('nav.bd-links, .bd-sidebar-primary nav'),
+    shown: box.width > 1 && box.height > 1 && box.bottom > 0,
+    marked: (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0)
+      || style.boxShadow !== 'none',
+  };
+}"""
+
+
+def test_first_page_leads_to_the_book(browser: Browser, site: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/index.html")
+    page.wait_for_url("**/intro.html")
+    page.close()
+
+
+def test_logo_and_favicon_are_ours(browser: Browser, site: str) -> None:
+    page, _ = open_page(browser, site, "book/intro")
+    assert page.eval_on_selector(".navbar-brand img", "i => i.naturalWidth") > 0
+    assert page.locator(".navbar-brand img").first.get_attribute("alt")
+    icon = page.eval_on_selector("link[rel~='icon']", "link => link.href")
+    answer = page.request.get(icon)
+    assert answer.ok
+    assert "<svg" in answer.text()
+    page.close()
+
+
+def test_search_finds_the_partial_auc(browser: Browser, site: str) -> None:
+    page, problems = open_page(browser, site, "search")
+    page.goto(f"{site}/search.html?q=pAUC")
+    page.wait_for_selector("#search-results li a", timeout=20_000)
+    assert page.locator("#search-results li a").count() >= 3
+    assert problems == []
+    page.close()
+
+
+def test_code_can_be_copied(browser: Browser, site: str) -> None:
+    page, _ = open_page(
+        browser, site, "book/reproduce", permissions=["clipboard-read", "clipboard-write"]
+    )
+    block = page.locator("div.highlight").filter(has=page.locator("button.copybtn")).first
+    block.hover()
+    block.locator("button.copybtn").click()
+    page.wait_for_selector("button.copybtn.success")
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    assert copied.strip()
+    assert copied.splitlines()[0].strip() in block.locator("pre").inner_text()
+    page.close()
+
+
+def test_the_reader_chooses_between_light_and_dark(browser: Browser, site: str) -> None:
+    page, _ = open_page(browser, site, "book/intro")
+    button = page.locator("button.theme-switch-button:visible").first
+    themes = set()
+    for _ in range(3):
+        button.click()
+        themes.add(page.evaluate("() => document.documentElement.dataset.theme"))
+    assert themes == {"light", "dark"}
+    page.close()
+
+
+def test_keyboard_reaches_skip_link_search_and_menu(browser: Browser, site: str) -> None:
+    page, _ = open_page(browser, site, "book/metrics")
+    stops = []
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(20)
+        stops.append(page.evaluate(FOCUS))
+    assert "skip to main content" in stops[0]["text"].lower()
+    assert stops[0]["shown"]
+    assert any(stop["search"] for stop in stops)
+    assert any(stop["menu"] for stop in stops)
+    assert [stop["what"] for stop in stops if stop["shown"] and not stop["marked"]] == []
+    page.close()
+
+
+def test_skip_link_goes_to_the_text(browser: Browser, site: str) -> None:
+    page, _ = open_page(browser, site, "book/metrics")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => !!document.activeElement.closest('main')")
+    page.close()
+
+
+def values(page: Page) -> dict[str, str]:
+    told: dict[str, str] = page.eval_on_selector_all(
+        ".threshold-values [data-value]",
+        "all => Object.fromEntries(all.map(e => [e.dataset.value, e.textContent]))",
+    )
+    return told
+
+
+def percent(text: str) -> float:
+    return float(text.removesuffix("%").strip())
+
+
+def test_the_threshold_can_be_moved(browser: Browser, site: str) -> None:
+    page, problems = open_page(browser, site, "notebooks/12_threshold")
+    explorer = page.locator(".threshold-explorer").first
+    slider = explorer.locator("input[type=range]")
+    slider.focus()
+    page.keyboard.press("Home")
+    low = values(page)
+    assert percent(low["fpr"]) == 100
+    page.keyboard.press("End")
+    high = values(page)
+    assert percent(high["fpr"]) == 0
+    assert (high["auc"], high["pauc"]) == (low["auc"], low["pauc"])
+    false_alarms = [percent(high["fpr"])]
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+        false_alarms.append(percent(values(page)["fpr"]))
+    assert false_alarms == sorted(false_alarms)
+    assert values(page)["threshold"] != high["threshold"]
+    assert "false alarms" in (slider.get_attribute("aria-valuetext") or "")
+    before = values(page)["threshold"]
+    box = explorer.locator("svg").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    assert values(page)["threshold"] != before
+    select = explorer.locator("select")
+    if select.locator("option").count() > 1:
+        name = select.locator("option").last.inner_text()
+        select.select_option(label=name)
+        assert name in (explorer.locator("svg").first.get_attribute("aria-label") or "")
+    assert problems == []
+    page.close()
+
+
+def test_areas_of_the_moving_figure_are_those_of_the_library(browser: Browser, site: str) -> None:
+    page, _ = open_page(browser, site, "notebooks/12_threshold")
+    data = page.evaluate(
+        "() => JSON.parse(document.querySelector('.threshold-explorer script').textContent)"
+    )
+    select = page.locator(".threshold-explorer select").first
+    for i, section in enumerate(data["sections"]):
+        select.select_option(value=str(i))
+        shown = values(page)
+        assert percent(shown["auc"]) == pytest.approx(100 * section["auc"], abs=0.051), section
+        assert percent(shown["pauc"]) == pytest.approx(100 * section["pauc"], abs=0.051), section
+    page.close()
+
+
+@pytest.mark.parametrize("name", [p for p in pages() if p.startswith("notebooks/")])
+def test_launch_buttons_start_this_notebook(built: Path, name: str) -> None:
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+    owner = repository["url"].removeprefix("https://github.com/")
+    text = (built / "html" / f"{name}.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="(https://[^"]+)"', text)
+    colab = [link for link in links if link.startswith("https://colab.research.google.com/")]
+    binder = [link for link in links if link.startswith("https://mybinder.org/")]
+    assert colab == [
+        f"https://colab.research.google.com/github/{owner}/blob/{repository['branch']}/{name}.ipynb"
+    ]
+    assert len(binder) == 1
+    assert binder[0].startswith(f"https://mybinder.org/v2/gh/{owner}/{repository['branch']}?")
+    assert binder[0].endswith(f"{name}.ipynb")
