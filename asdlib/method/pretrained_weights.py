@@ -84,7 +84,11 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
 
     version = f" (revision {revision})" if revision else ""
     try:
-        found = Path(snapshot_download(source, revision=revision, local_files_only=True))
+        found = Path(
+            snapshot_download(
+                source, revision=revision, local_files_only=True, allow_patterns=list(_WANTED)
+            )
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
         found = None
     if found is None or not any(found.glob("*.safetensors")):
