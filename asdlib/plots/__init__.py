@@ -8,6 +8,12 @@ comes out; ``media`` makes players and tables for notebooks, ``cards`` spectrogr
 
 from asdlib.plots.batches import drift, plot_drift
 from asdlib.plots.cards import listening_cards
+from asdlib.plots.differences import (
+    plot_differences,
+    plot_premise,
+    plot_systems,
+    save_figure,
+)
 from asdlib.plots.learning import (
     batch_of,
     loss_landmarks,
@@ -87,6 +93,7 @@ __all__ = [
     "plot_comparison",
     "plot_crop_sizes",
     "plot_crops",
+    "plot_differences",
     "plot_domains",
     "plot_drift",
     "plot_embeddings",
@@ -95,14 +102,17 @@ __all__ = [
     "plot_mixing_spectra",
     "plot_pairs",
     "plot_pre_norm",
+    "plot_premise",
     "plot_roc",
     "plot_scores",
     "plot_similarities",
+    "plot_systems",
     "plot_temperature",
     "plot_training",
     "plot_view_difference",
     "plot_views",
     "preset_table",
+    "save_figure",
     "say",
     "table",
     "trained_system",

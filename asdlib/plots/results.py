@@ -6,7 +6,6 @@ whiskers their 95 % Student-t intervals; small grey dots are single seeds.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,12 +15,10 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from asdlib.plots.style import (
-    BLUE,
     GREEN,
     GREY,
     LABEL_COLOURS,
     ORANGE,
-    VERMILION,
     WIDTH,
     colour_of,
     marker_of,
@@ -109,7 +106,7 @@ def plot_comparison(table: pd.DataFrame, *, metric: str = "auc") -> Figure:
     for i, system in enumerate(systems):
         part = summary[summary["variant"] == system].set_index("machine").reindex(machines)
         x = np.arange(len(machines)) + 0.2 * (i - (len(systems) - 1) / 2)
-        _whiskers(axes, x, part, colour_of(system), marker_of(system), label=system)
+        draw_whiskers(axes, x, part, colour_of(system), marker_of(system), label=system)
     axes.axhline(50, color=GREY, linestyle=":", linewidth=1)
     axes.annotate("chance", (-0.45, 50.6), color=GREY, fontsize=9)
     axes.axvspan(len(machines) - 1.5, len(machines) - 0.5, color="#F0F0F0", zorder=0)
@@ -122,9 +119,10 @@ def plot_comparison(table: pd.DataFrame, *, metric: str = "auc") -> Figure:
     return figure
 
 
-def _whiskers(
+def draw_whiskers(
     axes: Axes, x: np.ndarray, part: pd.DataFrame, colour: str, marker: str, *, label: str
 ) -> None:
+    """Draw means with whiskers from low to high; columns ``mean, low, high``, a row a place."""
     mean = part["mean"].to_numpy(dtype=float)
     errors = np.nan_to_num(np.abs(part[["low", "high"]].to_numpy(dtype=float).T - mean))
     axes.errorbar(
@@ -156,68 +154,6 @@ def plot_ablation(table: pd.DataFrame, *, reference: str = "full") -> Figure:
         axes.set_xlim(max(0.0, low), min(101.0, high))
     grid[0].set_title("mean over machines")
     return figure
-
-
-def plot_differences(
-    summary: pd.DataFrame, *, metrics: tuple[str, ...] = ("auc", "pauc")
-) -> Figure:
-    """Draw the paired difference of each variant to the reference, with its 95 % interval.
-
-    A difference whose interval leaves out zero is a filled triangle that points to the better side;
-    all others are hollow grey circles. So the figure can be read without its colours.
-
-    Parameters
-    ----------
-    summary
-        Of `asdlib.study.summary.summarise`; the mean over machines is drawn.
-    metrics
-        A panel each.
-    """
-    chosen = summary[(summary["machine"] == "Average") & summary["difference"].notna()]
-    chosen = chosen.drop_duplicates(["variant", "metric"])
-    variants = chosen.drop_duplicates("variant")[["group", "variant"]]
-    # One empty line between two groups.
-    group_number = (variants["group"] != variants["group"].shift()).cumsum().to_numpy()
-    places = dict(
-        zip(variants["variant"], 1.0 - np.arange(len(variants)) - group_number, strict=True)
-    )
-    height = 1.1 + 0.24 * (len(places) + group_number.max())
-    figure, grid = plt.subplots(
-        1, len(metrics), figsize=(WIDTH, height), sharey=True, squeeze=False
-    )
-    for axes, metric in zip(grid[0], metrics, strict=True):
-        axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
-        part = chosen[chosen["metric"] == metric]
-        numbers = part[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
-        for name, (mean, low, high) in zip(part["variant"], numbers, strict=True):
-            y = places[name]
-            colour, marker, face = GREY, "o", "white"
-            if low > 0 or high < 0:
-                colour, marker = (BLUE, ">") if mean > 0 else (VERMILION, "<")
-                face = colour
-            axes.plot([low, high], [y, y], color=colour)
-            axes.plot([mean], [y], marker, color=colour, markerfacecolor=face)
-        axes.set_title(METRIC_NAMES[metric])
-        axes.set_yticks(list(places.values()), list(places))
-        axes.set_ylim(min(places.values()) - 0.7, 0.7)
-        axes.grid(axis="x")
-    figure.supxlabel(
-        "difference to full (points); triangle: shown to differ, circle: not shown", fontsize=10
-    )
-    return figure
-
-
-def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Save a figure as PNG and SVG beside each other, under temporary names first, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    saved = []
-    for kind in ("png", "svg"):
-        partial = path.with_name(f".{path.name}.partial.{kind}")
-        # Without the date, the same results give the same file.
-        figure.savefig(partial, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        saved.append(partial.replace(path.with_name(f"{path.name}.{kind}")))
-    plt.close(figure)
-    return saved
 
 
 def plot_domains(table: pd.DataFrame) -> Figure:

@@ -21,6 +21,7 @@ from asdlib.features import PRESETS, FeatureStore, FrontEnd
 from asdlib.study.ablation import ABLATION
 from asdlib.study.config import make_system
 from asdlib.study.paths import default_workspace, lock_file
+from asdlib.study.premise import PREMISE, study_premise
 from asdlib.study.profiles import Profile, get_profile, merge
 from asdlib.study.result import RunResult
 from asdlib.study.run import execute, plan
@@ -220,6 +221,11 @@ class Study:
             for seed in ((0,) if system == "statistics" else self.profile.domain_seeds)
         ]
         return sweep(jobs, self._runs, processes=self.processes)
+
+    def premise(self) -> pd.DataFrame:
+        """Run the premise study, always on synthetic machines; see `asdlib.study.premise`."""
+        spec = PREMISE.get(self.profile.name, PREMISE["classroom"])
+        return study_premise(spec, self.root / "premise", processes=self.processes)
 
     def front_end_examples(self) -> dict[str, tuple[np.ndarray, FrontEnd]]:
         """One test recording under every preset; under the store's own without recordings."""

@@ -91,3 +91,73 @@ def domain_verdict(table: pd.DataFrame, *, profile: Profile) -> str:
         drop = 100 * (part["auc_source"] - part["auc_target"]).mean()
         lines.append(f"- **{name}**: AUC(source) − AUC(target) = {drop:+.1f} points.")
     return "\n".join([*lines, "", CAVEATS[profile.kind]])
+
+
+def premise_verdict(table: pd.DataFrame, *, reference: str = "none") -> str:
+    """Markdown: in which bands each augmentation helps or hurts, and whether the band decides.
+
+    The premise predicts that augmenting the high frequencies helps with faults at low frequencies
+    more than with faults at high ones. The last lines test that, as the difference of both
+    differences, paired over seeds.
+
+    Parameters
+    ----------
+    table
+        Of `asdlib.study.premise.study_premise`.
+    reference
+        Variant without augmentation.
+    """
+    variants = [name for name in dict.fromkeys(table["variant"]) if name != reference]
+    learned = [
+        name for name in variants if (table["variant"] == name).sum() and _seeds(table, name)
+    ]
+    bands = list(dict.fromkeys(table["band"]))
+    lines, effects = [], []
+    for name in learned:
+        for band in bands:
+            part = table[table["band"] == band]
+            difference = paired_difference(part, name, reference)
+            effect = _effect(difference)
+            effects.append(effect)
+            told = describe_difference(difference)
+            said = "" if effect == _UNKNOWN else f": it {effect}"
+            lines.append(f"- **{name}**, faults {band}: AUC {told}{said}.")
+    counts = {word: effects.count(word) for word in dict.fromkeys(effects)}
+    lines += ["", f"Of these {len(effects)}: {_listed(counts)}."]
+    low, high = bands[0], bands[-1]
+    lines += ["", f"Is the gain larger for {low} faults than for {high} ones?", ""]
+    for name in learned:
+        difference = _interaction(table, name, reference, (low, high))
+        lines.append(f"- **{name}**: {describe_difference(difference)}.")
+    return "\n".join([*lines, "", CAVEATS["synthetic"]])
+
+
+_UNKNOWN = "shows no effect"
+
+
+def _seeds(table: pd.DataFrame, variant: str) -> bool:
+    """Whether a variant has a run for every seed: the statistical reference has one for all."""
+    return set(table.loc[table["variant"] == variant, "seed"]) == set(table["seed"])
+
+
+def _effect(difference: tuple[float, float, float]) -> str:
+    _, low, high = difference
+    if low > 0:
+        return "helps"
+    return "hurts" if high < 0 else _UNKNOWN
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} × '{word}'" for word, n in counts.items())
+
+
+def _interaction(
+    table: pd.DataFrame, variant: str, reference: str, bands: tuple[str, str]
+) -> tuple[float, float, float]:
+    """Gain of a variant in the first band less its gain in the second, paired over seeds."""
+    rows = overall_rows(table)
+    auc = rows.pivot_table(index="seed", columns=["band", "variant"], values="auc")
+    gains = [auc[band][variant] - auc[band][reference] for band in bands]
+    difference = 100 * (gains[0] - gains[1]).dropna().to_numpy()
+    interval = t_interval(difference)
+    return float(difference.mean()), interval.low, interval.high

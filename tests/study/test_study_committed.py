@@ -1,0 +1,141 @@
+"""Results that are kept with the code: read back, shown, told in words."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from asdlib.errors import RunError
+from asdlib.evaluation.compare import comparison_table, published_rows
+from asdlib.plots.differences import plot_differences, plot_systems, save_figure
+from asdlib.study.committed import (
+    ablation_verdict,
+    find_kept,
+    load_kept,
+    paired_verdict,
+    results_folder,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make kept results by hand, with numbers that can be checked."""
+    out = tmp_path / "results" / "toycar"
+    (out / "ablation").mkdir(parents=True)
+    rows = [
+        (system, seed, "ToyCar", section, auc + 0.01 * seed, auc - 0.1)
+        for system, auc in (("statistics", 0.9), ("contrastive", 0.95))
+        for seed in ((0,) if system == "statistics" else (0, 1))
+        for section in ("01", "02", "Average")
+    ]
+    columns = ["system", "seed", "machine", "section", "auc", "pauc"]
+    pd.DataFrame(rows, columns=columns).to_csv(out / "systems.csv", index=False)
+    table = comparison_table(published_rows(2020, machine="ToyCar", split="development"))
+    own = table.iloc[:2].assign(
+        system=["statistics", "contrastive"],
+        origin="measured",
+        auc=[0.9, 0.955],
+        auc_low=[0.88, 0.94],
+        auc_high=[0.92, 0.97],
+        interval=["clips", "seeds"],
+    )
+    pd.concat([own, table]).to_csv(out / "comparison.csv", index=False)
+    pd.DataFrame(
+        [
+            ("contrastive", "statistics", "Average", "Average", "auc", 0.055, 0.01, 0.1, 0.02),
+            ("contrastive", "statistics", "Average", "Average", "pauc", 0.05, -0.01, 0.1, 0.2),
+        ],
+        columns=[
+            "system",
+            "reference",
+            "machine",
+            "section",
+            "metric",
+            "difference",
+            "low",
+            "high",
+            "p_value",
+        ],
+    ).to_csv(out / "paired.csv", index=False)
+    told = {"runs": {"a": {}, "b": {}, "c": {}}, "data": "a toy", "finished": "2026-01-02T03:04"}
+    (out / "provenance.json").write_text(json.dumps(told))
+    summary = [
+        ("reference", "full", "{}", "Average", metric, None, None, None)
+        for metric in ("auc", "pauc")
+    ] + [
+        ("steps", "no mixup", "{}", "Average", "auc", -2.0, -3.0, -1.0),
+        ("steps", "no mixup", "{}", "Average", "pauc", -2.0, -5.0, 1.0),
+        ("data", "half", "{}", "Average", "auc", 1.0, 0.5, 1.5),
+        ("data", "half", "{}", "Average", "pauc", 1.0, -0.5, 2.5),
+    ]
+    columns = ["group", "variant", "changes", "machine", "metric"]
+    columns += ["difference", "difference_low", "difference_high"]
+    pd.DataFrame(summary, columns=columns).to_csv(out / "ablation" / "summary.csv", index=False)
+    pd.DataFrame({"variant": ["full", "full", "half"], "seed": [0, 1, 0]}).to_csv(
+        out / "ablation" / "ablation.csv", index=False
+    )
+    told = {"params": {"epochs": 3}, "seeds": 2, "failures": []}
+    (out / "ablation" / "provenance.json").write_text(json.dumps(told))
+    return out
+
+
+def test_kept_results_are_shown(folder: Path, tmp_path: Path) -> None:
+    kept = load_kept(folder)
+    assert kept.measured()["system"].tolist() == ["statistics", "contrastive"]
+    shown = kept.shown()
+    assert shown["auc"].tolist()[:2] == ["90.00 [88.00, 92.00]", "95.50 [94.00, 97.00]"]
+    assert {"origin", "data", "split", "training_data", "selection", "source"} <= set(shown)
+    sections = kept.sections().set_index(["system", "section"])
+    assert sections.loc[("contrastive", "02"), "auc"] == pytest.approx(95.5)
+    assert "3 runs of 2 systems, put together on 2026-01-02. Data: a toy." in kept.origin()
+    assert "3 runs, 2 seeds a variant, parameters: epochs=3; 0 runs failed" in kept.origin()
+    assert len(save_figure(plot_systems(kept.comparison), tmp_path / "systems")) == 2
+    assert kept.summary is not None
+    files = save_figure(plot_differences(kept.summary), tmp_path / "ablation")
+    assert all(file.stat().st_size > 1000 for file in files)
+    before = files[1].read_bytes()
+    assert save_figure(plot_differences(kept.summary), tmp_path / "ablation")[1].exists()
+    assert b"<dc:date>" not in before
+
+
+def test_kept_results_are_told(folder: Path) -> None:
+    kept = load_kept(folder)
+    assert kept.paired_words() == (
+        "- **contrastive** against statistics: AUC +5.5 [+1.0, +10.0] points, shown; "
+        "pAUC +5.0 [-1.0, +10.0] points, not shown to differ."
+    )
+    text = kept.ablation_words()
+    assert "AUC, shown to be better than full: half (+1.0)." in text
+    assert "AUC, shown to be worse than full: no mixup (-2.0)." in text
+    assert "pAUC, not shown to differ from full: 2 of 2 variants." in text
+    assert "Of 4 comparisons" in text
+    assert "nothing is shown" in ablation_verdict(pd.DataFrame(columns=kept_columns(kept.summary)))
+    assert kept.paired is not None
+    assert paired_verdict(kept.paired.iloc[:0]) == ""
+
+
+def kept_columns(table: pd.DataFrame | None) -> list[str]:
+    assert table is not None
+    return list(table)
+
+
+def test_what_is_not_kept_is_told(folder: Path, tmp_path: Path) -> None:
+    assert find_kept(tmp_path / "nothing") is None
+    (folder / "paired.csv").unlink()
+    for file in (folder / "ablation").iterdir():
+        file.unlink()
+    (folder / "ablation").rmdir()
+    kept = load_kept(folder)
+    assert "No paired tests" in kept.paired_words()
+    assert "No ablation" in kept.ablation_words()
+    (folder / "systems.csv").unlink()
+    with pytest.raises(RunError, match=r"lacks systems\.csv; asd compare"):
+        find_kept(folder)
+
+
+def test_the_folder_is_that_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert results_folder("toycar") == ROOT / "results" / "toycar"
