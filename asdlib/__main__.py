@@ -1,5 +1,17 @@
-"""``python -m asdlib`` is ``asd``."""
+"""The entry of ``asd`` and of ``python -m asdlib``: Ctrl-C counts from the first import on."""
 
-from asdlib.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C while it is still being imported ends it with one line, too."""
+    try:
+        from asdlib.cli import main as run
+    except KeyboardInterrupt:
+        print("error: stopped before anything was done", file=sys.stderr)
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

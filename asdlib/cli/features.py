@@ -25,18 +25,31 @@ def features(
     preset: Annotated[str, typer.Option(help="front end: dcase2020, dcase2022, byola or ast")] = (
         "dcase2020"
     ),
-    jobs: Annotated[int | None, typer.Option(min=1, help="processes; default: as needed")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="threads; default: cores")] = None,
     channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
     year: Annotated[int | None, typer.Option(help="year, where the names do not tell")] = None,
     any_layout: Annotated[
         bool, typer.Option("--any-layout", help="all audio below the folder, to pre-train on")
     ] = False,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(help="labels of blind clips: list CSV (2020) or evaluator's folder (2022)"),
+    ] = None,
 ) -> None:
     """Build a log-mel feature store from recordings."""
+    from asdlib.data import index_folder, join_ground_truth, read_ground_truth
     from asdlib.data.any_layout import index_any_folder
     from asdlib.features.build import build_store
 
+    if any_layout and ground_truth:
+        raise ConfigError(
+            "--ground-truth needs official names, which --any-layout does not read; leave one out"
+        )
+    table = index_any_folder(wav_root) if any_layout else None
+    if ground_truth:
+        truth = read_ground_truth(ground_truth)
+        table = join_ground_truth(index_folder(wav_root, year=year), truth)
     with progress_bar() as report:
         built = build_store(
             wav_root,
@@ -46,7 +59,7 @@ def features(
             channel=channel,
             resample=resample,
             year=year,
-            table=index_any_folder(wav_root) if any_layout else None,
+            table=table,
             on_progress=lambda done, total: report("features", done, total),
         )
     say(

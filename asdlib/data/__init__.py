@@ -17,6 +17,7 @@ from asdlib.data.check import (
 from asdlib.data.clips import COLUMNS, Clip, clip_table, index_folder
 from asdlib.data.ground_truth import (
     join_ground_truth,
+    read_ground_truth,
     read_ground_truth_2020,
     read_ground_truth_2022,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "official_counts",
     "parse_attributes",
     "parse_name",
+    "read_ground_truth",
     "read_ground_truth_2020",
     "read_ground_truth_2022",
     "summarise",

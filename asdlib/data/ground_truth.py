@@ -127,6 +127,17 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["machine", "clip", "section", "label", "domain"])
 
 
+def read_ground_truth(path: str | Path) -> pd.DataFrame:
+    """Read ground truth: the list of 2020 if `path` is a file, the evaluator's folder of 2022.
+
+    Raises
+    ------
+    DataError
+        See `read_ground_truth_2020` and `read_ground_truth_2022`.
+    """
+    return read_ground_truth_2022(path) if Path(path).is_dir() else read_ground_truth_2020(path)
+
+
 def _evaluator_folders(folder: Path) -> tuple[Path, Path]:
     if not folder.is_dir():
         raise DataError(

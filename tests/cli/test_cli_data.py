@@ -107,6 +107,22 @@ def test_data_check_compares_with_the_official_counts(asd: Any, wav_root: Path) 
     assert "missing" in outcome.err
 
 
+def test_features_with_ground_truth(asd: Any, wav_root: Path, tmp_path: Path) -> None:
+    (wav_root / "fan/test/anomaly_id_00_00000000.wav").rename(
+        wav_root / "fan/test/id_00_00000000.wav"
+    )
+    truth = tmp_path / "eval_data_list.csv"
+    truth.write_text("fan\nid_00_00000000.wav,anomaly_id_00_00000007.wav,1\n")
+    words = ["features", wav_root, tmp_path / "store", "--ground-truth", truth]
+    asd(*words).success  # noqa: B018
+    manifest = FeatureStore.open(tmp_path / "store").manifest
+    labels = dict(zip(manifest["clip"], manifest["label"], strict=True))
+    assert labels["id_00_00000000.wav"] == "anomaly"
+    assert "leave one out" in asd(*words, "--any-layout").error
+    truth.write_text("pump\nid_00_00000000.wav,anomaly_id_00_00000007.wav,1\n")
+    assert "fan/id_00_00000000 is not in the ground truth" in asd(*words).error
+
+
 def test_store_info_subset_and_merge(asd: Any, wav_root: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     asd("features", wav_root, store).success  # noqa: B018

@@ -296,7 +296,7 @@ def test_ctrl_c_while_features_are_computed(tmp_path: Path, cache: Path) -> None
         text=True,
         env=environment,
     )
-    done = tmp_path / ".store.partial" / "done"
+    done = tmp_path / ".store.partial" / "rows"
     while not (done.exists() and done.stat().st_size):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -307,6 +307,28 @@ def test_ctrl_c_while_features_are_computed(tmp_path: Path, cache: Path) -> None
     assert outcome.error.startswith("stopped; ")
     assert outcome.out == ""
     assert not out.exists()
+
+
+EARLY = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from asdlib.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: stopped before anything was done\n"
 
 
 @pytest.mark.parametrize("system", ["autoencoder", "contrastive"])
