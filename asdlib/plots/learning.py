@@ -94,7 +94,7 @@ def pair_counts(batch: pd.DataFrame) -> pd.DataFrame:
         kinds = pair_kinds(classes, domains, cross_domain=crossed)
         counts = [(kinds == number).sum() / len(kinds) for number in range(1, len(PAIR_KINDS))]
         rows.append((name, *counts))
-    return pd.DataFrame(rows, columns=["rule", *(f"{kind} an anchor" for kind in PAIR_KINDS[1:])])
+    return pd.DataFrame(rows, columns=["rule", "positives", "negatives", "left out"])
 
 
 def plot_temperature(temperatures: Sequence[float] = (0.05, 0.1, 0.5)) -> Figure:

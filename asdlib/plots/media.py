@@ -132,7 +132,8 @@ def glue(**values: Any) -> None:
     except ImportError:
         return
     for name, value in values.items():
-        keep(name, value, display=False)
+        # A number of NumPy's would be written as np.float64(…), which no format can read.
+        keep(name, value.item() if isinstance(value, np.generic) else value, display=False)
 
 
 def preset_table(presets: Mapping[str, FrontEnd]) -> pd.DataFrame:
