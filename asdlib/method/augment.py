@@ -15,7 +15,7 @@ Shapes: V views (2), B batch, F mel bins, T frames.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from asdlib.errors import ConfigError
-from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
+from asdlib.method.mixing import InputBank, draw_uniform, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
 from asdlib.method.resize import draw_crops, resize_crop
 
@@ -114,6 +114,8 @@ class SpectrumAugmentation(nn.Module):
         input.
     mel_frequencies
         Centre frequency of each mel bin in Hz, ascending, shape (F,); needed by mixing "high".
+    crop_lengths
+        Frames T of the inputs, where they have several lengths: each has a bank of its own.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class SpectrumAugmentation(nn.Module):
         mean: float,
         std: float,
         mel_frequencies: Sequence[float] | np.ndarray | None = None,
+        crop_lengths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.params = params or AugmentationParams()
@@ -143,6 +146,9 @@ class SpectrumAugmentation(nn.Module):
         if self.params.mixing == "high":
             self.first_bin = first_bin_above(mel_frequencies, self.params.cutoff_hz)
         self.bank = InputBank(self.params.bank_size)
+        self.further_banks = nn.ModuleDict(
+            {str(length): InputBank(self.params.bank_size) for length in sorted(crop_lengths)[1:]}
+        )
 
     @property
     def mean(self) -> float:
@@ -187,7 +193,7 @@ class SpectrumAugmentation(nn.Module):
         if self.params.mixup:
             views = self.log_mixup_exp(views, generator)
             if self.training:
-                self.bank.push(x.reshape(-1, *shape[2:]))
+                self._bank(x).push(x.reshape(-1, *shape[2:]))
         if self.params.rrc:
             views = self.random_resize_crop(views, generator)
         if self.params.post_norm:
@@ -223,11 +229,12 @@ class SpectrumAugmentation(nn.Module):
         Tensor
             Shape (B, F, T); the input itself as long as the bank is empty.
         """
-        if len(self.bank) == 0:
+        bank = self._bank(x)
+        if len(bank) == 0:
             return x
-        uniform = _uniform(len(x), 2, generator)
+        uniform = draw_uniform(len(x), 2, generator)
         ratio = (self.params.mix_alpha * uniform[:, 0]).float().to(x.device)
-        partner = self.bank.draw(uniform[:, 1], x)
+        partner = bank.draw(uniform[:, 1], x)
         if self.first_bin == 0:
             mixed = log_mixup_exp(x.float(), partner, ratio, eps=self.params.mix_eps)
             return mixed.to(x.dtype)
@@ -256,7 +263,7 @@ class SpectrumAugmentation(nn.Module):
         n_mels, n_frames = x.shape[1:]
         canvas = int(self.params.frequency_canvas * n_mels), int(self.params.time_canvas * n_frames)
         crops = draw_crops(
-            _uniform(len(x), 4, generator),
+            draw_uniform(len(x), 4, generator),
             (n_mels, n_frames),
             canvas,
             self.params.frequency_scale,
@@ -269,6 +276,11 @@ class SpectrumAugmentation(nn.Module):
     def post_normalise(self, views: Tensor) -> Tensor:
         """Step 4, [P]: mean 0 and deviation 1 over all values of both views; any shape."""
         return post_normalise(views)
+
+    def _bank(self, x: Tensor) -> InputBank:
+        """Give the memory of inputs as long as x."""
+        banks = dict(self.further_banks.items())
+        return cast(InputBank, banks.get(str(x.shape[-1]), self.bank))
 
     def freeze(self) -> None:
         """Keep the running statistics as they are from now on."""
@@ -286,8 +298,3 @@ class SpectrumAugmentation(nn.Module):
                 f"log_mel has {log_mel.shape[-2]} mel bins, expected {self.n_mels} as in "
                 "mel_frequencies"
             )
-
-
-def _uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
-    device = "cpu" if generator is None else generator.device
-    return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)

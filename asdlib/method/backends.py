@@ -20,6 +20,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from asdlib.errors import ConfigError
 from asdlib.method.backend_base import Array, Backend, Metric, Model, nearest, pairwise_distances
+from asdlib.method.level_sum import LevelSum
 
 
 @dataclass
@@ -245,6 +246,7 @@ BACKENDS: dict[str, type[Backend]] = {
         GaussianMixture,
         LocalDensityKNN,
         SelectiveMahalanobis,
+        LevelSum,
     )
 }
 """Back-ends by name, for configurations."""

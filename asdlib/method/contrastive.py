@@ -18,53 +18,18 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.backends import backend_from_state, build_backend
 from asdlib.method.crops import CropBatches
-from asdlib.method.encoders import ProjectionHead
+from asdlib.method.network import Network, class_names, measure_batch_norm
 from asdlib.method.parameters import ContrastiveParams
-from asdlib.method.pretrained import check_front_end, describe_encoder, make_encoder, resolve
+from asdlib.method.pretrained import check_front_end, describe_encoder, resolve
 from asdlib.method.training import train_network
 from asdlib.system import Progress, check_sections, section_keys
-
-
-class Network(nn.Module):
-    """Encoder and projection head.
-
-    Parameters
-    ----------
-    params
-        Parameters of the system.
-    n_mels
-        Number of mel bins F.
-    description
-        Of a saved encoder, whose weights are loaded afterwards; see `make_encoder`.
-    """
-
-    def __init__(
-        self, params: ContrastiveParams, n_mels: int, description: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__()
-        self.encoder = make_encoder(params.encoder, n_mels, params.pretrained, description)
-        self.head = ProjectionHead(self.encoder.embedding_size, params.projection_size)
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Project (B, F, T) to unit vectors (B, D)."""
-        projected: Tensor = self.head(self.encoder(log_mel))
-        return projected
-
-    def embed(self, log_mel: Tensor, kind: str) -> Tensor:
-        """Embed (B, F, T) as (B, D), with `kind` as in `ContrastiveParams.embedding`."""
-        if kind == "feature_map":
-            return self.encoder.time_mean(log_mel)
-        embedding: Tensor = self.encoder(log_mel)
-        if kind == "projection":
-            embedding = self.head(embedding)
-        return embedding
 
 
 class Contrastive:
@@ -125,9 +90,10 @@ class Contrastive:
         if len(rows) < 2:
             raise RunError(f"{len(rows)} training clips; the contrastive system needs at least 2")
         shortest = int(rows.frames.min())
-        if self.params.crop_frames > shortest:
+        longest = max(self.params.crop_lengths)
+        if longest > shortest:
             raise RunError(
-                f"crop_frames={self.params.crop_frames} is longer than the shortest training clip "
+                f"crop_frames={longest} is longer than the shortest training clip "
                 f"({shortest} frames); set crop_frames to at most {shortest}"
             )
         resolve(self.params.pretrained)
@@ -147,7 +113,22 @@ class Contrastive:
                 progress,
             )
             self.history_ = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
-        self.backend_ = build_backend(self.params.backend).fit(
+        if self.params.batch_norm == "clean":
+            measure_batch_norm(
+                self.network_.to(best_device()).encoder,
+                self.augmentation_.to(best_device()).eval().normalise,
+                rows,
+                seed=self.seed,
+            )
+        return self.fit_backend(rows, progress=progress)
+
+    def fit_backend(self, rows: Rows, *, progress: Progress | None = None) -> Self:
+        """Fit the back-end alone on normal clips, with the network as it is."""
+        of_backend: dict[str, Any] = {}
+        if self.params.backend == "level_sum":
+            levels = self.network_.levels(self.params.embedding)
+            of_backend = {"levels": tuple(levels), "sizes": tuple(levels.values())}
+        self.backend_ = build_backend(self.params.backend, **of_backend).fit(
             self.embed(rows, progress=progress), section_keys(rows.manifest), domains_of(rows)
         )
         return self
@@ -175,7 +156,7 @@ class Contrastive:
 
     def _embed_batch(self, network: Network, x: Tensor) -> Tensor:
         """Embed (B, F, T) as (B, D): the whole clip, or the mean over half-overlapping windows."""
-        window = self.params.crop_frames
+        window = max(self.params.crop_lengths)
         if self.params.segment == "clip" or x.shape[-1] <= window:
             return network.embed(x, self.params.embedding)
         windows = x.unfold(-1, window, window // 2)  # (B, F, W, window)
@@ -237,12 +218,17 @@ class Contrastive:
     ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
         self.augmentation_ = SpectrumAugmentation(
-            self.params.augmentation, mean=mean, std=std, mel_frequencies=mel_frequencies
+            self.params.augmentation,
+            mean=mean,
+            std=std,
+            mel_frequencies=mel_frequencies,
+            crop_lengths=self.params.crop_lengths,
         )
         self.mel_frequencies_ = mel_frequencies
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.network_ = Network(self.params, n_mels, description)
+            n_classes = len(class_names(self.known_, self.params.classes))
+            self.network_ = Network(self.params, n_mels, description, n_classes=n_classes)
 
 
 def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]:

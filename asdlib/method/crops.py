@@ -74,10 +74,12 @@ class CropBatches:
     def __iter__(self) -> Iterator[Batch]:
         """Give the batches of the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch()])
+        lengths = self.params.crop_lengths
         for positions in np.array_split(self.order(rng), len(self)):
-            crops = [self._crop(positions, rng)]
+            n_frames = lengths[rng.integers(len(lengths))] if len(lengths) > 1 else lengths[0]
+            crops = [self._crop(positions, n_frames, rng)]
             if self.params.crops == "different":
-                crops.append(self._crop(positions, rng))
+                crops.append(self._crop(positions, n_frames, rng))
             yield (
                 torch.from_numpy(crops[0] if len(crops) == 1 else np.stack(crops)),
                 torch.from_numpy(self.classes[positions]),
@@ -85,8 +87,7 @@ class CropBatches:
                 torch.from_numpy(positions),
             )
 
-    def _crop(self, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _crop(self, positions: np.ndarray, n_frames: int, rng: np.random.Generator) -> np.ndarray:
         """Cut one random crop out of each clip, shape (B, F, T)."""
-        last = self.rows.frames[positions] - self.params.crop_frames
-        starts = rng.integers(0, last, endpoint=True)
-        return self.rows.crops(positions, starts, self.params.crop_frames)
+        starts = rng.integers(0, self.rows.frames[positions] - n_frames, endpoint=True)
+        return self.rows.crops(positions, starts, n_frames)

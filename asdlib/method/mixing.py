@@ -88,6 +88,12 @@ def first_bin_above(mel_frequencies: Sequence[float] | np.ndarray | None, cutoff
     return first
 
 
+def draw_uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
+    """Draw numbers from 0 to 1, shape (`n_rows`, `n_columns`), on the generator's device."""
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)
+
+
 class InputBank(nn.Module):
     """First-in-first-out memory of the last inputs, as a ring buffer.
 

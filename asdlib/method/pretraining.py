@@ -29,8 +29,9 @@ import asdlib
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, Rows
 from asdlib.method.augment import SpectrumAugmentation
-from asdlib.method.contrastive import Network, mean_and_deviation
+from asdlib.method.contrastive import mean_and_deviation
 from asdlib.method.crops import CropBatches
+from asdlib.method.network import Network
 from asdlib.method.parameters import ContrastiveParams
 from asdlib.method.pretrained import DESCRIPTION, WEIGHTS, read_description
 from asdlib.method.pretrained_parameters import PRETRAINED_ONLY
@@ -96,7 +97,7 @@ def pretrain(
     params = params or ContrastiveParams(loss="nt_xent")
     _check(params)
     opened = FeatureStore.open(store)
-    rows, left_out = _rows(opened, params.crop_frames)
+    rows, left_out = _rows(opened, max(params.crop_lengths))
     out = Path(out)
     request = {
         "params": params.model_dump(mode="json"),

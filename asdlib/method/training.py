@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from asdlib.errors import RunError
 from asdlib.method.allocator import keep_freed_memory
 from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.crops import Batch, CropBatches
 from asdlib.method.losses import nt_xent_loss, supervised_contrastive_loss
+from asdlib.method.network import Network
 from asdlib.method.parameters import ContrastiveParams
 from asdlib.system import Progress
 
@@ -38,7 +39,7 @@ class ContrastiveTraining(L.LightningModule):
     Parameters
     ----------
     network
-        Encoder and head, (B, F, T) → (B, D).
+        Encoder, head and, where asked for, a classifier.
     augmentation
         Makes the two views.
     params
@@ -51,7 +52,7 @@ class ContrastiveTraining(L.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         augmentation: SpectrumAugmentation,
         params: ContrastiveParams,
         seed: int,
@@ -75,8 +76,12 @@ class ContrastiveTraining(L.LightningModule):
         """Loss of one batch."""
         crops, *numbers = batch
         views = self.augmentation(crops, self.generator)
-        projections = self.network(views.flatten(0, 1))
-        loss = self.loss(projections, *(number.repeat(len(views)) for number in numbers))
+        embeddings = self.network.encoder(views.flatten(0, 1))
+        repeated = [number.repeat(len(views)) for number in numbers]
+        loss = self.params.contrast_weight * self.loss(self.network.head(embeddings), *repeated)
+        if self.network.classifier is not None:
+            classification = self.network.classifier(embeddings, repeated[0])
+            loss = loss + self.params.classifier_weight * classification
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RunError(
@@ -194,7 +199,7 @@ def check_checkpoint(path: Path, identity: str) -> None:
 
 
 def train_network(
-    network: nn.Module,
+    network: Network,
     augmentation: SpectrumAugmentation,
     batches: CropBatches,
     params: ContrastiveParams,

@@ -12,7 +12,7 @@ from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.study.config import RunConfig
 from asdlib.study.result import RunResult
-from asdlib.system import AnomalyDetector, Progress, section_keys
+from asdlib.system import AnomalyDetector, Progress
 
 SCORING = ("backend", "embedding", "score_batch_size", "segment")
 """Parameters of the contrastive system that do not enter training."""
@@ -53,8 +53,7 @@ def take_network(
     RunError
         If the donor was trained in another way.
     """
-    from asdlib.method.backends import build_backend
-    from asdlib.method.contrastive import Contrastive, domains_of
+    from asdlib.method.contrastive import Contrastive
 
     theirs = RunConfig.model_validate(donor.record["config"])
     mine, other = trained(config), trained(theirs)
@@ -68,7 +67,4 @@ def take_network(
     taken = Contrastive.load(donor.path / "model")
     taken.params = detector.params
     taken.history_ = donor.history
-    taken.backend_ = build_backend(detector.params.backend).fit(
-        taken.embed(rows, progress=progress), section_keys(rows.manifest), domains_of(rows)
-    )
-    return taken
+    return taken.fit_backend(rows, progress=progress)

@@ -132,7 +132,7 @@ def test_only_valid_frames_count(store: FeatureStore, tmp_path: Path) -> None:
 
 
 def test_sliding_windows_are_averaged(store: FeatureStore) -> None:
-    system = fitted(store, epochs=0, segment="sliding")
+    system = fitted(store, epochs=0, segment="sliding", embedding="encoder")
     x = torch.randn(3, 16, 20, generator=torch.Generator().manual_seed(0))
     network = system.network_.eval()
     with torch.inference_mode():
@@ -144,7 +144,7 @@ def test_sliding_windows_are_averaged(store: FeatureStore) -> None:
         torch.testing.assert_close(
             system._embed_batch(network, short), network.embed(short, "encoder")
         )
-        whole = fitted(store, epochs=0)._embed_batch(network, x)
+        whole = fitted(store, epochs=0, embedding="encoder")._embed_batch(network, x)
     torch.testing.assert_close(whole, network.embed(x, "encoder").detach())
     assert not torch.allclose(whole, given)
 

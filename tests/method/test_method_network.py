@@ -1,0 +1,165 @@
+"""The network: levels, classifier, statistics of batch normalisation; crops of several lengths."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contrastive_rows import make_store, quick
+from pydantic import ValidationError
+from torch import nn
+
+from asdlib.features import FeatureStore
+from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
+from asdlib.method.contrastive import Contrastive
+from asdlib.method.crops import CropBatches
+from asdlib.method.network import Network, class_names, measure_batch_norm
+from asdlib.method.training import ContrastiveTraining
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return make_store(tmp_path_factory.mktemp("network") / "store")
+
+
+def test_levels_stand_side_by_side(store: FeatureStore) -> None:
+    network = Network(quick(), 16).eval()
+    x = torch.randn(3, 16, 20, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = network.embed(x, "levels")
+        sizes = network.levels("levels")
+        assert list(sizes) == ["spectrum", "feature_map", "encoder"]
+        parts = dict(zip(sizes, whole.split(list(sizes.values()), dim=1), strict=True))
+        torch.testing.assert_close(parts["spectrum"], x.mean(dim=2))
+        for kind, part in parts.items():
+            torch.testing.assert_close(network.embed(x, kind), part)
+    for kind in ("encoder", "projection", "feature_map", "spectrum"):
+        assert network.levels(kind) == {kind: network.embed(x, kind).shape[1]}
+
+
+@pytest.mark.parametrize("kind", ["encoder", "projection", "feature_map", "spectrum", "levels"])
+def test_every_level_can_be_scored_and_saved(
+    store: FeatureStore, tmp_path: Path, kind: str
+) -> None:
+    system = Contrastive(quick(epochs=0, embedding=kind)).fit(store.rows(split="train"))
+    test = store.rows(split="test")
+    system.save(tmp_path / "model")
+    assert np.array_equal(Contrastive.load(tmp_path / "model").score(test), system.score(test))
+
+
+def test_the_spectrum_level_scores_like_the_time_mean(store: FeatureStore) -> None:
+    """It needs no network: another seed gives the same scores."""
+    train, test = store.rows(split="train"), store.rows(split="test")
+    params = quick(epochs=0, embedding="spectrum", backend="mahalanobis")
+    first, second = (Contrastive(params, seed=seed).fit(train).score(test) for seed in (0, 1))
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["arcface", "sub_cluster_adacos"])
+def test_the_classification_term_is_added(store: FeatureStore, kind: str) -> None:
+    params = quick(classifier=kind, classifier_weight=0.5, contrast_weight=2.0)
+    augmentation = SpectrumAugmentation(AugmentationParams(), mean=-40.0, std=7.0)
+    torch.manual_seed(0)
+    network = Network(params, 16, n_classes=4)
+    module = ContrastiveTraining(network, augmentation, params, 0, total_steps=8)
+    batch = next(iter(CropBatches(store.rows(split="train"), params, 0)))
+    views = augmentation.eval()(batch[0], torch.Generator().manual_seed(1))
+    module.generator.manual_seed(1)
+    network.eval()
+    given = module.training_step(batch, 0)
+    embeddings = network.encoder(views.flatten(0, 1))
+    numbers = [number.repeat(2) for number in batch[1:]]
+    contrast = module.loss(network.head(embeddings), *numbers)
+    assert network.classifier is not None
+    expected = 2.0 * contrast + 0.5 * network.classifier(embeddings, numbers[0])
+    torch.testing.assert_close(given, expected)
+
+
+def test_a_classifier_is_trained_saved_and_read_back(store: FeatureStore, tmp_path: Path) -> None:
+    params = quick(epochs=1, classifier="arcface", contrast_weight=0.0)
+    system = Contrastive(params).fit(store.rows(split="train"))
+    torch.manual_seed(0)
+    begin = Network(params, 16, n_classes=4).classifier
+    assert begin is not None
+    assert system.network_.classifier is not None
+    moved = (system.network_.classifier.centres - begin.centres).abs().max()
+    assert moved > 0
+    system.save(tmp_path / "model")
+    again = Contrastive.load(tmp_path / "model").network_.classifier
+    assert again is not None
+    assert torch.equal(again.centres, system.network_.classifier.centres)
+
+
+def test_classes_of_sections() -> None:
+    sections = ["fan/00", "fan/02", "toy/car/00"]
+    assert class_names(sections, "section") == sections
+    assert class_names(sections, "machine") == ["fan", "toy/car"]
+
+
+def test_batch_norm_is_measured_on_clean_clips(store: FeatureStore) -> None:
+    """One batch of all clips: the statistics are those of the layer's input, by definition."""
+    rows = store.rows(((store.manifest["split"] == "train") & (store.frames == 20)).to_numpy())
+    layer = nn.BatchNorm1d(16)
+    layer.running_mean.fill_(100.0)
+    measure_batch_norm(layer, lambda x: x / 10, rows, batch_size=64)
+    values = np.stack([store.features[i, :, :20].astype(np.float64) for i in rows.index]) / 10
+    np.testing.assert_allclose(layer.running_mean, values.mean((0, 2)), rtol=1e-5)
+    np.testing.assert_allclose(layer.running_var, values.var((0, 2), ddof=1), rtol=1e-4)
+    assert layer.momentum == 0.1
+
+
+def test_batch_norm_keeps_what_it_should(store: FeatureStore) -> None:
+    rows = store.rows(split="train")
+    encoder = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(16))
+    encoder.train()
+    for _ in range(2):
+        measure_batch_norm(encoder, lambda x: x, rows, seed=1)
+        mean = encoder[1].running_mean.clone()
+    measure_batch_norm(encoder, lambda x: x, rows, seed=1)
+    assert torch.equal(encoder[1].running_mean, mean), "dropout is off: no randomness is left"
+    assert encoder.training
+    plain = nn.Linear(16, 2)
+    measure_batch_norm(plain, lambda x: pytest.fail("nothing to measure"), rows)
+
+
+def test_clean_and_training_statistics_differ(store: FeatureStore) -> None:
+    rows = store.rows(split="train")
+    networks = [
+        Contrastive(quick(epochs=1, batch_norm=kind)).fit(rows).network_.state_dict()
+        for kind in ("clean", "training")
+    ]
+    for name, tensor in networks[0].items():
+        same = torch.equal(tensor, networks[1][name])
+        assert same != ("running" in name or "num_batches" in name), name
+
+
+def test_crops_of_several_lengths(store: FeatureStore) -> None:
+    params = quick(crop_frames=(8, 16, 12), crops="different", batch_size=4)
+    assert params.crop_lengths == (8, 12, 16)
+    rows = store.rows(split="train")
+    batches = CropBatches(rows, params, 0)
+    lengths: set[int] = set()
+    for epoch in range(4):
+        batches.epoch = lambda epoch=epoch: epoch
+        lengths |= {crops.shape[-1] for crops, *_ in batches}
+    assert lengths == {8, 12, 16}
+    system = Contrastive(quick(crop_frames=(8, 16), epochs=2, batch_size=4)).fit(rows)
+    banks = [system.augmentation_.bank, *system.augmentation_.further_banks.values()]
+    assert len(banks) == 2
+    assert all(len(bank) > 0 for bank in banks), "each length has a memory of its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contrast_weight": 0}, "leaves no loss; set classifier"),
+        ({"crop_frames": []}, "names no length"),
+        ({"crop_frames": [64, 4]}, "greater than or equal to 8"),
+        ({"classifier": "softmax"}, "'none', 'arcface' or 'sub_cluster_adacos'"),
+        ({"arcface_margin": 1.6}, "less than 1.57"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        quick(**changes)
