@@ -164,6 +164,21 @@ def test_lora_trains_the_adapters_and_nothing_else(checkpoint: Path) -> None:
     assert set(changed) <= set(adapters)
 
 
+def test_the_share_of_adapters_in_the_public_size() -> None:
+    with torch.device("meta"):
+        encoder = ast_of_public_size()
+    trained = [p.numel() for p in encoder.parameters() if p.requires_grad]
+    assert sum(trained) == 294_912
+    assert sum(p.numel() for p in encoder.parameters()) - sum(trained) == 86_187_264
+
+
+def ast_of_public_size() -> torch.nn.Module:
+    from transformers import ASTConfig
+
+    params = PretrainedParams(source="x", mode="lora")
+    return make_encoder("ast", 128, params, {"config": ASTConfig().to_dict()})
+
+
 def test_fine_tuning_trains_everything(checkpoint: Path) -> None:
     encoder = ast(checkpoint)
     assert len(trained_names(encoder)) > 30
