@@ -76,15 +76,30 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     Variant("front-ends", "half as many mel bins", front_end="half-bins"),
     Variant("front-ends", "byola front end", front_end="byola"),
-    Variant("losses", "loss: views only (NT-Xent)", {"loss": "nt_xent"}),
+    Variant("losses", "contrast alone", {"classifier": "none"}),
+    Variant("losses", "contrast of views only (NT-Xent)", {"loss": "nt_xent"}),
+    Variant("losses", "contrast and ArcFace", {"classifier": "arcface"}),
+    Variant("losses", "contrast and sub-cluster AdaCos", {"classifier": "sub_cluster_adacos"}),
+    Variant("losses", "ArcFace alone", {"classifier": "arcface", "contrast_weight": 0.0}),
     Variant("losses", "no training at all", {"epochs": 0}),
     Variant("encoders", "encoder: mobilefacenet", {"encoder": "mobilefacenet"}),
-    *(Variant("back-ends", f"back-end: {name}", {"backend": name}) for name in _BACKENDS),
-    Variant("embeddings", "after the head", {"embedding": "projection"}),
-    Variant("embeddings", "after the head, knn", {"embedding": "projection", "backend": "knn"}),
-    Variant("embeddings", "feature map", {"embedding": "feature_map"}),
-    Variant("embeddings", "feature map, knn", {"embedding": "feature_map", "backend": "knn"}),
-    Variant("embeddings", "sliding window", {"segment": "sliding"}),
+    *(
+        Variant("back-ends", f"encoder, {name}", {"embedding": "encoder", "backend": name})
+        for name in _BACKENDS
+    ),
+    *(
+        Variant(
+            "embeddings",
+            f"{embedding.replace('_', ' ')}, {backend}",
+            {"embedding": embedding, "backend": backend},
+        )
+        for embedding in ("spectrum", "feature_map", "projection")
+        for backend in ("mahalanobis", "knn")
+    ),
+    Variant("embeddings", "all levels", {"embedding": "levels", "backend": "level_sum"}),
+    Variant("segments", "sliding window at test", {"segment": "sliding"}),
+    Variant("segments", "each view a crop of its own", {"crops": "different"}),
+    Variant("segments", "batch norm of training crops", {"batch_norm": "training"}),
     Variant("data", "half of the training clips", share=0.5),
     Variant("data", "a quarter of the training clips", share=0.25),
     Variant("classes", "a class is a machine type", {"classes": "machine"}),

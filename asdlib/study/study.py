@@ -247,9 +247,10 @@ class Study:
 
     @property
     def crop_frames(self) -> int:
-        """Frames of a training crop on this profile."""
+        """Frames of a training crop on this profile; of the longest where they have several."""
         params = make_system("contrastive", self.params_of("contrastive")).params
-        return int(params.model_dump()["crop_frames"])
+        frames = params.model_dump()["crop_frames"]
+        return int(frames if isinstance(frames, int) else max(frames))
 
     def params_of(self, system: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Parameters of a system on this profile, with `changes` on top."""

@@ -150,7 +150,7 @@ def test_an_ablation_is_tidy_resumed_and_tells_what_failed(tmp_path: Path) -> No
             tmp_path / "out",
             seeds=(0, 1),
             groups=["back-ends", "data"],
-            params=CONTRAST,
+            params=CONTRAST | {"embedding": "encoder", "backend": "mahalanobis"},
             processes=1,
             on_done=lambda job, result: told.append(f"{job.variant}: {result}"),
             **more,
@@ -162,8 +162,9 @@ def test_an_ablation_is_tidy_resumed_and_tells_what_failed(tmp_path: Path) -> No
         *("group", "variant", "changes", "system", "seed", "machine", "section", "auc")
     ]
     assert table["variant"].iloc[0] == FULL
-    # The default back-end is ``full`` itself and no variant of it.
-    assert "back-end: mahalanobis" not in set(table["variant"])
+    # What is ``full`` by another name is no variant of it.
+    assert "encoder, mahalanobis" not in set(table["variant"])
+    assert "encoder, knn" in set(table["variant"])
     assert len(done.failures) == sum("needs at least" in line for line in told) > 0
     assert all("local_density_knn" in line for line in done.failures)
     shares = table[table["group"] == "data"]
