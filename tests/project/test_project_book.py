@@ -43,7 +43,16 @@ def test_every_entry_of_the_contents_exists_once() -> None:
 
 def test_every_chapter_and_notebook_is_in_the_contents() -> None:
     names = set(files_of(read_yaml("_toc.yml")))
-    sources = {p.relative_to(ROOT).with_suffix("").as_posix() for p in (*CHAPTERS, *NOTEBOOKS)}
+    included = {
+        (chapter.parent / name).resolve()
+        for chapter in CHAPTERS
+        for name in re.findall(r"\{include\} (\S+)", chapter.read_text(encoding="utf-8"))
+    }
+    sources = {
+        path.relative_to(ROOT).with_suffix("").as_posix()
+        for path in (*CHAPTERS, *NOTEBOOKS)
+        if path not in included
+    }
     assert sources - names == set()
 
 
@@ -99,6 +108,17 @@ def test_numbers_of_notebooks_come_from_their_results() -> None:
         for name in re.findall(r"\{glue:text\}`(\w+)", text):
             kept = name in code or (name.startswith("loss_") and '"loss_{name}"' in code)
             assert kept, f"{path.name}: {name} is shown and never computed"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_has_the_form_of_a_chapter(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+    assert "**What you will learn**\n\n- " in text
+    assert re.search(r"^## Summary$.*^## Exercises$.*```\{exercise\}", text, re.M | re.S)
+    parameters = next(c for c in cells if "parameters" in c.metadata.get("tags", []))
+    for line in parameters.source.splitlines():
+        assert re.fullmatch(r"\w+: (str|int|float|bool) = \S.*  # \S.*", line), line
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
