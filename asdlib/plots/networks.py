@@ -3,6 +3,8 @@
 Shapes: B clips of a batch, F mel bins, T frames, D embedding size, N clips.
 """
 
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -22,6 +24,13 @@ from asdlib.system import section_keys
 def trained_system(study: Study, *, seed: int = 0) -> Contrastive:
     """Load the contrastive system of a study, trained with a seed; trains it if need be."""
     return Contrastive.load(study.run("contrastive", seed=seed).path / "model")
+
+
+def encoder_embeddings(system: Contrastive, rows: Rows) -> np.ndarray:
+    """Embed clips by the encoder alone, shape (N, D), whatever the system scores."""
+    alone = copy.copy(system)
+    alone.params = system.params.model_copy(update={"embedding": "encoder"})
+    return alone.embed(rows)
 
 
 def untrained(system: Contrastive, rows: Rows) -> Contrastive:
@@ -62,9 +71,10 @@ def plot_similarities(systems: dict[str, Contrastive], rows: Rows, *, most: int 
     return figure
 
 
-def encoder_table(system: Contrastive, *, frames: int = 64) -> pd.DataFrame:
-    """List the stages of the encoder with the shape and the parameters of each."""
+def encoder_table(system: Contrastive, *, frames: int | None = None) -> pd.DataFrame:
+    """List the stages of the encoder with shape and parameters, for a training crop."""
     encoder = system.network_.encoder.cpu().eval()
+    frames = frames or max(system.params.crop_lengths)
     rows = []
     with torch.inference_mode():
         x = torch.zeros(1, encoder.n_mels, frames)
@@ -124,10 +134,10 @@ def plot_embeddings(system: Contrastive, store: FeatureStore, machine: str, sect
     """Draw the clips of a section on the two main axes of its normal training embeddings."""
     train = store.rows(machine=machine, section=section, split="train")
     test = store.rows(machine=machine, section=section, split="test")
-    normal = system.embed(train)
+    normal = encoder_embeddings(system, train)
     centre = normal.mean(axis=0)
     axis = np.linalg.svd(normal - centre, full_matrices=False)[2][:2].T
-    flat, tested = (normal - centre) @ axis, (system.embed(test) - centre) @ axis
+    flat, tested = (normal - centre) @ axis, (encoder_embeddings(system, test) - centre) @ axis
     labels = test.manifest["label"].to_numpy()
     figure, axes = plt.subplots(figsize=(WIDTH, 0.66 * WIDTH))
     axes.plot(flat[:, 0], flat[:, 1], "o", color="#BBBBBB", markersize=4, label="training, normal")
@@ -154,23 +164,31 @@ def plot_embeddings(system: Contrastive, store: FeatureStore, machine: str, sect
 
 
 def compare_backends(system: Contrastive, store: FeatureStore) -> pd.DataFrame:
-    """Fit every back-end to the same embeddings; mean AUC and pAUC over sections, 0 to 1."""
+    """Score test clips by every back-end; mean AUC and pAUC over sections, 0 to 1.
+
+    All are fitted to the embeddings of the encoder alone, but the first row: it is the system as
+    it stands, with the levels of the network that its parameters name.
+    """
     train, test = store.rows(split="train"), store.rows(split="test")
-    fitted, tested = system.embed(train), system.embed(test)
+    fitted, tested = encoder_embeddings(system, train), encoder_embeddings(system, test)
     keys = section_keys(test.manifest)
-    anomalous = (test.manifest["label"] == "anomaly").to_numpy().astype(int)
-    rows = []
+    own = f"{system.params.backend} on {system.params.embedding} (the system's own)"
+    scores = {own: system.score(test)}
     for name in BACKENDS:
-        backend = build_backend(name).fit(fitted, section_keys(train.manifest), domains_of(train))
-        scores = backend.score(tested, keys)
-        parts = [keys == key for key in sorted(set(keys))]
-        rows.append(
-            (
-                name,
-                float(np.mean([auc(anomalous[part], scores[part]) for part in parts])),
-                float(np.mean([pauc(anomalous[part], scores[part]) for part in parts])),
-            )
+        if name != "level_sum":
+            backend = build_backend(name)
+            backend.fit(fitted, section_keys(train.manifest), domains_of(train))
+            scores[name] = backend.score(tested, keys)
+    anomalous = (test.manifest["label"] == "anomaly").to_numpy().astype(int)
+    parts = [keys == key for key in sorted(set(keys))]
+    rows = [
+        (
+            name,
+            float(np.mean([auc(anomalous[part], values[part]) for part in parts])),
+            float(np.mean([pauc(anomalous[part], values[part]) for part in parts])),
         )
+        for name, values in scores.items()
+    ]
     return pd.DataFrame(rows, columns=["back-end", "auc", "pauc"])
 
 
