@@ -86,7 +86,30 @@ def stage_book(profile: str, *, workspace: str | Path, source: str | Path) -> Pa
     config.setdefault("execute", {})["execute_notebooks"] = "off"
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shutil.copy2(source / "_toc.yml", staged / "_toc.yml")
+    times = times_table(Path(workspace) / profile / "study.json", profile)
+    page = staged / "book" / "teaching" / "times.md"
+    if times and page.is_file():
+        page.write_text(times, encoding="utf-8")
     return staged
+
+
+def times_table(path: Path, profile: str) -> str:
+    """Write the times of a study as a Markdown table; empty if there are none."""
+    try:
+        notebooks = json.loads(path.read_text(encoding="utf-8"))["notebooks"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    lines = [
+        f"Measured by `asd study` on the profile `{profile}`, each when it was last executed:",
+        "",
+        "| Notebook | Minutes | At a time, on cores | Day |",
+        "|---|---|---|---|",
+    ]
+    for name, told in notebooks.items():
+        beside = f"{told['workers']} on {told['cores']}"
+        minutes = f"{told['seconds'] / 60:.1f}"
+        lines.append(f"| `{name}` | {minutes} | {beside} | {told['date']} |")
+    return "\n".join(lines) + "\n"
 
 
 def render(staged: Path, builder: str) -> Path:

@@ -1,14 +1,19 @@
 """The book as one PDF: all chapters on one page, printed by Chromium.
 
-The PDF builders of jupyter-book need LaTeX or a browser of their own. Chromium, Chrome or Edge as
-installed on the machine prints the same page that is read on a screen.
+The PDF builders of jupyter-book need LaTeX or a browser of their own, and the builder for one page
+does not know dropdowns. So the articles of the rendered pages are put onto one page, which a
+Chromium or Chrome as installed on the machine prints.
 """
 
 import os
+import posixpath
+import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from asdlib.errors import RunError
 from asdlib.study.book import render, stage_book
@@ -17,13 +22,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 _PRINT = """<style>
 @page { size: A4; margin: 16mm 14mm; }
 @media print {
-  .bd-header, .bd-header-article, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-footer,
-  .bd-footer-article, .prev-next-footer, .headerlink, .copybtn, audio, dialog,
-  .skip-link, #pst-skip-link, .threshold-controls { display: none !important; }
-  html { font-size: 11pt; }
-  .bd-main, .bd-content, .bd-article-container, .bd-article {
-    display: block !important; max-width: none !important; padding: 0 !important; }
-  .bd-article h1 { break-before: page; }
+  .headerlink, .copybtn, audio, .toggle-button { display: none !important; }
+  html { font-size: 10.5pt; }
+  body { display: block; }
+  .bd-article { padding: 0 !important; break-before: page; }
+  .bd-article:first-of-type { break-before: auto; }
   h1, h2, h3 { break-after: avoid; }
   img, svg, figure, .admonition, pre { break-inside: avoid; max-width: 100% !important; }
   pre { white-space: pre-wrap; }
@@ -81,12 +84,76 @@ def print_book(
     """
     browser = find_browser()
     staged = stage_book(profile, workspace=workspace, source=source)
-    folder = render(staged, "singlehtml")
-    # The first page of the contents holds them all; others, like the search, are small.
-    page = max(folder.rglob("*.html"), key=lambda path: path.stat().st_size)
-    text = page.read_text(encoding="utf-8")
-    page.write_text(text.replace("</head>", _PRINT, 1), encoding="utf-8")
+    folder = render(staged, "html")
+    page = folder / "whole-book.html"
+    page.write_text(assemble(folder, contents(staged)), encoding="utf-8")
     return print_page(browser, page, Path(out))
+
+
+def contents(source: Path) -> list[str]:
+    """Names of all pages in reading order."""
+    import yaml
+
+    text = yaml.safe_dump(yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8")))
+    root = re.findall(r"^root: (\S+)", text, flags=re.MULTILINE)
+    return root + re.findall(r"file: (\S+)", text)
+
+
+def assemble(folder: Path, names: list[str]) -> str:
+    """Put the articles of rendered pages onto one page; links between them stay links.
+
+    Parameters
+    ----------
+    folder
+        The rendered book.
+    names
+        Pages, without suffix.
+
+    Returns
+    -------
+    The page, to be saved in `folder`.
+    """
+    from bs4 import BeautifulSoup
+
+    slugs = {f"{name}.html": name.replace("/", "-") for name in names}
+    articles, head = [], ""
+    for name in names:
+        path = folder / f"{name}.html"
+        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        if not head:
+            links = soup.select("head link[rel~=stylesheet]")
+            head = "".join(str(_moved(link, "href", name, slugs)) for link in links)
+        article = soup.select_one("article.bd-article")
+        if article is None:
+            raise RunError(f"'{path}' has no article; build the book once more")
+        for tag in article.find_all(True):
+            if tag.get("id"):
+                tag["id"] = f"{slugs[f'{name}.html']}--{tag['id']}"
+            for attribute in ("href", "src"):
+                _moved(tag, attribute, name, slugs)
+        article["id"] = slugs[f"{name}.html"]
+        articles.append(str(article))
+    return (
+        '<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head>'
+        f'<meta charset="utf-8"><title>Listening for failure</title>{head}{_PRINT}'
+        f"<body>{''.join(articles)}</body></html>"
+    )
+
+
+def _moved(tag: Any, attribute: str, name: str, slugs: dict[str, str]) -> Any:
+    """Make an address that was relative to a page right for the page of all articles."""
+    told = tag.get(attribute)
+    if not told or urlsplit(told).scheme or told.startswith("//"):
+        return tag
+    path, _, anchor = told.partition("#")
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+    if not path:
+        target = f"{name}.html"
+    if target in slugs:
+        tag[attribute] = f"#{slugs[target]}--{anchor}" if anchor else f"#{slugs[target]}"
+    else:
+        tag[attribute] = target + (f"#{anchor}" if anchor else "")
+    return tag
 
 
 def print_page(browser: str, page: Path, out: Path) -> Path:

@@ -15,7 +15,7 @@ from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore
 from asdlib.study import notebooks as module
 from asdlib.study import schedule
-from asdlib.study.book import build_book
+from asdlib.study.book import build_book, times_table
 from asdlib.study.notebooks import Outcome, run_notebook, run_notebooks
 
 
@@ -246,6 +246,15 @@ def test_a_book_needs_executed_notebooks(project: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"'01_a\.ipynb' failed when it was last run"):
         build_book("smoke", source=project, workspace=tmp_path / "workspace")
     assert not (project / "_build").exists()
+
+
+def test_times_of_a_study_become_a_table(tmp_path: Path) -> None:
+    assert times_table(tmp_path / "none.json", "smoke") == ""
+    told = {"seconds": 90.0, "workers": 2, "cores": 4, "date": "2026-11-22"}
+    (tmp_path / "study.json").write_text(json.dumps({"notebooks": {"01_data": told}}))
+    table = times_table(tmp_path / "study.json", "smoke")
+    assert "on the profile `smoke`" in table
+    assert "| `01_data` | 1.5 | 2 on 4 | 2026-11-22 |" in table
 
 
 def test_a_foreign_folder_is_not_replaced_by_a_book(project: Path, tmp_path: Path) -> None:
