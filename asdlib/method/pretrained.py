@@ -35,7 +35,9 @@ KINDS: dict[str, type[PublicEncoder]] = {"ast": AudioSpectrogramTransformer}
 
 
 class Frozen(Encoder):
-    """An encoder that no training changes: no gradients, and no running statistics either.
+    """An encoder that no step of a training changes: no gradients, no running statistics either.
+
+    What is measured anew after a training (``batch_norm="clean"``) is not held back.
 
     Parameters
     ----------

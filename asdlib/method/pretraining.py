@@ -117,7 +117,11 @@ def pretrain(
             (partial / _REQUEST).write_text(key)
         mean, std = mean_and_deviation(rows)
         augmentation = SpectrumAugmentation(
-            params.augmentation, mean=mean, std=std, mel_frequencies=opened.mel_frequencies()
+            params.augmentation,
+            mean=mean,
+            std=std,
+            mel_frequencies=opened.mel_frequencies(),
+            crop_lengths=params.crop_lengths,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -155,6 +159,11 @@ def _check(params: ContrastiveParams) -> None:
     if params.loss != "nt_xent":
         raise ConfigError(
             f"loss '{params.loss}' needs classes; pre-training has none, expected loss=nt_xent"
+        )
+    if params.classifier != "none" or not params.contrast_weight:
+        raise ConfigError(
+            f"classifier '{params.classifier}' needs classes; pre-training has none, expected "
+            "classifier=none and a contrast_weight above 0"
         )
     if params.encoder in PRETRAINED_ONLY or params.pretrained is not None:
         raise ConfigError(

@@ -145,6 +145,8 @@ def test_what_cannot_be_pre_trained_is_told(store: FeatureStore, tmp_path: Path)
     out = tmp_path / "encoder"
     with pytest.raises(ConfigError, match="expected loss=nt_xent"):
         pretrain(store.path, out, quick())
+    with pytest.raises(ConfigError, match="classifier 'arcface' needs classes"):
+        pretrain(store.path, out, quick(loss="nt_xent", classifier="arcface"))
     with pytest.raises(ConfigError, match="epochs is 0"):
         pretrain(store.path, out, quick(loss="nt_xent", epochs=0))
     with pytest.raises(ConfigError, match="begins with random weights"):
@@ -162,13 +164,18 @@ def fitted(store: FeatureStore, **changes: Any) -> Contrastive:
 
 def test_a_training_starts_from_the_weights(store: FeatureStore, made: Pretrained) -> None:
     weights = load_file(made.path / "encoder.safetensors")
-    kept = fitted(store, epochs=0, pretrained=str(made.path)).network_.encoder.state_dict()
+    as_they_are = {"batch_norm": "training", "epochs": 0, "pretrained": str(made.path)}
+    kept = fitted(store, **as_they_are).network_.encoder.state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights.items())
     tuned = fitted(store, pretrained=str(made.path)).network_.encoder.state_dict()
     assert not torch.equal(tuned["last.weight"], weights["last.weight"])
-    frozen = fitted(store, pretrained={"source": str(made.path), "mode": "frozen"}).network_
-    for name, tensor in weights.items():
-        assert torch.equal(frozen.encoder.state_dict()[f"encoder.{name}"], tensor)
+    frozen = {"source": str(made.path), "mode": "frozen"}
+    for batch_norm in ("training", "clean"):
+        network = fitted(store, batch_norm=batch_norm, pretrained=frozen).network_
+        for name, tensor in weights.items():
+            of_clips = "running" in name or "num_batches" in name
+            if batch_norm == "training" or not of_clips:
+                assert torch.equal(network.encoder.state_dict()[f"encoder.{name}"], tensor)
 
 
 @pytest.mark.parametrize("mode", ["finetune", "frozen"])
