@@ -1,0 +1,66 @@
+"""What leaves the book: slides and the PDF."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+from reader import AXE, ROOT, SERIOUS, SHOTS
+
+from asdlib.study.pdf import assemble, contents, find_browser, print_page
+from asdlib.study.slides import write_slides
+
+pytestmark = [pytest.mark.book, pytest.mark.timeout(900)]
+
+
+def pdf_pages(content: bytes) -> int:
+    """Pages of a PDF as Chromium writes it."""
+    return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+def test_slides_can_be_shown_and_printed(browser: Browser, built: Path, tmp_path: Path) -> None:
+    out = tmp_path / "slides.html"
+    count = write_slides(out, "smoke", workspace=built / "study", source=ROOT)
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(out.as_uri())
+    assert page.locator("section").count() == count > 20
+    widths = page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth)")
+    assert all(width > 0 for width in widths)
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(
+        "() => { const all = [...document.querySelectorAll('section')];"
+        " return document.activeElement === all[1]"
+        " && Math.abs(all[1].getBoundingClientRect().top) < 40 }"
+    )
+    page.evaluate(AXE)
+    assert page.evaluate(SERIOUS, None) == []
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "slides.png")
+    assert pdf_pages(page.pdf(prefer_css_page_size=True)) == count
+    assert problems == []
+    page.close()
+
+
+def test_the_book_can_be_printed(browser: Browser, built: Path, tmp_path: Path) -> None:
+    names = contents(ROOT)
+    whole = built / "html" / "whole-book.html"
+    whole.write_text(assemble(built / "html", names), encoding="utf-8")
+    try:
+        out = print_page(find_browser(), whole, tmp_path / "book.pdf")
+        page = browser.new_page()
+        page.goto(whole.as_uri())
+        assert page.locator("article").count() == len(names)
+        widths = page.eval_on_selector_all(
+            "img", "all => all.map(i => { i.loading = 'eager'; return i.getAttribute('src') })"
+        )
+        missing = [s for s in widths if s and ":" not in s and not (whole.parent / s).is_file()]
+        assert missing == []
+        page.close()
+    finally:
+        whole.unlink()
+    assert pdf_pages(out.read_bytes()) > len(names)
