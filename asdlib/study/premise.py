@@ -30,7 +30,6 @@ def _steps(**steps: Any) -> dict[str, Any]:
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     REFERENCE: _steps(mixup=False, rrc=False, post_norm=False),
     "full": {},
-    "only mixup": _steps(rrc=False, post_norm=False),
     "only RRC": _steps(mixup=False, post_norm=False),
     "mixing above 2 kHz": _steps(mixing="high", cutoff_hz=2000.0),
 }
@@ -63,12 +62,12 @@ PREMISE: dict[str, PremiseSpec] = {
     ),
     "classroom": PremiseSpec(
         machines=("ToyCar", "fan", "pump"),
-        n_sections=3,
-        n_train=40,
+        n_sections=2,
+        n_train=48,
         n_test=20,
         seconds=4.0,
         seeds=(0, 1, 2),
-        params={"epochs": 8},
+        params={"epochs": 6},
     ),
 }
 """Studies by profile; profiles of real recordings take that of the classroom."""
