@@ -9,6 +9,7 @@ for that one instead.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -133,6 +134,9 @@ def run_notebooks(
 
     def stop() -> None:
         stopping.set()
+        # The kernels die because we end them: that is nothing to report.
+        for name in ("papermill", "traitlets"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         end_kernels()
 
     cores = default_processes()
