@@ -39,6 +39,7 @@ import numpy as np
 import pandas as pd
 
 from asdlib.data.synthetic import BANDS, SPECS, SyntheticSpec, plan_corpus, render_clip
+from asdlib.data.synthetic.calibration import summarise_calibration, wrong_way
 
 REPORT = Path(__file__).resolve().parents[1] / "build" / "calibration_synthetic.csv"
 COLUMNS = [
@@ -213,6 +214,9 @@ def show(table: pd.DataFrame) -> None:
         )
         grid.loc["mean"] = grid.mean()
         print("\nBy band and severity\n", grid.round(0).T.to_string(), sep="")
+    wrong = wrong_way(summarise_calibration(overall))
+    if len(wrong):
+        print("\nThe wrong way\n", wrong.round(1).to_string(index=False), sep="")
 
 
 def main() -> None:
