@@ -76,6 +76,13 @@ def test_the_loss_falls(store: FeatureStore, tmp_path: Path) -> None:
     assert loss["last"] < loss["first"]
 
 
+def test_crops_of_several_lengths(store: FeatureStore, tmp_path: Path) -> None:
+    params = quick(loss="nt_xent", epochs=3, crop_frames=[8, 16])
+    told = pretrain(store.path, tmp_path / "encoder", params).description
+    assert told["loss"]["steps"] == 12
+    assert told["request"]["params"]["crop_frames"] == [8, 16]
+
+
 def test_a_seed_decides_the_weights(store: FeatureStore, made: Pretrained, tmp_path: Path) -> None:
     again = pretrain(store.path, tmp_path / "again", PARAMS, seed=1)
     other = pretrain(store.path, tmp_path / "other", PARAMS, seed=2)
