@@ -179,7 +179,7 @@ def download(
 
     Parameters
     ----------
-    plan : Plan
+    plan : asdlib.data.plan.Plan
         From `plan_download`.
     base_url : str, optional
         Address of a mirror; the plan's own if None.

@@ -198,7 +198,7 @@ def plan_download(
 
     Returns
     -------
-    Plan
+    asdlib.data.plan.Plan
         What will be fetched, what is there, sizes, licences, disk.
 
     Raises
