@@ -156,7 +156,8 @@ def check_answers(
         )
     _restore(filled, _read(source), path)
     filled.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    client = NotebookClient(filled, timeout=timeout, allow_errors=True)
+    quiet = ["--IPKernelApp.log_level=40"]
+    client = NotebookClient(filled, timeout=timeout, allow_errors=True, extra_arguments=quiet)
     try:
         done = client.execute()
     except CellTimeoutError:
