@@ -52,7 +52,8 @@ class LibraryPackage(SphinxDirective):
             # What a package passes on, and what a module re-exports, is described where it is.
             package = hasattr(importlib.import_module(name), "__path__")
             members = ["   :no-members:"] if package else ["   :members:", "   :ignore-module-all:"]
-            lines = [f".. automodule:: {name}", *members, ""]
+            # Values of constants may be tables of a hundred lines; their texts say what they hold.
+            lines = [f".. automodule:: {name}", *members, "   :no-value:", ""]
             holder = nodes.Element()
             source = StringList(lines, source=f"library-package {name}")
             self.state.nested_parse(source, self.content_offset, holder)
