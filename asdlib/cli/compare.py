@@ -81,7 +81,7 @@ def compare_command(
 ) -> None:
     """Put runs, score files and published figures into one table that says what each row is."""
     from asdlib.study import compare as study
-    from asdlib.study.text import in_percent, to_markdown
+    from asdlib.study.text import for_terminal, to_markdown
 
     if kind is None:
         raise ConfigError("say what the recordings are: --kind real or --kind synthetic")
@@ -93,11 +93,13 @@ def compare_command(
     told = study.Story(kind.value, data, split, selection)
     table = study.compare(entries, told, published=published)
     tests = study.pairwise(entries) if paired else None
-    print_frame(in_percent(table), "comparison, in %")
+    print_frame(for_terminal(table), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
         for name in ("difference", "low", "high"):
             overall[name] = (100 * overall[name]).map("{:+.2f}".format)
+        overall["p_value"] = overall["p_value"].map("{:.3g}".format)
+        overall["delong_p"] = overall["delong_p"].map("{:.3g}".format).replace("nan", "")
         print_frame(overall, "paired bootstrap over clips, difference to the first in points")
     if out is None:
         return

@@ -128,6 +128,8 @@ def plot_premise(table: pd.DataFrame, *, reference: str = "none") -> Figure:
             draw_whiskers(grid[1], x, gains, colour, marker, label=name)
     grid[0].axhline(50, color=GREY, linestyle=":", linewidth=1)
     grid[1].axhline(0, color=GREY, linestyle=":", linewidth=1)
+    bottom, top = grid[0].get_ylim()
+    grid[0].set_ylim(max(0.0, bottom), min(101.0, top))
     grid[0].set_ylabel("AUC (%)")
     grid[1].set_ylabel(f"AUC: difference to {reference} (points)")
     for axes in grid:

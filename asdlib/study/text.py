@@ -15,6 +15,16 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
+def for_terminal(table: pd.DataFrame) -> pd.DataFrame:
+    """Give a comparison for a narrow screen: figures, and in one column what the row is."""
+    shown = in_percent(table)
+    figures = [name for name in FIGURES if name in shown and not name.startswith("pooled")]
+    told = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
+    told += shown["split"] + "; trained on: " + shown["training_data"] + "; selection: "
+    told += shown["selection"] + "; seeds: " + shown["seeds"] + "; source: " + shown["source"]
+    return shown[["system", *figures]].assign(row=told)
+
+
 def in_percent(table: pd.DataFrame) -> pd.DataFrame:
     """Turn the figures of a comparison into text, in percent; bounds stand behind their figure."""
     shown = table.drop(columns=[name for name in BOUNDS if name in table]).astype(object)

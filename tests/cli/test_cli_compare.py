@@ -53,6 +53,8 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     told = asd(*command, "--out", out).success
     assert told.err == ""
     assert "paired bootstrap over clips" in told.out
+    for word in ("measured,", "synthetic;", "published,", "real;"):
+        assert word in told.out
     assert sorted(path.name for path in out.iterdir()) == [
         *("comparison.csv", "comparison.md", "paired.csv", "provenance.json", "systems.csv")
     ]
