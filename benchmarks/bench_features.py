@@ -157,8 +157,9 @@ def bench_memory(folder: Path, sizes: tuple[int, ...]) -> list[Row]:
 def make_store(path: Path, clips: int) -> FeatureStore:
     path.mkdir()
     shape = (clips, 128, WIDTH)
+    sections = [f"{i % 4:02d}" for i in range(clips)]
     table = pd.DataFrame({"clip": [f"normal_id_00_{i:08d}.wav" for i in range(clips)]}).assign(
-        machine="fan", section="00", split="train", label="normal", domain="source"
+        machine="fan", section=sections, split="train", label="normal", domain="source"
     )
     write_parts(path, table, FrontEnd())
     offset = create_array(path / ARRAY, shape)
