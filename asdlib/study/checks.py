@@ -1,7 +1,7 @@
 """Check the answers of the exercise notebooks by computing, never against stored numbers.
 
-Each check calls what the student wrote with inputs that it draws anew and compares with the library.
-A wrong answer raises `WrongAnswerError` with one line that says in which case it is wrong.
+Each check calls what the student wrote with inputs that it draws anew, and compares with the
+library. A wrong answer raises `WrongAnswerError` with one line that says in which case.
 
 Shapes: N clips, B clips in a batch, F mel bins, T frames, D embedding size.
 """

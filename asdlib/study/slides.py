@@ -150,7 +150,7 @@ def _slides(folder: Path, name: str, profile: str) -> Iterator[Slide]:
 
 
 def _pictures(data: dict[str, Any], told: str) -> Iterator[tuple[str, str]]:
-    """Sources and descriptions of the pictures of one output; `told` describes plain figures."""
+    """Give sources and descriptions of an output's pictures; `told` describes plain figures."""
     shown = "".join(data.get("text/html", []))
     for tag in re.findall(r"<img\b[^>]*>", shown):
         given = dict(re.findall(r'(src|alt)="([^"]*)"', tag))
