@@ -36,7 +36,7 @@ FIND = """() => ({
     s => (s.getAttribute('aria-label') || s.querySelector('title')?.textContent || '').trim()),
   sounds: [...document.querySelectorAll('audio')].map(a => a.duration || 0),
   words: document.querySelector('main').innerText.split(/\\s+/).length,
-  headings: document.querySelectorAll('main h1').length,
+  headings: document.querySelectorAll('article.bd-article h1').length,
 })"""
 SERIOUS = """async (rules) => {
   const options = {resultTypes: ['violations'], preload: false};
