@@ -16,6 +16,7 @@ from asdlib.errors import RunError
 from asdlib.study.text import in_percent
 
 COMPARED = ("systems.csv", "comparison.csv", "provenance.json")
+TRIED = "tried.csv"
 ABLATED = ("ablation.csv", "summary.csv", "provenance.json")
 
 
@@ -41,6 +42,8 @@ class Kept:
         Of ``asd ablate``; None if no ablation is kept.
     provenance
         ``provenance.json`` of both, by ``compare`` and ``ablate``.
+    exploration
+        Single trainings that came before the defaults were settled; None if none are kept.
     """
 
     systems: pd.DataFrame
@@ -49,6 +52,7 @@ class Kept:
     ablation: pd.DataFrame | None
     summary: pd.DataFrame | None
     provenance: Mapping[str, Mapping[str, Any]]
+    exploration: pd.DataFrame | None = None
 
     def measured(self) -> pd.DataFrame:
         """Rows of the comparison that were measured here."""
@@ -78,6 +82,18 @@ class Kept:
         if self.summary is None:
             return "No ablation is kept: `asd ablate` makes it."
         return ablation_verdict(self.summary)
+
+    def tried(self) -> pd.DataFrame | None:
+        """Give the exploration in percent; None if none is kept."""
+        if self.exploration is None:
+            return None
+        shown = self.exploration[["recipe", "seed"]].copy()
+        for name in ("encoder_training_bn", "encoder", "feature_map_knn", "encoder_and_spectrum"):
+            auc, pauc = (100 * self.exploration[f"{metric}_{name}"] for metric in ("auc", "pauc"))
+            shown[name.replace("_", " ").replace("bn", "batch norm")] = [
+                f"{a:.1f} / {p:.1f}" for a, p in zip(auc, pauc, strict=True)
+            ]
+        return shown
 
     def origin(self) -> str:
         """Say what was measured, with which code and when."""
@@ -136,6 +152,7 @@ def load_kept(folder: str | Path) -> Kept:
         ablation,
         summary,
         provenance,
+        _read(folder / TRIED) if (folder / TRIED).is_file() else None,
     )
 
 

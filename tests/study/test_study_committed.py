@@ -117,6 +117,29 @@ def test_kept_results_are_told(folder: Path) -> None:
     assert paired_verdict(kept.paired.iloc[:0]) == ""
 
 
+def test_what_was_tried_is_shown_if_it_is_kept(folder: Path) -> None:
+    assert load_kept(folder).tried() is None
+    ways = ("encoder_training_bn", "encoder", "feature_map_knn", "encoder_and_spectrum")
+    figures = {
+        f"{m}_{way}": [0.9 + 0.01 * i] for i, way in enumerate(ways) for m in ("auc", "pauc")
+    }
+    pd.DataFrame({"recipe": ["48 epochs"], "seed": [1], "epochs": [48]} | figures).to_csv(
+        folder / "tried.csv", index=False
+    )
+    tried = load_kept(folder).tried()
+    assert tried is not None
+    assert tried.to_dict("records") == [
+        {
+            "recipe": "48 epochs",
+            "seed": 1,
+            "encoder training batch norm": "90.0 / 90.0",
+            "encoder": "91.0 / 91.0",
+            "feature map knn": "92.0 / 92.0",
+            "encoder and spectrum": "93.0 / 93.0",
+        }
+    ]
+
+
 def kept_columns(table: pd.DataFrame | None) -> list[str]:
     assert table is not None
     return list(table)
