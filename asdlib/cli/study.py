@@ -29,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 
 def run_command(
-    system: Annotated[str, typer.Argument(help="contrastive, autoencoder or statistics")],
+    system: Annotated[
+        str,
+        typer.Argument(help="contrastive, autoencoder, statistics, autoencoder2022 or mobilenetv2"),
+    ],
     train: Annotated[Path, typer.Option(help="store to train on: its normal training rows")],
     test: Annotated[Path, typer.Option(help="store to score: its test rows")],
     out: Annotated[Path, typer.Option(help="folder of the run, made by it")],
