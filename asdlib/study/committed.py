@@ -61,9 +61,9 @@ class Kept:
     def shown(self) -> pd.DataFrame:
         """Give the comparison for readers: percent, intervals in brackets, what each row is."""
         text = in_percent(self.comparison)
-        wanted = ["system", "origin", "data", "split", "training_data", "selection", "seeds"]
-        wanted += [name for name in ("auc", "pauc", "mauc") if name in text]
-        return text[[*wanted, "source"]]
+        metrics = [name for name in ("auc", "pauc", "mauc") if name in text]
+        told = ["data", "split", "training_data", "selection", "source"]
+        return text[["system", "origin", *metrics, "seeds", *told]]
 
     def sections(self) -> pd.DataFrame:
         """Mean AUC and pAUC of every system and section over seeds, in percent."""

@@ -1,7 +1,7 @@
 """Take the role of a list from the list of citations.
 
-The writer gives the list the role ``list`` and its entries the role ``doc-biblioentry``, which holds
-a link back. A list may hold list items only, so that screen readers drop what is in it.
+The writer gives the list the role ``list`` and its entries the role ``doc-biblioentry``, which
+holds a link back. A list may hold list items only, so that screen readers drop what is in it.
 """
 
 from __future__ import annotations
