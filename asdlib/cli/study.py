@@ -47,6 +47,10 @@ def run_command(
         int | None,
         typer.Option(min=2, metavar="FOLDS", help="also score held-out training clips"),
     ] = None,
+    network_of: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="take the network of a finished run, only score anew"),
+    ] = None,
 ) -> None:
     """Train a system on normal clips, score the test clips, write and print the metrics."""
     from asdlib.study.config import parse_overrides
@@ -56,7 +60,15 @@ def run_command(
     params = parse_overrides(assign or [])
     with progress_bar() as report:
         result = run(
-            system, train, test, out, params=params, seed=seed, machines=machine, progress=report
+            system,
+            train,
+            test,
+            out,
+            params=params,
+            seed=seed,
+            machines=machine,
+            network_of=network_of,
+            progress=report,
         )
     if held_out is not None:
         score_held_out(result, train, folds=held_out)

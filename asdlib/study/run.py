@@ -26,7 +26,7 @@ from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
 from asdlib.study.networks import take_network
 from asdlib.study.paths import cache_folder, path_key
 from asdlib.study.provenance import describe_environment, device_kind
-from asdlib.study.result import RUN_JSON, RunResult
+from asdlib.study.result import RUN_JSON, RunResult, load_run
 from asdlib.study.slots import core_slot
 from asdlib.system import AnomalyDetector, Progress, check_sections, section_keys
 
@@ -81,6 +81,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     machines: Sequence[str] | None = None,
+    network_of: str | Path | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Train a system on one store and score the test clips of another, or of the same.
@@ -101,6 +102,9 @@ def run(
         Seed of everything random.
     machines
         Machine types to keep, by default all.
+    network_of
+        Folder of a finished run whose network is taken instead of training one; see
+        `asdlib.study.networks`.
     progress
         Told how far the work is.
 
@@ -109,10 +113,12 @@ def run(
     AsdError
         If parameters, stores or rows do not fit; nothing is left behind.
     RunError
-        If `out` holds something else, or another process is at work on it.
+        If `out` holds something else, another process is at work on it, or the network of
+        `network_of` was trained in another way.
     """
     planned = plan(system, train, test, params=params, seed=seed, machines=machines)
-    return execute(planned, out, progress=progress)
+    donor = load_run(network_of) if network_of is not None else None
+    return execute(planned, out, progress=progress, donor=donor)
 
 
 def execute(

@@ -133,6 +133,25 @@ def test_nested_parameters(asd: Asd, store: Path, tmp_path: Path) -> None:
     assert (told["mixup"], told["mix_alpha"], told["rrc"]) == (False, 0.2, True)
 
 
+def test_the_network_of_another_run(asd: Asd, store: Path, tmp_path: Path) -> None:
+    """Scoring a trained network anew gives what a training of its own gives, without training."""
+    command = ["run", "contrastive", "--train", store, "--test", store]
+    command += set_arguments(QUICK["contrastive"])
+    anew = ["--set", "embedding=encoder", "--set", "backend=mahalanobis"]
+    asd(*command, "--out", tmp_path / "donor")
+    asd(*command, *anew, "--out", tmp_path / "trained")
+    asd(*command, *anew, "--network-of", tmp_path / "donor", "--out", tmp_path / "taken")
+    assert score_bytes(tmp_path / "taken") == score_bytes(tmp_path / "trained")
+    assert score_bytes(tmp_path / "taken") != score_bytes(tmp_path / "donor")
+    donor, taken = load_run(tmp_path / "donor").record, load_run(tmp_path / "taken").record
+    assert taken["network_of"] == donor["key"]
+
+    other = [*command, *anew, "--network-of", tmp_path / "donor", "--out", tmp_path / "other"]
+    assert "cannot be taken: another seed" in asd(*other, "--seed", 1).error
+    assert "holds no finished run" in asd(*other[:-3], tmp_path, "--out", tmp_path / "other").error
+    assert not (tmp_path / "other").exists()
+
+
 def test_run_in_the_layout_of_2022(asd: Asd, tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", year=2022).path
     out = tmp_path / "run"
