@@ -3,10 +3,17 @@
 ``style`` sets fonts, sizes and colours; ``spectrograms`` draws what goes in, ``steps`` the
 augmentation block, ``learning`` pairs and loss, ``networks`` what is trained, ``results`` what
 comes out; ``media`` makes players and tables for notebooks, ``cards`` spectrograms with sound,
-``resynthesis`` the sound of a spectrogram, ``threshold`` the figure whose threshold moves.
+``resynthesis`` the sound of a spectrogram, ``threshold`` the figure whose threshold moves,
+``calibration`` how hard the synthetic machines are.
 """
 
 from asdlib.plots.batches import drift, plot_drift
+from asdlib.plots.calibration import (
+    calibration_table,
+    calibration_verdict,
+    corpus_table,
+    plot_calibration,
+)
 from asdlib.plots.cards import listening_cards
 from asdlib.plots.differences import (
     plot_differences,
@@ -69,7 +76,10 @@ __all__ = [
     "apply_style",
     "band_importance",
     "batch_of",
+    "calibration_table",
+    "calibration_verdict",
     "compare_backends",
+    "corpus_table",
     "describe_machine",
     "drift",
     "encoder_table",
@@ -90,6 +100,7 @@ __all__ = [
     "plot_augmentation_steps",
     "plot_band_importance",
     "plot_bands",
+    "plot_calibration",
     "plot_comparison",
     "plot_crop_sizes",
     "plot_crops",
