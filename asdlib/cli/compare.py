@@ -68,6 +68,10 @@ def compare_command(
         bool,
         typer.Option("--paired", help="test every system against the first, on the same clips"),
     ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="test against this system instead; may be repeated"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the tables")] = None,
     data: Annotated[str | None, typer.Option(help="what was scored, in words")] = None,
     split: Annotated[str, typer.Option(help="which part of it")] = "test rows of the store",
@@ -92,7 +96,7 @@ def compare_command(
     entries += [study.read_score_files(text, years[0], ground_truth) for text in scores or []]
     told = study.Story(kind.value, data, split, selection)
     table = study.compare(entries, told, published=published)
-    tests = study.pairwise(entries) if paired else None
+    tests = study.pairwise(entries, against=against or ()) if paired or against else None
     print_frame(for_terminal(table), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
@@ -100,7 +104,7 @@ def compare_command(
             overall[name] = (100 * overall[name]).map("{:+.2f}".format)
         overall["p_value"] = overall["p_value"].map("{:.3g}".format)
         overall["delong_p"] = overall["delong_p"].map("{:.3g}".format).replace("nan", "")
-        print_frame(overall, "paired bootstrap over clips, difference to the first in points")
+        print_frame(overall, "paired bootstrap over clips, difference to the reference in points")
     if out is None:
         return
     from asdlib.evaluation.scores import write_text_atomic

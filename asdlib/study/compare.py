@@ -218,8 +218,22 @@ def _with_clip_interval(
     return replace(row, interval="clips", **bounds)
 
 
-def pairwise(entries: Sequence[Entry], *, rng: np.random.Generator | None = None) -> pd.DataFrame:
-    """Test every system against the first one, on the same clips.
+def pairwise(
+    entries: Sequence[Entry],
+    *,
+    against: Sequence[str] = (),
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test every system against one or several of them, on the same clips.
+
+    Parameters
+    ----------
+    entries
+        Runs and score files.
+    against
+        Names of the systems to test against, by default the first one.
+    rng
+        Of the bootstrap.
 
     Returns
     -------
@@ -230,30 +244,42 @@ def pairwise(entries: Sequence[Entry], *, rng: np.random.Generator | None = None
     Raises
     ------
     ConfigError
-        If there are fewer than two systems.
+        If there are fewer than two systems, or a name is not among them.
     ScoreError
         If they were not scored on the same clips.
     """
     groups = groups_of(entries)
     if len(groups) < 2:
         raise ConfigError(f"{len(groups)} system to test against others; name a second one")
+    unknown = [name for name in against if name not in groups]
+    if unknown:
+        raise ConfigError(
+            f"no system '{unknown[0]}' to test against (there are: {', '.join(groups)})"
+        )
     rng = rng or np.random.default_rng(0)
-    reference, *others = groups
     year = entries[0].evaluation.year
-    first = [entry.evaluation.scores for entry in groups[reference]]
+    scores = {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
     tables = []
-    for name in others:
-        own = [entry.evaluation.scores for entry in groups[name]]
-        table = paired_groups(own, first, year, n_resamples=RESAMPLES, rng=rng)
-        table["delong_p"] = np.nan
-        if len(own) == len(first) == 1:
-            tests = delong_frame(own[0], first[0], year)[["machine", "section", "p_value"]]
-            both = table.merge(tests, how="left", on=["machine", "section"], suffixes=("", "_auc"))
-            table["delong_p"] = both["p_value_auc"].where(both["metric"] == "auc")
-        table.insert(0, "system", name)
-        table.insert(1, "reference", reference)
-        tables.append(table)
+    for reference in dict.fromkeys(against or list(groups)[:1]):
+        for name in (name for name in groups if name != reference):
+            table = _paired(scores[name], scores[reference], year, rng)
+            table.insert(0, "system", name)
+            table.insert(1, "reference", reference)
+            tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def _paired(
+    own: list[pd.DataFrame], other: list[pd.DataFrame], year: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Test the runs of one system against those of another."""
+    table = paired_groups(own, other, year, n_resamples=RESAMPLES, rng=rng)
+    table["delong_p"] = np.nan
+    if len(own) == len(other) == 1:
+        tests = delong_frame(own[0], other[0], year)[["machine", "section", "p_value"]]
+        both = table.merge(tests, how="left", on=["machine", "section"], suffixes=("", "_auc"))
+        table["delong_p"] = both["p_value_auc"].where(both["metric"] == "auc")
+    return table
 
 
 def tidy(entries: Sequence[Entry]) -> pd.DataFrame:

@@ -67,6 +67,8 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     assert set(pd.read_csv(out / "paired.csv")["system"]) == {"ours", "again"}
     for path in out.iterdir():
         assert str(folder) not in path.read_text()
+    asd(*command, "--against", "ours", "--against", "again", "--out", out)
+    assert list(pd.read_csv(out / "paired.csv")["reference"].unique()) == ["ours", "again"]
 
 
 def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:

@@ -97,6 +97,16 @@ def test_groups_of_seeds_are_tested_by_their_means(entries: list[Entry]) -> None
     assert (same["p_value"] == 1).all()
 
 
+def test_systems_are_tested_against_those_that_were_named(entries: list[Entry]) -> None:
+    both = pairwise(entries, against=["contrast", "statistics"])
+    pairs = both[["system", "reference"]].drop_duplicates().to_numpy().tolist()
+    assert pairs == [["statistics", "contrast"], ["contrast", "statistics"]]
+    means = both[both["machine"] == "Average"].set_index(["reference", "metric"])["difference"]
+    assert means["contrast", "auc"] == pytest.approx(-means["statistics", "auc"])
+    with pytest.raises(ConfigError, match="no system 'contrats' to test against"):
+        pairwise(entries, against=["contrats"])
+
+
 def test_the_tidy_table_has_a_row_for_every_section(entries: list[Entry]) -> None:
     table = tidy(entries)
     assert list(table) == [
