@@ -77,11 +77,18 @@ class Kept:
             return "No paired tests are kept: `asd compare … --paired` makes them."
         return paired_verdict(self.paired)
 
-    def ablation_words(self) -> str:
-        """Say what the ablation shows, see `ablation_verdict`."""
+    def variants(self, *groups: str) -> pd.DataFrame:
+        """Give the summary of some groups of the ablation, all without `groups`; may be empty."""
         if self.summary is None:
-            return "No ablation is kept: `asd ablate` makes it."
-        return ablation_verdict(self.summary)
+            return pd.DataFrame()
+        return self.summary[self.summary["group"].isin(groups)] if groups else self.summary
+
+    def ablation_words(self, *groups: str) -> str:
+        """Say what the ablation shows, see `ablation_verdict`; `groups` as in `variants`."""
+        chosen = self.variants(*groups)
+        if chosen.empty:
+            return "No such ablation is kept: `asd ablate` makes it."
+        return ablation_verdict(chosen)
 
     def tried(self) -> pd.DataFrame | None:
         """Give the exploration in percent; None if none is kept."""

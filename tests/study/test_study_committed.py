@@ -112,6 +112,11 @@ def test_kept_results_are_told(folder: Path) -> None:
     assert "AUC, shown to be worse than full: no mixup (-2.0)." in text
     assert "pAUC, not shown to differ from full: 2 of 2 variants." in text
     assert "Of 4 comparisons" in text
+    assert kept.variants("data")["variant"].unique().tolist() == ["half"]
+    part = kept.ablation_words("data", "losses")
+    assert "AUC, shown to be better than full: half (+1.0)." in part
+    assert "AUC, shown to be worse than full: none." in part
+    assert "No such ablation is kept" in kept.ablation_words("losses")
     assert "nothing is shown" in ablation_verdict(pd.DataFrame(columns=kept_columns(kept.summary)))
     assert kept.paired is not None
     assert paired_verdict(kept.paired.iloc[:0]) == ""
@@ -153,7 +158,7 @@ def test_what_is_not_kept_is_told(folder: Path, tmp_path: Path) -> None:
     (folder / "ablation").rmdir()
     kept = load_kept(folder)
     assert "No paired tests" in kept.paired_words()
-    assert "No ablation" in kept.ablation_words()
+    assert "No such ablation is kept" in kept.ablation_words()
     (folder / "systems.csv").unlink()
     with pytest.raises(RunError, match=r"lacks systems\.csv; asd compare"):
         find_kept(folder)
