@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from asdlib.features import FeatureStore
 from asdlib.plots.steps import make_block, training_crops
-from asdlib.plots.style import GREEN, GREY, INK, WIDTH, label_end
+from asdlib.plots.style import GREEN, GREY, INK, WIDTH
 
 
 def drift(
@@ -54,7 +54,14 @@ def plot_drift(table: pd.DataFrame) -> Figure:
         axes.plot(place, table[column], "o", color=GREY, markersize=3, alpha=0.7)
         means = table.groupby("step")[column].mean().reindex(steps)
         axes.plot(places, means, "-o", color=GREEN)
-        label_end(axes, places.tolist(), means.tolist(), f"{abs(means.iloc[-1]):.2f}", color=INK)
+        axes.annotate(
+            f"{abs(means.iloc[-1]):.2f}",
+            (places[-1], means.iloc[-1]),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
+        )
         axes.set_xticks(places, ["pre-\nnorm", "mix-\nup", "crop", "post-\nnorm"])
         axes.set_title({"mean": "mean of a batch", "std": "standard deviation of a batch"}[column])
         axes.set_xlim(-0.3, len(steps) - 0.5)

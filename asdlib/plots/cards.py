@@ -18,6 +18,7 @@ from asdlib.features import FeatureStore, FrontEnd
 from asdlib.plots.media import CARD, CARDS, picture, player, say, show_html
 from asdlib.plots.resynthesis import log_mel_to_audio
 from asdlib.plots.spectrograms import draw_log_mel, frame_seconds
+from asdlib.plots.style import unit_name
 from asdlib.study import Study
 
 SIZE = (3.3, 2.2)
@@ -63,7 +64,7 @@ def show_cards(
     limits
         Ends of the colour scale; by default those of all cards together.
     """
-    unit = unit or str(store.front_end.get("unit", "dB"))
+    unit = unit or unit_name(store.front_end.get("unit", "dB"))
     values = np.concatenate([card.log_mel for card in cards.values()], axis=1)
     limits = limits or (float(np.percentile(values, 1)), float(np.percentile(values, 99.8)))
     parts = [_write(title, card, store, unit, limits) for title, card in cards.items()]

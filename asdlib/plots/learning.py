@@ -93,7 +93,7 @@ def pair_counts(batch: pd.DataFrame) -> pd.DataFrame:
     for crossed, name in ((False, "by class"), (True, "across domains")):
         kinds = pair_kinds(classes, domains, cross_domain=crossed)
         counts = [(kinds == number).sum() / len(kinds) for number in range(1, len(PAIR_KINDS))]
-        rows.append((name, *counts))
+        rows.append((name, *(f"{count:.3g}" for count in counts)))
     return pd.DataFrame(rows, columns=["rule", "positives", "negatives", "left out"])
 
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from asdlib.errors import DataError
 from asdlib.features import FrontEnd
+from asdlib.plots.style import unit_name
 
 CARDS = "display:flex;flex-wrap:wrap;gap:0.8rem;margin:0.6rem 0"
 CARD = "margin:0;flex:1 1 15rem;max-width:22rem;min-width:0"
@@ -91,20 +93,29 @@ def picture(figure: Figure, alt: str) -> str:
 
 
 def table(data: pd.DataFrame, *, digits: int = 1) -> Any:
-    """Show a table without its index, numbers rounded, metrics between 0 and 1 as they stand."""
+    """Show a table without its index: numbers rounded, metrics under the names that prose uses."""
     from IPython.display import HTML
 
-    text = data.to_html(
-        index=False,
-        border=0,
-        classes="table",
-        justify="left",
-        float_format=lambda value: f"{value:.{digits}f}",
-        na_rep="–",
+    def number(value: float) -> str:
+        return f"{value:.{digits}f}".replace("-", "−")
+
+    text = data.rename(columns=shown_name).to_html(
+        index=False, border=0, classes="table", justify="left", float_format=number, na_rep="–"
     )
     # What scrolls has to be reached by the keyboard as well.
     region = 'tabindex="0" role="region" aria-label="Table"'
     return HTML(f'<div style="overflow-x:auto" {region}>{text}</div>')
+
+
+METRICS = {"auc": "AUC", "pauc": "pAUC", "mauc": "mAUC"}
+
+
+def shown_name(column: Any) -> str:
+    """Name of a column for readers: ``auc_source (%)`` becomes ``AUC source (%)``."""
+    metric, *rest = re.split(r"(?=[_ ])", str(column), maxsplit=1)
+    if metric not in METRICS:
+        return str(column)
+    return METRICS[metric] + "".join(rest).replace("_", " ")
 
 
 def show_html(text: str) -> Any:
@@ -137,7 +148,13 @@ def glue(**values: Any) -> None:
 
 
 def preset_table(presets: Mapping[str, FrontEnd]) -> pd.DataFrame:
-    """One row a parameter, one column a preset."""
+    """One row a parameter, one column a preset; what a preset does not know is empty."""
     columns = {name: front_end.describe() for name, front_end in presets.items()}
-    table = pd.DataFrame(columns).astype(str)
+    table = pd.DataFrame(columns).map(_parameter_text)
     return table.rename_axis("parameter").reset_index()
+
+
+def _parameter_text(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:g}"
+    return unit_name(value)

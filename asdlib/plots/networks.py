@@ -80,10 +80,12 @@ def encoder_table(system: Contrastive, *, frames: int | None = None) -> pd.DataF
         x = torch.zeros(1, encoder.n_mels, frames)
         rows.append(("input", "mel bins × frames", f"{encoder.n_mels} × {frames}", 0))
         image = x.unsqueeze(1)
-        for number, layer in enumerate(encoder.body.children()):
+        number = 0
+        for layer in encoder.body.children():
             image = layer(image)
             size = sum(p.numel() for p in layer.parameters())
             if size:
+                number += 1
                 shape = " × ".join(str(side) for side in image.shape[1:])
                 rows.append((f"layer {number}", "channels × bins × frames", shape, size))
         mean = image.mean(dim=3).flatten(1)

@@ -48,7 +48,9 @@ def plot_training(history: pd.DataFrame, *, window: int = 10) -> Figure:
 def plot_scores(scores: pd.DataFrame, *, bins: int = 24) -> Figure:
     """Draw the distributions of anomaly scores of normal and anomalous clips, a panel a section.
 
-    Scores are divided by the median of the section's normal clips, so that panels compare.
+    Zero is the median of the section's normal clips and one step is the distance between their
+    quartiles, so that panels compare and the anomalous side is always the right one: scores may be
+    negative, and a division by a negative median would turn the picture round.
     """
     keys = list(scores[["machine", "section"]].drop_duplicates().itertuples(index=False, name=None))
     columns = min(3, len(keys))
@@ -56,12 +58,14 @@ def plot_scores(scores: pd.DataFrame, *, bins: int = 24) -> Figure:
     figure, grid = plt.subplots(n_rows, columns, figsize=(WIDTH, 0.8 + 1.5 * n_rows), squeeze=False)
     for axes, (machine, section) in zip(grid.flat, keys, strict=False):
         part = scores[(scores["machine"] == machine) & (scores["section"] == section)]
-        unit = part.loc[part["label"] == "normal", "anomaly_score"].median() or 1.0
-        values = part["anomaly_score"] / unit
-        edges = np.histogram_bin_edges(values.clip(upper=values.quantile(0.98)), bins)
+        normal = part.loc[part["label"] == "normal", "anomaly_score"]
+        unit = normal.quantile(0.75) - normal.quantile(0.25)
+        values = (part["anomaly_score"] - normal.median()) / (unit or 1.0)
+        limits = values.quantile(0.02), values.quantile(0.98)
+        edges = np.histogram_bin_edges(values.clip(*limits), bins)
         for label, colour in LABEL_COLOURS.items():
             axes.hist(
-                values[part["label"] == label].clip(upper=edges[-1]),
+                values[part["label"] == label].clip(*limits),
                 bins=list(edges),
                 color=colour,
                 alpha=0.6,
@@ -73,7 +77,10 @@ def plot_scores(scores: pd.DataFrame, *, bins: int = 24) -> Figure:
         axes.remove()
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
-    figure.supxlabel("anomaly score / median of the section's normal clips", fontsize=10)
+    figure.supxlabel(
+        "anomaly score; 0: median of the section's normal clips, 1: their quartile distance",
+        fontsize=10,
+    )
     figure.supylabel("clips", fontsize=10)
     return figure
 

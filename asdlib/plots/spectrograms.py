@@ -16,7 +16,15 @@ from matplotlib.ticker import MaxNLocator
 
 from asdlib.features import FeatureStore
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
-from asdlib.plots.style import BLUE, GREEN, PURPLE, SPECTROGRAM_COLOURS, VERMILION, WIDTH
+from asdlib.plots.style import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    SPECTROGRAM_COLOURS,
+    VERMILION,
+    WIDTH,
+    unit_name,
+)
 
 TICKS_HZ = (500, 1000, 2000, 4000, 8000)
 
@@ -104,7 +112,7 @@ def _draw_pair(store: FeatureStore, machine: str, pair: Sequence[Axes]) -> None:
         axes.set_title(f"{machine} {section}, {label}")
     if image is not None:
         bar = pair[0].figure.colorbar(image, ax=list(pair), pad=0.01, aspect=12)
-        bar.set_label(str(store.front_end.get("unit", "dB")))
+        bar.set_label(unit_name(store.front_end.get("unit", "dB")))
 
 
 def plot_front_ends(log_mels: Mapping[str, tuple[np.ndarray, Any]]) -> Figure:
@@ -127,7 +135,7 @@ def plot_front_ends(log_mels: Mapping[str, tuple[np.ndarray, Any]]) -> Figure:
         )
         axes.set_title(f"{name}: {log_mel.shape[0]} mel bins × {log_mel.shape[1]} frames")
         axes.set_ylabel("frequency (kHz)")
-        figure.colorbar(image, ax=axes, pad=0.01).set_label(front_end.unit)
+        figure.colorbar(image, ax=axes, pad=0.01).set_label(unit_name(front_end.unit))
     axes.set_xlabel("time (s)")
     return figure
 
@@ -234,7 +242,7 @@ def plot_view_difference(
 
 def _draw_stages(store: FeatureStore, stages: Mapping[str, np.ndarray]) -> Figure:
     figure, grid = plt.subplots(2, 3, figsize=(WIDTH, 4.6), sharey=True)
-    units = [str(store.front_end.get("unit", "dB"))] + ["standardised"] * (len(stages) - 1)
+    units = [unit_name(store.front_end.get("unit", "dB"))] + ["standardised"] * (len(stages) - 1)
     for axes, unit, (name, picture) in zip(grid.flat, units, stages.items(), strict=True):
         image = draw_log_mel(
             axes, picture, store.mel_frequencies(), seconds_a_frame=frame_seconds(store)

@@ -21,7 +21,7 @@ from asdlib.method.resize import draw_crops, resize_crop
 from asdlib.plots.cards import Card, front_end_of, show_cards
 from asdlib.plots.resynthesis import log_mel_to_audio
 from asdlib.plots.spectrograms import draw_log_mel, frame_seconds
-from asdlib.plots.style import BLUE, GREY, INK, ORANGE, VERMILION, WIDTH
+from asdlib.plots.style import BLUE, GREY, INK, ORANGE, VERMILION, WIDTH, unit_name
 
 LIMITS = (-2.5, 2.5)
 """Colour scale of standardised spectrograms: mean ± 2.5 deviations."""
@@ -57,7 +57,7 @@ def plot_pre_norm(store: FeatureStore) -> Figure:
     block = make_block(store)
     own = (chosen - chosen.mean(dim=(1, 2), keepdim=True)) / chosen.std(dim=(1, 2), keepdim=True)
     columns = {
-        "as stored": (chosen, str(store.front_end.get("unit", "dB"))),
+        "as stored": (chosen, unit_name(store.front_end.get("unit", "dB"))),
         "pre-norm": (block.pre_normalise(chosen), "standard deviations"),
         "each by itself": (own, "standard deviations"),
     }

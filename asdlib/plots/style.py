@@ -5,11 +5,7 @@ kinds of colour vision. Normal is always blue, anomalous always vermilion, and e
 colour and marker through the whole book.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import matplotlib as mpl
-from matplotlib.axes import Axes
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
@@ -81,8 +77,6 @@ def marker_of(system: str) -> str:
     return SYSTEM_MARKERS.get(system, "o")
 
 
-def label_end(axes: Axes, x: Sequence[float], y: Sequence[float], text: str, **kwargs: Any) -> None:
-    """Write a label beside the last point of a line, in place of a legend."""
-    axes.annotate(
-        text, (x[-1], y[-1]), xytext=(6, 0), textcoords="offset points", va="center", **kwargs
-    )
+def unit_name(unit: object) -> str:
+    """Name of the unit of a log-mel spectrogram for readers: natural logarithms are of power."""
+    return "ln(power)" if unit == "neper" else str(unit)

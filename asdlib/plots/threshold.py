@@ -28,8 +28,9 @@ def section_scores(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
     Returns
     -------
-    One entry a section that has both labels: ``name, normal, anomaly, auc, pauc``; scores are
-    divided by the median of the section's normal clips, so that sections share an axis.
+    One entry a section that has both labels: ``name, normal, anomaly, auc, pauc, axis``. Scores
+    are divided by the median of the section's normal clips, so that sections share an axis; where
+    that median is not positive, they are told from it, in quartile distances.
 
     Raises
     ------
@@ -42,13 +43,14 @@ def section_scores(scores: pd.DataFrame) -> list[dict[str, Any]]:
         normal, anomaly = score[label == "normal"], score[label == "anomaly"]
         if not (len(normal) and len(anomaly)):
             continue
-        unit = float(np.median(normal)) or 1.0
+        zero, unit, axis = _scale(normal)
         truth = (np.concatenate([normal, anomaly]), np.repeat([0, 1], [len(normal), len(anomaly)]))
         sections.append(
             {
                 "name": f"{machine} {section}",
-                "normal": _rounded(normal / unit),
-                "anomaly": _rounded(anomaly / unit),
+                "normal": _rounded((normal - zero) / unit),
+                "anomaly": _rounded((anomaly - zero) / unit),
+                "axis": axis,
                 "auc": auc(truth[1], truth[0]),
                 "pauc": pauc(truth[1], truth[0]),
             }
@@ -86,6 +88,15 @@ def explore_threshold(scores: pd.DataFrame) -> Any:
         f"{100 * shown['auc']:.1f} %, pAUC {100 * shown['pauc']:.1f} %. In the rendered book this "
         f"table is a figure with a threshold that moves.</p>{table}</div></div>"
     )
+
+
+def _scale(normal: np.ndarray) -> tuple[float, float, str]:
+    """Zero, unit and label of the axis; a unit is positive, so that the order stays."""
+    middle = float(np.median(normal))
+    if middle > 0:
+        return 0.0, middle, "score / median of the normal clips"
+    spread = float(np.subtract(*np.quantile(normal, [0.75, 0.25])))
+    return middle, spread or 1.0, "score − median of the normal clips, in quartile distances"
 
 
 def _rounded(values: np.ndarray) -> list[float]:

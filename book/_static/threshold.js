@@ -91,7 +91,7 @@
     for (let value = first; value <= high; value += step) marks.push(value);
     ticks(svg, marks, (v) => px(v, low, high), (v) => String(Number(v.toFixed(2))));
     make("text", { x: (LEFT + W - RIGHT) / 2, y: H - 4, "text-anchor": "middle" }, svg,
-      "score / median of the normal clips");
+      section.axis || "score / median of the normal clips");
   }
 
   function drawRoc(svg, roc) {

@@ -96,6 +96,30 @@ def test_interactive_figure_holds_real_scores_and_opens_on_the_median() -> None:
     assert table["hits (%)"].is_monotonic_increasing
 
 
+@pytest.mark.parametrize("shift", [0.0, -9.0])
+def test_anomalous_scores_stay_on_the_right_whatever_the_sign(shift: float) -> None:
+    scores = made_scores().assign(anomaly_score=lambda table: table["anomaly_score"] + shift)
+    for section in section_scores(scores):
+        assert np.median(section["anomaly"]) > np.median(section["normal"])
+        assert ("quartile" in section["axis"]) == (shift < 0)
+    figure = plots.plot_scores(scores)
+    handles = figure.axes[1].patches
+    edges = np.array([patch.get_x() for patch in handles])
+    heights = np.array([patch.get_height() for patch in handles])
+    normal, anomaly = np.split(edges * heights, 2)
+    assert anomaly.sum() > normal.sum()
+
+
+def test_tables_are_written_for_readers() -> None:
+    data = pd.DataFrame({"auc_source (%)": [71.26, -0.04], "pauc": [-1.5, float("nan")]})
+    page = plots.table(data).data
+    for text in ("AUC source (%)", ">pAUC<", "71.3", "−1.5", "–"):
+        assert text in page
+    presets = plots.preset_table(PRESETS).astype(str)
+    assert "nan" not in set(presets.to_numpy().ravel())
+    assert presets.set_index("parameter").loc["eps", "dcase2020"] == "2.22e-16"
+
+
 def test_interactive_figure_needs_both_labels() -> None:
     scores = made_scores()
     with pytest.raises(ScoreError, match="labelled test set"):
