@@ -65,4 +65,5 @@ def plot_drift(table: pd.DataFrame) -> Figure:
         axes.set_xticks(places, ["pre-\nnorm", "mix-\nup", "crop", "post-\nnorm"])
         axes.set_title({"mean": "mean of a batch", "std": "standard deviation of a batch"}[column])
         axes.set_xlim(-0.3, len(steps) - 0.5)
+        axes.margins(y=0.12)
     return figure

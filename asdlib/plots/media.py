@@ -157,4 +157,4 @@ def preset_table(presets: Mapping[str, FrontEnd]) -> pd.DataFrame:
 def _parameter_text(value: Any) -> str:
     if isinstance(value, float):
         return "–" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:g}"
-    return unit_name(value)
+    return "–" if value is None else unit_name(value)

@@ -45,7 +45,7 @@ def plot_training(history: pd.DataFrame, *, window: int = 10) -> Figure:
     return figure
 
 
-def plot_scores(scores: pd.DataFrame, *, bins: int = 24) -> Figure:
+def plot_scores(scores: pd.DataFrame, *, bins: int = 16) -> Figure:
     """Draw the distributions of anomaly scores of normal and anomalous clips, a panel a section.
 
     Zero is the median of the section's normal clips and one step is the distance between their

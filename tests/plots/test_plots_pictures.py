@@ -116,7 +116,7 @@ def test_tables_are_written_for_readers() -> None:
     for text in ("AUC source (%)", ">pAUC<", "71.3", "−1.5", "–"):
         assert text in page
     presets = plots.preset_table(PRESETS).astype(str)
-    assert "nan" not in set(presets.to_numpy().ravel())
+    assert not {"nan", "None"} & set(presets.to_numpy().ravel())
     assert presets.set_index("parameter").loc["eps", "dcase2020"] == "2.22e-16"
 
 
