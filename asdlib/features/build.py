@@ -13,18 +13,17 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from asdlib.data.clips import index_folder
+from asdlib.data.locking import only_process
 from asdlib.errors import StoreError
 from asdlib.features.files import (
     ARRAY,
@@ -116,7 +115,7 @@ def build_store(
         "resample": resample,
         **sources.identity(),
     }
-    with _locked(out):
+    with only_process(out, StoreError, "building"):
         if out.exists():
             return _same_store(out, request, sources, front_end)
         foreign = np.flatnonzero(sources.rates != front_end.sample_rate)
@@ -257,26 +256,6 @@ def _first_other(store: FeatureStore, sources: Sources, front_end: FrontEnd) -> 
                 if np.any(np.abs(new - old)[loud] > _SAME_DB):
                     return str(store.manifest["path"].iloc[row])
     return None
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the lock of the store `out`; no file of it is left behind."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(f"another process is building '{out}'; wait for it") from error
-    except OSError as error:
-        raise StoreError(f"'{out}' cannot be written ({error}); choose another place") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            # Removed while still held: who waits for it sees that, and makes a new one.
-            Path(lock.lock_file).unlink()
-        lock.release()
 
 
 def _processors() -> int:

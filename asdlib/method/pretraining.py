@@ -13,8 +13,6 @@ is done; an interrupted one goes on from its last finished epoch.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +20,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save
 
 import asdlib
+from asdlib.data.locking import only_process
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, Rows
 from asdlib.method.augment import SpectrumAugmentation
@@ -106,7 +104,7 @@ def pretrain(
         "asdlib": asdlib.__version__,
     }
     key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    with _only_process(out):
+    with only_process(out, RunError):
         if out.exists():
             return _reuse(out, key)
         partial = out.with_name(f".{out.name}.partial")
@@ -200,22 +198,3 @@ def _reuse(out: Path, key: str) -> Pretrained:
             f"{way_out}"
         )
     return Pretrained(out, description, cached=True)
-
-
-@contextmanager
-def _only_process(out: Path) -> Iterator[None]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"another process is at work on '{out}'; wait for it or choose another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            # Removed while still held: who waits for it sees that, and makes a new one.
-            Path(lock.lock_file).unlink()
-        lock.release()

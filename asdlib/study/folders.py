@@ -1,12 +1,12 @@
 """The folder of a run: made by one process, seen whole or not at all, never overwritten."""
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from asdlib.data import locking
 from asdlib.errors import RunError
 from asdlib.study.paths import lock_file
 from asdlib.study.result import RUN_JSON, RunResult, load_run
@@ -40,17 +40,8 @@ def reuse(out: Path, key: str) -> RunResult:
 @contextmanager
 def only_process(out: Path, wait: bool) -> Iterator[None]:
     """Hold the lock of a run; with `wait`, wait for another process instead of refusing."""
-    lock = FileLock(lock_file(out), timeout=-1 if wait else 0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"another process is at work on '{out}'; wait for it or choose another --out"
-        ) from None
-    try:
+    with locking.only_process(out, RunError, lock=lock_file(out), wait=wait):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -58,7 +49,14 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """Give a hidden folder beside `out` that takes its name at the end, or vanishes."""
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise RunError(
+            f"'{out}' cannot be written ({error.strerror}); choose another --out"
+        ) from error
     try:
         yield partial
         if out.exists():

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import platformdirs
 
+from asdlib.errors import RunError
+
 
 def cache_folder() -> Path:
     """Give the user's cache folder of this package, or ``$ASDLIB_CACHE``."""
@@ -19,9 +21,21 @@ def path_key(path: Path) -> str:
 
 
 def lock_file(path: Path) -> Path:
-    """Lock file for work on `path`; it lies in the cache folder, not beside the result."""
+    """Lock file for work on `path`; it lies in the cache folder, not beside the result.
+
+    Raises
+    ------
+    RunError
+        If that folder cannot be made.
+    """
     folder = cache_folder() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"the cache folder '{folder}' cannot be written ({error.strerror}); set "
+            "ASDLIB_CACHE to one that can"
+        ) from error
     return folder / f"{path_key(path)}.lock"
 
 

@@ -15,15 +15,14 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import soundfile as sf
-from filelock import FileLock, Timeout
 
 from asdlib.data.clips import COLUMNS, clip_table
+from asdlib.data.locking import only_process
 from asdlib.data.naming import parse_attributes
 from asdlib.data.synthetic.render import ClipPlan, plan_clip, quantise, render_parts
 from asdlib.data.synthetic.signals import RATE
@@ -105,7 +104,7 @@ def write_corpus(
     if jobs is not None and jobs < 1:
         raise DataError(f"jobs {jobs} must be at least 1")
     target = Path(out).absolute()
-    with _locked(target):
+    with only_process(target, DataError, "writing"):
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             return _existing(spec, target)
         partial = target.with_name(f".{target.name}.partial")
@@ -272,27 +271,3 @@ def write_clips(spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path) ->
         )
         sf.write(folder / clip.path, quantise(parts.audio), RATE, subtype="PCM_16")
     return len(plans)
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock of a corpus; no file of it is left behind."""
-    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise DataError(
-            f"another process is writing '{target}'; wait for it or choose another folder"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"'{target}' cannot be written ({error.strerror}); choose another place"
-        ) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            # Removed while still held: who waits for it sees that, and makes a new one.
-            Path(lock.lock_file).unlink()
-        lock.release()
