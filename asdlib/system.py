@@ -5,13 +5,15 @@ gives one anomaly score a clip (``score``); higher is more anomalous. Its state 
 with ``model.json`` and ``model.safetensors`` and comes back from there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
+from safetensors import SafetensorError
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
@@ -91,3 +93,27 @@ def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
             f"machine '{machine}' has no training rows (known: {', '.join(machines)}); "
             "train on it, or score other machines only (--machine)"
         )
+
+
+@contextmanager
+def reading_model(folder: Path) -> Iterator[None]:
+    """Turn what a missing, damaged or foreign model raises while it is read into one line.
+
+    Raises
+    ------
+    RunError
+        Naming `folder`, what is wrong with it, and the way out.
+    """
+    try:
+        yield
+    except KeyError as error:
+        reason = f"it lacks {error}"
+    except OSError as error:
+        reason = f"{Path(error.filename).name}: {error.strerror}" if error.filename else str(error)
+    except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).split("\n", 1)[0].strip()
+    else:
+        return
+    raise RunError(
+        f"'{folder}' holds no readable model ({reason}); train again with a fresh output folder"
+    )

@@ -20,7 +20,7 @@ from asdlib.baselines.frames import check_finite
 from asdlib.baselines.state import check_front_end, check_training_rows, load_state, save_state
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.system import Progress, check_sections, section_keys
+from asdlib.system import Progress, check_sections, reading_model, section_keys
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -194,12 +194,13 @@ class TimeStatistics:
         RunError
             If the folder holds no such model or a damaged one.
         """
-        tensors, facts = load_state(Path(folder), cls.name)
-        system = cls(TimeStatisticsParams.model_validate(facts["params"]), seed=facts["seed"])
-        system.sections_ = tuple(facts["sections"])
-        system.mean_ = tensors["mean"].numpy()
-        system.precision_ = tensors["precision"].numpy()
-        system._front_end = facts["front_end"]
+        with reading_model(Path(folder)):
+            tensors, facts = load_state(Path(folder), cls.name)
+            system = cls(TimeStatisticsParams.model_validate(facts["params"]), seed=facts["seed"])
+            system.sections_ = tuple(facts["sections"])
+            system.mean_ = tensors["mean"].numpy()
+            system.precision_ = tensors["precision"].numpy()
+            system._front_end = facts["front_end"]
         return system
 
     def _vectors(self, rows: Rows) -> np.ndarray:

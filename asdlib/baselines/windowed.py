@@ -30,7 +30,7 @@ from asdlib.baselines.training import (
 )
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.system import Progress, check_sections, section_keys
+from asdlib.system import Progress, check_sections, reading_model, section_keys
 
 P = TypeVar("P", bound=TrainingParams)
 
@@ -202,23 +202,24 @@ class WindowedBaseline(ABC, Generic[P]):
         RunError
             If the folder holds no such model or a damaged one.
         """
-        tensors, facts = load_state(Path(folder), cls.name)
-        system = cls(cls.Params.model_validate(facts["params"]), seed=facts["seed"])
-        system.sections_ = tuple(facts["sections"])
-        system.history_ = facts["history"]
-        system._front_end = facts["front_end"]
-        for machine in system.history_:
-            network = system._network(machine, None)
-            prefix = f"network/{machine}/"
-            weights = {
-                name.removeprefix(prefix): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(prefix)
-            }
-            network.load_state_dict(weights)
-            system.networks_[machine] = network
-            if cls.has_threshold:
-                system.training_scores_[machine] = tensors[f"training_scores/{machine}"].numpy()
+        with reading_model(Path(folder)):
+            tensors, facts = load_state(Path(folder), cls.name)
+            system = cls(cls.Params.model_validate(facts["params"]), seed=facts["seed"])
+            system.sections_ = tuple(facts["sections"])
+            system.history_ = facts["history"]
+            system._front_end = facts["front_end"]
+            for machine in system.history_:
+                network = system._network(machine, None)
+                prefix = f"network/{machine}/"
+                weights = {
+                    name.removeprefix(prefix): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(prefix)
+                }
+                network.load_state_dict(weights)
+                system.networks_[machine] = network
+                if cls.has_threshold:
+                    system.training_scores_[machine] = tensors[f"training_scores/{machine}"].numpy()
         return system
 
     def _sections_of(self, machine: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from asdlib.errors import RunError
@@ -29,7 +29,7 @@ from asdlib.method.network import Network, class_names, measure_batch_norm
 from asdlib.method.parameters import ContrastiveParams
 from asdlib.method.pretrained import check_front_end, describe_encoder, resolve
 from asdlib.method.training import train_network
-from asdlib.system import Progress, check_sections, section_keys
+from asdlib.system import Progress, check_sections, reading_model, section_keys
 
 
 class Contrastive:
@@ -195,17 +195,30 @@ class Contrastive:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote."""
-        model = json.loads((folder / "model.json").read_text())
-        tensors = load_file(folder / "model.safetensors")
-        system = cls(ContrastiveParams.model_validate(model["params"]), seed=model["seed"])
-        frequencies = np.asarray(model["mel_frequencies"])
-        system.known_ = model["sections"]
-        description = model.get("encoder", {})
-        system._build(len(frequencies), model["mean"], model["std"], frequencies, description)
-        system.network_.load_state_dict(_with_prefix(tensors, "network."))
-        backend = {k: v.numpy() for k, v in _with_prefix(tensors, "backend.").items()}
-        system.backend_ = backend_from_state(system.params.backend, backend)
+        """Read back what `save` wrote.
+
+        Raises
+        ------
+        RunError
+            If the folder holds no such model or a damaged one.
+        """
+        folder = Path(folder)
+        with reading_model(folder):
+            model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            if model["system"] != cls.name:
+                raise RunError(
+                    f"'{folder}' holds system '{model['system']}', expected '{cls.name}'; load it "
+                    "with its own class"
+                )
+            tensors = load((folder / "model.safetensors").read_bytes())
+            system = cls(ContrastiveParams.model_validate(model["params"]), seed=model["seed"])
+            frequencies = np.asarray(model["mel_frequencies"])
+            system.known_ = model["sections"]
+            description = model.get("encoder", {})
+            system._build(len(frequencies), model["mean"], model["std"], frequencies, description)
+            system.network_.load_state_dict(_with_prefix(tensors, "network."))
+            backend = {k: v.numpy() for k, v in _with_prefix(tensors, "backend.").items()}
+            system.backend_ = backend_from_state(system.params.backend, backend)
         return system
 
     def _build(
