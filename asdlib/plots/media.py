@@ -19,8 +19,11 @@ from asdlib.errors import DataError
 from asdlib.features import FrontEnd
 from asdlib.plots.style import unit_name
 
-CARDS = "display:flex;flex-wrap:wrap;gap:0.8rem;margin:0.6rem 0"
-CARD = "margin:0;flex:1 1 15rem;max-width:22rem;min-width:0"
+CARDS = (
+    "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(15rem,100%),1fr));"
+    "gap:0.8rem;margin:0.6rem 0"
+)
+CARD = "margin:0;max-width:22rem;min-width:0"
 """Inline, so that cards lie side by side in a notebook as well, where no style sheet is."""
 
 

@@ -45,10 +45,15 @@ def describe_difference(difference: tuple[float, float, float]) -> str:
     """Say a paired difference, its interval, and whether it is shown."""
     mean, low, high = difference
     if np.isnan(low):
-        return f"{mean:+.1f} points (one seed: no interval)"
+        return f"{_signed(mean)} points (one seed: no interval)"
     shown = low > 0 or high < 0
     word = "shown" if shown else "not shown to differ"
-    return f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}], {word}"
+    return f"{_signed(mean)} points [{_signed(low)}, {_signed(high)}], {word}"
+
+
+def _signed(value: float) -> str:
+    """One digit with a sign: a true minus, and none before what rounds to zero."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def ablation_verdict(table: pd.DataFrame, *, kind: str, reference: str = "full") -> str:
@@ -89,7 +94,7 @@ def domain_verdict(table: pd.DataFrame, *, profile: Profile) -> str:
     for name in dict.fromkeys(rows["variant"]):
         part = rows[rows["variant"] == name]
         drop = 100 * (part["auc_source"] - part["auc_target"]).mean()
-        lines.append(f"- **{name}**: AUC(source) − AUC(target) = {drop:+.1f} points.")
+        lines.append(f"- **{name}**: AUC(source) − AUC(target) = {_signed(drop)} points.")
     return "\n".join([*lines, "", CAVEATS[profile.kind]])
 
 
@@ -132,7 +137,7 @@ def premise_verdict(table: pd.DataFrame, *, reference: str = "none") -> str:
     return "\n".join([*lines, "", CAVEATS["synthetic"]])
 
 
-_UNKNOWN = "shows no effect"
+_UNKNOWN = "not shown to differ"
 
 
 def _seeds(table: pd.DataFrame, variant: str) -> bool:

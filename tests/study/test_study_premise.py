@@ -88,7 +88,7 @@ def test_a_verdict_says_where_it_helps_and_where_it_hurts() -> None:
     assert lines[0].endswith("shown: it helps.")
     assert lines[1].endswith("not shown to differ.")
     assert lines[2].endswith("shown: it hurts.")
-    assert "Of these 3: 1 × 'helps', 1 × 'shows no effect', 1 × 'hurts'." in text
+    assert "Of these 3: 1 × 'helps', 1 × 'not shown to differ', 1 × 'hurts'." in text
     assert "larger for low faults than for high ones?" in text
     assert "- **full**: +10.0 points [" in text
     # The reference is not random and is no augmentation.

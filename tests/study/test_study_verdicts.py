@@ -58,8 +58,9 @@ def test_what_is_not_random_is_paired_with_every_seed() -> None:
     ("difference", "told"),
     [
         ((1.26, 0.2, 2.3), "+1.3 points [+0.2, +2.3], shown"),
-        ((-1.0, -2.0, -0.1), "-1.0 points [-2.0, -0.1], shown"),
-        ((1.0, -0.1, 2.1), "+1.0 points [-0.1, +2.1], not shown to differ"),
+        ((-1.0, -2.0, -0.1), "−1.0 points [−2.0, −0.1], shown"),
+        ((1.0, -0.1, 2.1), "+1.0 points [−0.1, +2.1], not shown to differ"),
+        ((-0.04, -0.3, 0.2), "+0.0 points [−0.3, +0.2], not shown to differ"),
         ((0.0, 0.0, 0.0), "+0.0 points [+0.0, +0.0], not shown to differ"),
         ((1.0, np.nan, np.nan), "+1.0 points (one seed: no interval)"),
     ],
@@ -75,7 +76,7 @@ def test_every_variant_of_an_ablation_is_told() -> None:
     text = verdicts.ablation_verdict(table, kind="synthetic")
     lines = text.splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith("- **no RRC** against full: AUC -10.0 points [")
+    assert lines[0].startswith("- **no RRC** against full: AUC −10.0 points [")
     assert lines[0].count("shown;") + lines[0].count("shown.") == 2
     assert lines[1].startswith("- **none** against full: AUC +0.0 points [")
     assert lines[1].count("not shown to differ") == 2
@@ -86,7 +87,7 @@ def test_a_comparison_says_when_the_reference_wins() -> None:
     table = tidy({"contrastive": [0.7, 0.71, 0.72], "statistics": [0.9], "autoencoder": [0.6]})
     text = verdicts.comparison_verdict(table, kind="real")
     assert text.startswith("Mean AUC of contrastive: **71.0 %**.")
-    assert "Against statistics: AUC -19.0 points [" in text
+    assert "Against statistics: AUC −19.0 points [" in text
     assert "Against autoencoder: AUC +11.0 points [" in text
     assert "**The statistics reference, which takes seconds, is better here.**" in text
     assert text.endswith(verdicts.CAVEATS["real"])
