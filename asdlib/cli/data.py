@@ -11,6 +11,9 @@ import typer
 from asdlib.cli.console import err_console, note, print_frame, progress_bar, say
 from asdlib.errors import ConfigError, DataError, DownloadError
 
+_SHOWN = 20
+"""Faults that are printed; all of a data set that lacks an archive would be thousands."""
+
 data_app = typer.Typer(help="Look at and check a folder of recordings.", rich_markup_mode=None)
 
 
@@ -164,12 +167,15 @@ def check(
         faults = [{"path": f.path, "kind": f.kind, "message": f.message} for f in found.faults]
         typer.echo(json.dumps({"clips": len(found.table), "faults": faults}, indent=2))
     else:
-        for fault in found.faults:
+        for fault in found.faults[:_SHOWN]:
             err_console.print(f"{fault.kind}: {fault.message}", soft_wrap=True, markup=False)
+        if len(found.faults) > _SHOWN:
+            note(f"{len(found.faults) - _SHOWN} more faults are not shown; --json lists all")
     if not found.ok:
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.by_kind().items())
+        own = "; for recordings of your own give --no-official" if official else ""
         raise DataError(
-            f"'{root}': {len(found.faults)} faults among {len(found.table)} clips: {kinds}"
+            f"'{root}': {len(found.faults)} faults among {len(found.table)} clips: {kinds}{own}"
         )
     if not as_json:
         say(f"{len(found.table)} clips in {root}: no fault")

@@ -105,6 +105,11 @@ def test_data_check_compares_with_the_official_counts(asd: Any, wav_root: Path) 
     outcome = asd("data", "check", wav_root)
     assert outcome.code == 1
     assert "missing" in outcome.err
+    *shown, told, error = outcome.err.splitlines()
+    assert len(shown) == 20
+    faults = json.loads(asd("data", "check", wav_root, "--json").out)["faults"]
+    assert told == f"note: {len(faults) - 20} more faults are not shown; --json lists all"
+    assert error.endswith("; for recordings of your own give --no-official")
 
 
 def test_features_with_ground_truth(asd: Any, wav_root: Path, tmp_path: Path) -> None:
