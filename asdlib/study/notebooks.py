@@ -30,6 +30,14 @@ from asdlib.study.slots import shared_cores
 from asdlib.study.study import Study
 from asdlib.study.sweep import default_processes
 
+KERNEL_ARGUMENTS = [
+    "--IPKernelApp.log_level=40",
+    # A kernel is interrupted before it is shut down, and would report that as an error.
+    "--IPKernelApp.exec_lines="
+    "get_ipython().kernel.log.addFilter(lambda r: 'KeyboardInterrupt' not in r.getMessage())",
+]
+"""What every kernel is started with: no remarks, but errors that are some."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -190,7 +198,7 @@ def run_notebook(
             given,
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=KERNEL_ARGUMENTS,
         )
     except OSError:
         unfinished.unlink(missing_ok=True)

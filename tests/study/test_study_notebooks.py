@@ -108,8 +108,9 @@ def test_failures_do_not_stop_the_others(tmp_path: Path) -> None:
         on_start=lambda *args: started.append(args),
     )
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "failed", "executed"]
-    # Both start at once, in either order.
-    assert set(started[1:3]) == {("02_broken", 2, 4), ("03_dead", 3, 4)}
+    # The broken one fails at once, so that the last may begin before the thread of the third does.
+    assert started[0] == ("01_bad", 1, 4)
+    assert set(started[1:]) == {("02_broken", 2, 4), ("03_dead", 3, 4), ("04_good", 4, 4)}
     assert "ValueError: no such thing" in outcomes[0].error
     assert "\x1b" not in outcomes[0].error
     assert outputs(outcomes[0].path).startswith("before")
@@ -256,6 +257,22 @@ def test_times_of_a_study_become_a_table(tmp_path: Path) -> None:
     table = times_table(tmp_path / "study.json", "smoke")
     assert "on the profile `smoke`" in table
     assert "| `01_data` | 1.5 | 2 on 4 | 2026-11-22 |" in table
+
+
+def test_kernels_do_not_report_their_interruption_but_errors(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = "get_ipython().kernel.log"
+    source = write_notebook(
+        tmp_path / "01_a.ipynb",
+        f"{log}.error('KeyboardInterrupt caught in kernel.')\n{log}.error('real trouble')\n"
+        f"{log}.warning('a remark')",
+    )
+    assert run_notebook(source, tmp_path / "out" / "01_a.ipynb", {}).status == "executed"
+    told = capfd.readouterr().err
+    assert "real trouble" in told
+    assert "KeyboardInterrupt" not in told
+    assert "a remark" not in told
 
 
 def test_a_foreign_folder_is_not_replaced_by_a_book(project: Path, tmp_path: Path) -> None:
