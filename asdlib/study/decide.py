@@ -25,7 +25,7 @@ from asdlib.evaluation.scores import (
     write_score_folder,
     write_text_atomic,
 )
-from asdlib.study.held_out import held_out
+from asdlib.study.held_out import check_training_store, held_out
 from asdlib.study.result import load_run
 
 RECORD = "decisions.json"
@@ -78,11 +78,15 @@ def decide_run(
     Raises
     ------
     RunError
-        If held-out scores are lacking, or those of a section give no gamma distribution.
+        If score files are missing, held-out scores are lacking or of another store, or those of a
+        section give no gamma distribution.
     """
     result = load_run(run)
     folder = Path(out) if out is not None else result.path
     year = int(result.record["year"])
+    # A fused run has no store of its own.
+    if train is not None and "train_fingerprint" in result.record["config"]:
+        check_training_store(result, train)
     normal = held_out(result, train, folds=folds)
     rows = []
     for (machine, section), part in normal.groupby(_SECTION, sort=True):
@@ -93,7 +97,14 @@ def decide_run(
             raise RunError(f"{machine} {section}: {error}") from None
         rows.append((machine, section, len(values), threshold))
     thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
-    scores = read_score_folder(result.path, year).merge(thresholds, on=_SECTION)
+    scores = read_score_folder(result.path, year)
+    expected = result.record["test"]["clips"]
+    if len(scores) != expected:
+        raise RunError(
+            f"'{run}' has scores of {len(scores)} clips, expected {expected}: files are missing; "
+            "remove it and run it again"
+        )
+    scores = scores.merge(thresholds, on=_SECTION)
     # One threshold a section: the same comparison as `asdlib.evaluation.decisions.decide`.
     scores["decision"] = (scores["anomaly_score"] > scores["threshold"]).astype("int64")
     try:

@@ -40,7 +40,7 @@ def held_out(
     run
         The run.
     train
-        Store that it was trained on; not needed if the scores are there already.
+        Store that it was trained on; not looked at if the scores are there already.
     folds
         Number of parts.
     seed
@@ -64,19 +64,32 @@ def held_out(
             f"'{run.path}' holds no scores of held-out training clips ({HELD_OUT}); name the store "
             "that it was trained on (--train STORE), or run it with --held-out 5"
         )
+    store = check_training_store(run, train)
     config = run.record["config"]
-    store = FeatureStore.open(train)
-    if store.fingerprint != config.get("train_fingerprint"):
-        raise RunError(
-            f"'{run.path}' was not trained on '{train}' ({store.fingerprint[:12]}, expected "
-            f"{str(config.get('train_fingerprint'))[:12]}); name the store that it was trained on"
-        )
     detector = system_class(config["system"]).load(run.path / "model")
     rows = training_rows(store, config["machines"])
     table = rows.manifest[COLUMNS[:-1]].assign(
         anomaly_score=scores_of_folds(detector, rows, folds=folds, seed=seed)
     )
     return write_held_out(table, run.path)
+
+
+def check_training_store(run: RunResult, train: str | Path) -> FeatureStore:
+    """Open the store that a run was trained on.
+
+    Raises
+    ------
+    RunError
+        If it is another one.
+    """
+    store = FeatureStore.open(train)
+    expected = str(run.record["config"].get("train_fingerprint"))
+    if store.fingerprint != expected:
+        raise RunError(
+            f"'{run.path}' was not trained on '{train}' ({store.fingerprint[:12]}, expected "
+            f"{expected[:12]}); name the store that it was trained on"
+        )
+    return store
 
 
 def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -62,11 +62,17 @@ def load_run(path: str | Path) -> RunResult:
     Raises
     ------
     RunError
-        If there is no finished run at `path`.
+        If there is no finished run at `path`, or it is damaged.
     """
     path = Path(path)
+    if not (path / RUN_JSON).is_file():
+        what = "no such folder" if not path.exists() else f"it lacks {RUN_JSON}"
+        what = "it is a file" if path.is_file() else what
+        raise RunError(f"'{path}' holds no finished run ({what}); give the folder of one")
     try:
-        record = json.loads((path / RUN_JSON).read_text())
+        record = json.loads((path / RUN_JSON).read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or not {"config", "key", "year"} <= record.keys():
+            raise ValueError(f"{RUN_JSON} lacks config, key or year")
         # Every digit counts: a run that is found gives the very numbers of the one that was made.
         metrics = pd.read_csv(
             path / "metrics.csv",
@@ -74,7 +80,9 @@ def load_run(path: str | Path) -> RunResult:
             float_precision="round_trip",
         )
     except (OSError, ValueError) as error:
-        raise RunError(f"'{path}' holds no finished run ({error}); run it first") from None
+        raise RunError(
+            f"'{path}' holds no finished run, it is damaged ({error}); remove it and run it again"
+        ) from None
     return RunResult(path, record, metrics, cached=True)
 
 

@@ -56,6 +56,23 @@ def test_another_folder_gets_all_that_is_evaluated(result: RunResult, tmp_path: 
     assert not (result.path / "decisions.json").exists()
 
 
+def test_another_store_is_refused_also_when_the_scores_are_there(
+    result: RunResult, tmp_path: Path
+) -> None:
+    decide_run(result.path, train=tmp_path / "store")
+    other = make_store(tmp_path / "other", n_train=12, n_test=10, seed=1).path
+    with pytest.raises(RunError, match=r"was not trained on .*other.* name the store that"):
+        decide_run(result.path, train=other)
+
+
+def test_a_score_file_that_is_missing_is_no_smaller_result(
+    result: RunResult, tmp_path: Path
+) -> None:
+    (result.path / "anomaly_score_fan_id_02.csv").unlink()
+    with pytest.raises(RunError, match=r"scores of 30 clips, expected 40.*run it again"):
+        decide_run(result.path, train=tmp_path / "store")
+
+
 def test_a_section_without_spread_is_named(result: RunResult, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no scores of held-out"):
         decide_run(result.path)

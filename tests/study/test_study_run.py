@@ -428,8 +428,30 @@ def test_a_result_cannot_be_changed(store: FeatureStore, tmp_path: Path) -> None
 
 
 def test_there_is_no_run_to_load(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no finished run"):
+    with pytest.raises(RunError, match=r"holds no finished run \(it lacks run\.json\)"):
         load_run(tmp_path)
+    with pytest.raises(RunError, match=r"\(no such folder\)"):
+        load_run(tmp_path / "void")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match=r"\(it is a file\)"):
+        load_run(tmp_path / "file")
+
+
+@pytest.mark.parametrize("text", ["", '{"key": "a', "[1, 2]", "{}", '"run"', "\0"])
+def test_a_damaged_record_is_told_in_one_line(
+    store: FeatureStore, tmp_path: Path, text: str
+) -> None:
+    out = quick_run(store, tmp_path / "run").path
+    (out / "run.json").write_text(text)
+    with pytest.raises(RunError, match=r"it is damaged \(.*\); remove it and run it again$"):
+        load_run(out)
+
+
+def test_damaged_metrics_are_told_in_one_line(store: FeatureStore, tmp_path: Path) -> None:
+    out = quick_run(store, tmp_path / "run").path
+    (out / "metrics.csv").write_text("")
+    with pytest.raises(RunError, match="it is damaged"):
+        load_run(out)
 
 
 def test_the_workspace_is_that_of_the_project(
