@@ -81,3 +81,18 @@ def test_a_calibration_is_read_back(tmp_path: Path) -> None:
     rows().drop(columns="band").to_csv(tmp_path / "calibration.csv", index=False)
     with pytest.raises(DataError, match="lacks band; make it by"):
         read_calibration(tmp_path)
+
+
+def test_the_kept_calibration_is_whole() -> None:
+    table, made_by = read_calibration(Path(__file__).parents[2] / "results" / "synthetic")
+    assert len(made_by["seeds"]) == 5
+    fixed = table[table["severity"] != "corpus"]
+    cells = fixed.groupby(["machine", "section", "seed", "system", "severity", "band"]).size()
+    wanted = [made_by[key] for key in ("machines", "seeds", "severities", "bands")]
+    assert len(cells) == np.prod([len(values) for values in wanted]) * 2 * 2  # sections, systems
+    assert (cells == 1).all()
+    assert table["auc"].between(0, 100).all()
+    # Its machines are neither trivial nor hopeless for the statistical reference.
+    corpus = summarise_calibration(table[table["severity"] == "corpus"])
+    means = corpus[corpus["system"] == "statistics"]["auc"]
+    assert means.between(55, 97).all()
