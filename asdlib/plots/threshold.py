@@ -79,7 +79,11 @@ def explore_threshold(scores: pd.DataFrame) -> Any:
     shown = sections[start]
     data = json.dumps({"sections": sections, "start": start}).replace("</", "<\\/")
     table = threshold_table(shown).to_html(
-        index=False, border=0, classes="table", float_format=lambda value: f"{value:.2f}"
+        index=False,
+        border=0,
+        classes="table",
+        justify="left",
+        float_format=lambda value: f"{value:.2f}",
     )
     return show_html(
         '<div class="threshold-explorer">'

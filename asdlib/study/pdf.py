@@ -5,6 +5,7 @@ does not know dropdowns. So the articles of the rendered pages are put onto one 
 Chromium or Chrome as installed on the machine prints.
 """
 
+import html
 import os
 import posixpath
 import re
@@ -20,17 +21,21 @@ from asdlib.study.book import render, stage_book
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PRINT = """<style>
-@page { size: A4; margin: 16mm 14mm; }
+@page { size: A4; margin: 16mm 14mm; @bottom-center { content: counter(page); } }
+.print-contents ol { list-style: none; padding: 0; columns: 2; }
 @media print {
   .headerlink, .copybtn, audio, .toggle-button { display: none !important; }
   html { font-size: 10.5pt; }
   body { display: block; }
   .bd-article { padding: 0 !important; break-before: page; }
-  .bd-article:first-of-type { break-before: auto; }
+  article.bd-article:first-of-type { break-before: auto; }
   h1, h2, h3 { break-after: avoid; }
   img, svg, figure, .admonition, pre { break-inside: avoid; max-width: 100% !important; }
+  tr, .threshold-explorer { break-inside: avoid; }
+  .asd-card:not(:has(img)) { display: none !important; }
+  div:has(> table) { overflow: visible !important; }
   pre { white-space: pre-wrap; }
-  .toggle-hidden, details:not([open]) > * { display: block !important; visibility: visible; }
+  .toggle-hidden { display: block !important; visibility: visible; }
 }
 </style></head>"""
 
@@ -100,7 +105,9 @@ def contents(source: Path) -> list[str]:
 
 
 def assemble(folder: Path, names: list[str]) -> str:
-    """Put the articles of rendered pages onto one page; links between them stay links.
+    """Put the articles of rendered pages onto one page, with a list of them after the first.
+
+    Links between them stay links, and what unfolds is open, since paper cannot be clicked.
 
     Parameters
     ----------
@@ -116,7 +123,7 @@ def assemble(folder: Path, names: list[str]) -> str:
     from bs4 import BeautifulSoup
 
     slugs = {f"{name}.html": name.replace("/", "-") for name in names}
-    articles, head = [], ""
+    articles, titles, head = [], [], ""
     for name in names:
         path = folder / f"{name}.html"
         soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
@@ -131,13 +138,30 @@ def assemble(folder: Path, names: list[str]) -> str:
                 tag["id"] = f"{slugs[f'{name}.html']}--{tag['id']}"
             for attribute in ("href", "src"):
                 _moved(tag, attribute, name, slugs)
+        for folded in article.find_all("details"):
+            folded["open"] = ""
         article["id"] = slugs[f"{name}.html"]
+        heading = article.find("h1")
+        titles.append(_heading_text(heading) if heading else name)
         articles.append(str(article))
+    articles.insert(1, _contents_page(list(slugs.values()), titles))
     return (
         '<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head>'
         f'<meta charset="utf-8"><title>Listening for failure</title>{head}{_PRINT}'
         f"<body>{''.join(articles)}</body></html>"
     )
+
+
+def _heading_text(heading: Any) -> str:
+    return " ".join(heading.get_text().removesuffix("#").split())
+
+
+def _contents_page(slugs: list[str], titles: list[str]) -> str:
+    entries = "".join(
+        f'<li><a href="#{slug}">{html.escape(title)}</a></li>'
+        for slug, title in zip(slugs, titles, strict=True)
+    )
+    return f'<nav class="bd-article print-contents"><h1>Contents</h1><ol>{entries}</ol></nav>'
 
 
 def _moved(tag: Any, attribute: str, name: str, slugs: dict[str, str]) -> Any:
