@@ -14,6 +14,7 @@ import pandas as pd
 
 from asdlib.errors import RunError
 from asdlib.study.text import in_percent
+from asdlib.study.verdicts import describe_difference, paired_difference, signed
 
 COMPARED = ("systems.csv", "comparison.csv", "provenance.json")
 TRIED = "tried.csv"
@@ -76,6 +77,17 @@ class Kept:
         if self.paired is None:
             return "No paired tests are kept: `asd compare … --paired` makes them."
         return paired_verdict(self.paired)
+
+    def seeds_words(self, system: str, reference: str) -> str:
+        """Say how two systems differ over the seeds that both were trained with."""
+        table = self.systems.rename(columns={"system": "variant"})
+        if not {system, reference} <= set(table["variant"]):
+            return f"'{system}' or '{reference}' is not among the kept results."
+        auc, pauc = (
+            describe_difference(paired_difference(table, system, reference, metric))
+            for metric in ("auc", "pauc")
+        )
+        return f"**{system}** against {reference}, paired over seeds: AUC {auc}; pAUC {pauc}."
 
     def variants(self, *groups: str) -> pd.DataFrame:
         """Give the summary of some groups of the ablation, all without `groups`; may be empty."""
@@ -186,10 +198,10 @@ def paired_verdict(paired: pd.DataFrame) -> str:
         told = []
         for row in part.to_dict("records"):
             shown = row["low"] > 0 or row["high"] < 0
-            numbers = f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, "
-            numbers += f"{100 * row['high']:+.1f}]"
+            mean, low, high = (signed(100 * row[key]) for key in ("difference", "low", "high"))
             name = {"auc": "AUC", "pauc": "pAUC"}[str(row["metric"])]
-            told.append(f"{name} {numbers} points, {'shown' if shown else 'not shown to differ'}")
+            word = "shown" if shown else "not shown to differ"
+            told.append(f"{name} {mean} [{low}, {high}] points, {word}")
         lines.append(f"- **{system}** against {reference}: {'; '.join(told)}.")
     return "\n".join(lines)
 
@@ -210,7 +222,7 @@ def ablation_verdict(summary: pd.DataFrame) -> str:
             ("worse than", part[part["difference_high"] < 0]),
         ):
             names = [
-                f"{variant} ({difference:+.1f})"
+                f"{variant} ({signed(difference)})"
                 for variant, difference in zip(kept["variant"], kept["difference"], strict=True)
             ]
             lines.append(f"- {name}, shown to be {word} full: {', '.join(names) or 'none'}.")

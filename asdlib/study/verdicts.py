@@ -45,14 +45,14 @@ def describe_difference(difference: tuple[float, float, float]) -> str:
     """Say a paired difference, its interval, and whether it is shown."""
     mean, low, high = difference
     if np.isnan(low):
-        return f"{_signed(mean)} points (one seed: no interval)"
+        return f"{signed(mean)} points (one seed: no interval)"
     shown = low > 0 or high < 0
     word = "shown" if shown else "not shown to differ"
-    return f"{_signed(mean)} points [{_signed(low)}, {_signed(high)}], {word}"
+    return f"{signed(mean)} points [{signed(low)}, {signed(high)}], {word}"
 
 
-def _signed(value: float) -> str:
-    """One digit with a sign: a true minus, and none before what rounds to zero."""
+def signed(value: float) -> str:
+    """Write one digit with a sign: a true minus, and none before what rounds to zero."""
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
 
 
@@ -94,7 +94,7 @@ def domain_verdict(table: pd.DataFrame, *, profile: Profile) -> str:
     for name in dict.fromkeys(rows["variant"]):
         part = rows[rows["variant"] == name]
         drop = 100 * (part["auc_source"] - part["auc_target"]).mean()
-        lines.append(f"- **{name}**: AUC(source) − AUC(target) = {_signed(drop)} points.")
+        lines.append(f"- **{name}**: AUC(source) − AUC(target) = {signed(drop)} points.")
     return "\n".join([*lines, "", CAVEATS[profile.kind]])
 
 

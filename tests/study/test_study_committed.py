@@ -26,10 +26,13 @@ def folder(tmp_path: Path) -> Path:
     out = tmp_path / "results" / "toycar"
     (out / "ablation").mkdir(parents=True)
     rows = [
-        (system, seed, "ToyCar", section, auc + 0.01 * seed, auc - 0.1)
+        (system, seed, machine, section, auc + 0.01 * seed, auc - 0.1)
         for system, auc in (("statistics", 0.9), ("contrastive", 0.95))
         for seed in ((0,) if system == "statistics" else (0, 1))
-        for section in ("01", "02", "Average")
+        for machine, section in (
+            *(("ToyCar", name) for name in ("01", "02", "Average")),
+            ("Average", "Average"),
+        )
     ]
     columns = ["system", "seed", "machine", "section", "auc", "pauc"]
     pd.DataFrame(rows, columns=columns).to_csv(out / "systems.csv", index=False)
@@ -105,11 +108,18 @@ def test_kept_results_are_told(folder: Path) -> None:
     kept = load_kept(folder)
     assert kept.paired_words() == (
         "- **contrastive** against statistics: AUC +5.5 [+1.0, +10.0] points, shown; "
-        "pAUC +5.0 [-1.0, +10.0] points, not shown to differ."
+        "pAUC +5.0 [−1.0, +10.0] points, not shown to differ."
     )
+    # Seeds 0 and 1 of one against the single run of the other: 5 and 6 points.
+    words = kept.seeds_words("contrastive", "statistics")
+    assert (
+        "**contrastive** against statistics, paired over seeds: AUC +5.5 points [−0.9, +11.9]"
+        in words
+    )
+    assert "not among the kept results" in kept.seeds_words("contrastive", "none")
     text = kept.ablation_words()
     assert "AUC, shown to be better than full: half (+1.0)." in text
-    assert "AUC, shown to be worse than full: no mixup (-2.0)." in text
+    assert "AUC, shown to be worse than full: no mixup (−2.0)." in text
     assert "pAUC, not shown to differ from full: 2 of 2 variants." in text
     assert "Of 4 comparisons" in text
     assert kept.variants("data")["variant"].unique().tolist() == ["half"]
