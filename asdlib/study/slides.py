@@ -25,6 +25,8 @@ section { min-height: 100vh; padding: 4vh 6vw; display: flex; flex-direction: co
   justify-content: center; scroll-snap-align: start; border-bottom: 1px solid #cbd2d9; }
 html { scroll-snap-type: y proximity; }
 h1 { font-size: 2.6rem; line-height: 1.15; margin: 0 0 0.6em; color: var(--accent); }
+ul { margin: 0; }
+li { margin: 0.3em 0; }
 h2 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 0.6em; color: var(--accent); }
 figure { margin: 0; min-height: 0; }
 img { display: block; max-width: 100%; max-height: 76vh; margin: auto; }
@@ -137,27 +139,35 @@ def _slides(folder: Path, name: str, profile: str) -> Iterator[Slide]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             titles = re.findall(r"^#+ +(.+)$", text, flags=re.MULTILINE)
-            learn = re.search(r"\*\*You will learn\*\*\s+(.+?)(?:\n\n|\Z)", text, flags=re.DOTALL)
             if titles and text.startswith("# "):
-                told = f"You will learn {learn[1]}" if learn else ""
-                yield Slide(_plain(titles[0]), _plain(told), "", "", f"{name}, {profile}")
+                yield Slide(_plain(titles[0]), _learned(text), "", "", f"{name}, {profile}")
             heading = _plain(titles[-1]) if titles else heading
             continue
         for output in cell.get("outputs", []):
             told = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-            for picture, alt in _pictures(output.get("data", {}), told):
-                yield Slide(heading, "", picture, alt, f"{name}, profile {profile}")
+            for picture, alt, caption in _pictures(output.get("data", {}), told):
+                title = f"{heading}: {caption}" if caption else heading
+                yield Slide(title, "", picture, alt, f"{name}, profile {profile}")
 
 
-def _pictures(data: dict[str, Any], told: str) -> Iterator[tuple[str, str]]:
-    """Give sources and descriptions of an output's pictures; `told` describes plain figures."""
+def _learned(text: str) -> str:
+    """Give what one learns, a line each, from the list below that heading."""
+    found = re.search(r"\*\*What you will learn\*\*\n+((?:[-* ] .*\n?)+)", text)
+    points = re.split(r"^[-*] +", found[1], flags=re.MULTILINE)[1:] if found else []
+    return "\n".join(_plain(point) for point in points)
+
+
+def _pictures(data: dict[str, Any], told: str) -> Iterator[tuple[str, str, str]]:
+    """Give sources, descriptions and captions of an output's pictures; `told` is of plain ones."""
     shown = "".join(data.get("text/html", []))
-    for tag in re.findall(r"<img\b[^>]*>", shown):
+    found = re.findall(r"(?:<figcaption>([^<]*)</figcaption>)?\s*(<img\b[^>]*>)", shown)
+    for caption, tag in found:
         given = dict(re.findall(r'(src|alt)="([^"]*)"', tag))
         if given.get("src", "").startswith("data:image/"):
-            yield given["src"], html.unescape(given.get("alt", "")) or told
+            alt = html.unescape(given.get("alt", "")) or told
+            yield given["src"], alt, html.unescape(caption)
     if not shown and "image/png" in data:
-        yield f"data:image/png;base64,{''.join(data['image/png']).strip()}", told
+        yield f"data:image/png;base64,{''.join(data['image/png']).strip()}", told, ""
 
 
 def _plain(markdown: str) -> str:
@@ -170,7 +180,8 @@ def _section(slide: Slide, number: int, count: int) -> str:
     title = "h2" if slide.picture else "h1"
     parts = [f"<{title}>{html.escape(slide.heading)}</{title}>"]
     if slide.text:
-        parts.append(f"<p>{html.escape(slide.text)}</p>")
+        points = "".join(f"<li>{html.escape(line)}</li>" for line in slide.text.splitlines())
+        parts.append(f"<p>What you will learn</p><ul>{points}</ul>")
     if slide.picture:
         alt = html.escape(slide.alt, quote=True)
         parts.append(f'<figure><img src="{slide.picture}" alt="{alt}"></figure>')

@@ -14,6 +14,8 @@ PNG = (
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
+LEARN = "# A *title*\n\n**What you will learn**\n\n- what <b> is,\n  and more;\n- *two*.\n\nMore."
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -23,9 +25,10 @@ def project(tmp_path: Path) -> Path:
         "  - file: book/task\n    sections:\n    - file: notebooks/01_a\n"
     )
     output = nbformat.v4.new_output("display_data", {"image/png": PNG})
-    cards = f'<div><img src="data:image/png;base64,{PNG}" alt="fan &amp; pump" width="3"></div>'
+    image = f'<img src="data:image/png;base64,{PNG}" alt="fan &amp; pump" width="3">'
+    cards = f"<div><figcaption>fan 00</figcaption>{image}</div>"
     cells = [
-        nbformat.v4.new_markdown_cell("# A *title*\n\n**You will learn** what <b> is.\n\nMore."),
+        nbformat.v4.new_markdown_cell(LEARN),
         nbformat.v4.new_markdown_cell("Text.\n\n## The `second` part"),
         nbformat.v4.new_code_cell(
             "1", outputs=[output], metadata={"mystnb": {"image": {"alt": 'a "dot"'}}}
@@ -44,8 +47,10 @@ def test_each_figure_becomes_a_slide_with_its_heading_and_description(project: P
     out = project / "out" / "slides.html"
     assert write_slides(out, "smoke", workspace=project / "ws", source=project) == 3
     text = out.read_text(encoding="utf-8")
-    assert "<h1>A title</h1><p>You will learn what &lt;b&gt; is.</p>" in text
-    assert text.count("<h2>The second part</h2>") == 2
+    points = "<ul><li>what &lt;b&gt; is, and more;</li><li>two.</li></ul>"
+    assert f"<h1>A title</h1><p>What you will learn</p>{points}" in text
+    assert text.count("<h2>The second part</h2>") == 1
+    assert text.count("<h2>The second part: fan 00</h2>") == 1
     assert 'alt="a &quot;dot&quot;"' in text
     assert 'alt="fan &amp; pump"' in text
     assert "01_a, profile smoke · 3 of 3" in text
