@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError, RunError
+from asdlib.study.notebooks import KERNEL_ARGUMENTS
 
 EXERCISES = Path("teaching/exercises")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -156,8 +157,9 @@ def check_answers(
         )
     _restore(filled, _read(source), path)
     filled.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    quiet = ["--IPKernelApp.log_level=40"]
-    client = NotebookClient(filled, timeout=timeout, allow_errors=True, extra_arguments=quiet)
+    client = NotebookClient(
+        filled, timeout=timeout, allow_errors=True, extra_arguments=KERNEL_ARGUMENTS
+    )
     try:
         done = client.execute()
     except CellTimeoutError:
