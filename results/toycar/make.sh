@@ -20,6 +20,7 @@ map=(--set embedding=feature_map --set backend=knn)
 asd run statistics --train "$store" --test "$store" --out "$work/statistics"
 for seed in 0 1 2 3 4; do
   run autoencoder autoencoder "$seed" --set epochs=30
+  run autoencoder2022 autoencoder2022 "$seed" --set epochs=30
   run contrastive contrastive "$seed"
   run contrastive encoder "$seed" "${alone[@]}" --network-of "$work/contrastive-$seed"
   run contrastive featuremap "$seed" "${map[@]}" --network-of "$work/contrastive-$seed"
@@ -29,12 +30,14 @@ for seed in 0 1 2 3 4; do
 done
 asd fuse "$work"/contrastive-{0..4} --train "$store" --out "$work/ensemble"
 asd fuse "$work"/arcface-{0..4} --train "$store" --out "$work/ensemble-arcface"
+asd fuse "$work"/arcface-{0..4} "$work"/contrastive-{0..4} --train "$store" --out "$work/ensemble-both"
 
 compared=("statistics=$work/statistics")
 named() { # named NAME RUN…
   for folder in "${@:2}"; do compared+=("$1=$folder"); done
 }
 named "autoencoder" "$work"/autoencoder-{0..4}
+named "autoencoder2022" "$work"/autoencoder2022-{0..4}
 named "contrastive" "$work"/contrastive-{0..4}
 named "contrastive, encoder alone" "$work"/encoder-{0..4}
 named "contrastive, feature map alone" "$work"/featuremap-{0..4}
@@ -43,6 +46,7 @@ named "no augmentation, encoder alone" "$work"/none-encoder-{0..4}
 named "contrast and ArcFace" "$work"/arcface-{0..4}
 named "contrastive, 5 seeds fused" "$work/ensemble"
 named "contrast and ArcFace, 5 seeds fused" "$work/ensemble-arcface"
+named "both kinds, 10 networks fused" "$work/ensemble-both"
 
 asd compare "${compared[@]}" --kind real --published --against statistics --against contrastive \
   --data "DCASE 2020 development-test ToyCar, middle 6.4 s, split anew" \
@@ -51,5 +55,5 @@ asd compare "${compared[@]}" --kind real --published --against statistics --agai
 
 asd ablate --train "$store" --test "$store" --work "$work/ablation" --out "$here/ablation" --seeds 3 \
   --set epochs=12 "${alone[@]}" \
-  --only steps --only mixing --only front-ends --only losses --only encoders --only back-ends \
+  --only steps --only mixing --only front-ends --only losses --only back-ends \
   --only embeddings --only segments --only data
