@@ -133,7 +133,10 @@ class Study:
         preset = "dcase2022" if year == 2022 else self.profile.preset
         out = self.root / "stores" / str(year)
         out.parent.mkdir(parents=True, exist_ok=True)
-        return build_store(self.recordings(year), out, preset=preset, jobs=self.processes)
+        recordings = self.recordings(year)
+        # Notebooks that run at the same time wait for the one that builds.
+        with FileLock(lock_file(out)):
+            return build_store(recordings, out, preset=preset, jobs=self.processes)
 
     def run(
         self,
