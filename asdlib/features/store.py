@@ -84,7 +84,9 @@ class FeatureStore:
         path = Path(path)
         missing = [name for name in (MANIFEST, ARRAY, FRONT_END) if not (path / name).is_file()]
         if missing:
-            what = f"it lacks {', '.join(missing)}" if path.is_dir() else "no such folder"
+            what = "no such folder" if not path.exists() else "it is a file"
+            if path.is_dir():
+                what = f"it lacks {', '.join(missing)}"
             raise StoreError(f"'{path}' is not a feature store: {what}; build one first")
         front_end = read_front_end(path / FRONT_END)
         features = map_array(path / ARRAY)

@@ -53,12 +53,11 @@ def held_out(
     Raises
     ------
     RunError
-        If the scores are not there and no store is given, or it is another one.
+        If the scores are damaged, or not there and no store is given or another one.
     """
     path = run.path / HELD_OUT
     if path.is_file():
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return table.assign(anomaly_score=table["anomaly_score"].map(float))
+        return _read(path)
     if train is None:
         raise RunError(
             f"'{run.path}' holds no scores of held-out training clips ({HELD_OUT}); name the store "
@@ -72,6 +71,21 @@ def held_out(
         anomaly_score=scores_of_folds(detector, rows, folds=folds, seed=seed)
     )
     return write_held_out(table, run.path)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read ``held_out.csv``."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        scores = table["anomaly_score"].map(float)
+        if list(table) != COLUMNS or not np.isfinite(scores).all():
+            raise ValueError(f"columns or scores are not {', '.join(COLUMNS)} with finite scores")
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"'{path}' is damaged ({reason}); delete it and name the training store (--train STORE)"
+        ) from error
+    return table.assign(anomaly_score=scores)
 
 
 def check_training_store(run: RunResult, train: str | Path) -> FeatureStore:

@@ -52,6 +52,10 @@ def test_missing_file_is_named(store: FeatureStore, name: str) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(StoreError, match="it is a file"):
+        FeatureStore.open(file)
     with pytest.raises(StoreError, match="no such folder"):
         FeatureStore.open(tmp_path / "nothing")
 

@@ -73,6 +73,16 @@ def test_a_score_file_that_is_missing_is_no_smaller_result(
         decide_run(result.path, train=tmp_path / "store")
 
 
+@pytest.mark.parametrize("damage", ["machine,section", "", "a,b\n1,2\n", "cut"])
+def test_damaged_held_out_scores_are_named(result: RunResult, tmp_path: Path, damage: str) -> None:
+    held_out(result, tmp_path / "store")
+    file = result.path / "held_out.csv"
+    whole = file.read_text()
+    file.write_text(whole[: whole.rindex(",") + 1] if damage == "cut" else damage)
+    with pytest.raises(RunError, match=r"held_out\.csv' is damaged .*; delete it and name"):
+        decide_run(result.path)
+
+
 def test_a_section_without_spread_is_named(result: RunResult, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no scores of held-out"):
         decide_run(result.path)
