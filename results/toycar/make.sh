@@ -20,7 +20,6 @@ map=(--set embedding=feature_map --set backend=knn)
 asd run statistics --train "$store" --test "$store" --out "$work/statistics"
 for seed in 0 1 2 3 4; do
   run autoencoder autoencoder "$seed" --set epochs=30
-  run autoencoder2022 autoencoder2022 "$seed" --set epochs=30
   run contrastive contrastive "$seed"
   run contrastive encoder "$seed" "${alone[@]}" --network-of "$work/contrastive-$seed"
   run contrastive featuremap "$seed" "${map[@]}" --network-of "$work/contrastive-$seed"
@@ -37,7 +36,6 @@ named() { # named NAME RUN…
   for folder in "${@:2}"; do compared+=("$1=$folder"); done
 }
 named "autoencoder" "$work"/autoencoder-{0..4}
-named "autoencoder2022" "$work"/autoencoder2022-{0..4}
 named "contrastive" "$work"/contrastive-{0..4}
 named "contrastive, encoder alone" "$work"/encoder-{0..4}
 named "contrastive, feature map alone" "$work"/featuremap-{0..4}
