@@ -47,6 +47,14 @@ SERIOUS = """async (rules) => {
     .map(v => `${v.id}: ${v.nodes.length} × ${v.nodes[0].html.slice(0, 160)} `
       + `(${v.nodes[0].any[0]?.message || v.help})`);
 }"""
+FADED = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  await frame(); await frame();
+  const ends = document.getAnimations().filter(a => isFinite(a.effect.getComputedTiming().endTime));
+  await Promise.race([
+    Promise.allSettled(ends.map(a => a.finished)), new Promise(late => setTimeout(late, 5000))]);
+  await frame();
+}"""
 WIDER = """() => {
   const root = document.documentElement;
   if (root.scrollWidth <= root.clientWidth) return [];
@@ -134,7 +142,7 @@ def visit(browser: Browser, site: str, name: str) -> Visit:
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
     # Colours fade from one theme to the other; the contrast counts at the end.
-    page.wait_for_timeout(300)
+    page.evaluate(FADED)
     seen.dark = page.evaluate(SERIOUS, ["color-contrast"])
     page.screenshot(path=f"{shot}-dark.png", full_page=True)
     page.emulate_media(color_scheme="light")
