@@ -18,6 +18,7 @@ from asdlib.study.verdicts import describe_difference, paired_difference, signed
 
 COMPARED = ("systems.csv", "comparison.csv", "provenance.json")
 TRIED = "tried.csv"
+TOLD = ("data", "split", "training_data", "selection")
 ABLATED = ("ablation.csv", "summary.csv", "provenance.json")
 
 
@@ -59,24 +60,49 @@ class Kept:
         """Rows of the comparison that were measured here."""
         return self.comparison[self.comparison["origin"] == "measured"]
 
-    def shown(self) -> pd.DataFrame:
-        """Give the comparison for readers: percent, intervals in brackets, what each row is."""
-        text = in_percent(self.comparison)
-        metrics = [name for name in ("auc", "pauc", "mauc") if name in text]
-        told = ["data", "split", "training_data", "selection", "source"]
-        return text[["system", "origin", *metrics, "seeds", *told]]
+    def shown(self, origin: str) -> pd.DataFrame:
+        """Give the comparison for readers: percent, intervals in brackets, what each row is.
+
+        Parameters
+        ----------
+        origin
+            ``measured`` or ``published``. What all measured rows share is left out, see `shared`.
+        """
+        rows = self.comparison[self.comparison["origin"] == origin]
+        text = in_percent(rows)
+        metrics = [name for name in ("auc", "pauc", "mauc") if _has(rows, name)]
+        common = self._common() if origin == "measured" else {}
+        told = [name for name in (*TOLD, "source") if name not in common]
+        over = ["interval"] if _has(rows, "interval") else []
+        shown = text[["system", *metrics, "seeds", *over, *told]]
+        return shown.rename(columns={"interval": "interval over", "training_data": "training data"})
+
+    def shared(self) -> str:
+        """Say what all measured rows have in common: data, split, training data, selection."""
+        told = [f"{name.replace('_', ' ')}: {value}" for name, value in self._common().items()]
+        return "All measured rows share: " + "; ".join(told) + "."
+
+    def _common(self) -> dict[str, str]:
+        rows = self.measured()
+        return {name: str(rows[name].iloc[0]) for name in TOLD if rows[name].nunique() == 1}
 
     def sections(self) -> pd.DataFrame:
-        """Mean AUC and pAUC of every system and section over seeds, in percent."""
+        """Mean AUC / pAUC of every system over seeds, in percent, a column for each section."""
         rows = self.systems[self.systems["section"] != "Average"]
         means = rows.groupby(["system", "machine", "section"], sort=False)[["auc", "pauc"]].mean()
-        return (100 * means).reset_index()
+        pairs = (100 * means).reset_index()
+        pairs["text"] = [
+            f"{a:.1f} / {p:.1f}" for a, p in zip(pairs["auc"], pairs["pauc"], strict=True)
+        ]
+        pairs["place"] = pairs["machine"] + " " + pairs["section"]
+        wide = pairs.pivot_table(
+            index="system", columns="place", values="text", aggfunc="first", sort=False
+        )
+        return wide.rename_axis(columns=None).reset_index()
 
-    def paired_words(self) -> str:
-        """Say how every system compares with the first one, see `paired_verdict`."""
-        if self.paired is None:
-            return "No paired tests are kept: `asd compare … --paired` makes them."
-        return paired_verdict(self.paired)
+    def paired_rows(self) -> pd.DataFrame | None:
+        """Give the paired tests for readers, see `paired_table`; None if none are kept."""
+        return None if self.paired is None else paired_table(self.paired)
 
     def seeds_words(self, system: str, reference: str) -> str:
         """Say how two systems differ over the seeds that both were trained with."""
@@ -190,20 +216,31 @@ def _check(folder: Path, names: tuple[str, ...]) -> None:
         )
 
 
-def paired_verdict(paired: pd.DataFrame) -> str:
-    """Markdown list: every system against the first, over all machines, on the same clips."""
+def _has(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a column is there and holds something."""
+    return name in rows and bool(rows[name].notna().any())
+
+
+def paired_table(paired: pd.DataFrame) -> pd.DataFrame:
+    """Give every system against each reference, over all machines, on the same clips.
+
+    Returns
+    -------
+    ``system, against``, then for AUC and pAUC the difference in points with its interval, and
+    whether it is shown. Of two rows that say the same the other way round, the first is kept.
+    """
     rows = paired[(paired["machine"] == "Average") & paired["metric"].isin(["auc", "pauc"])]
-    lines = []
-    for (system, reference), part in rows.groupby(["system", "reference"], sort=False):
-        told = []
-        for row in part.to_dict("records"):
-            shown = row["low"] > 0 or row["high"] < 0
-            mean, low, high = (signed(100 * row[key]) for key in ("difference", "low", "high"))
-            name = {"auc": "AUC", "pauc": "pAUC"}[str(row["metric"])]
-            word = "shown" if shown else "not shown to differ"
-            told.append(f"{name} {mean} [{low}, {high}] points, {word}")
-        lines.append(f"- **{system}** against {reference}: {'; '.join(told)}.")
-    return "\n".join(lines)
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows.to_dict("records"):
+        pair = (str(row["system"]), str(row["reference"]))
+        if pair[::-1] in found:
+            continue
+        mean, low, high = (signed(100 * row[key]) for key in ("difference", "low", "high"))
+        name = {"auc": "AUC", "pauc": "pAUC"}[str(row["metric"])]
+        told = found.setdefault(pair, {"system": pair[0], "against": pair[1]})
+        told[f"{name} (points)"] = f"{mean} [{low}, {high}]"
+        told[f"{name} differs"] = "shown" if row["low"] > 0 or row["high"] < 0 else "not shown"
+    return pd.DataFrame(list(found.values()))
 
 
 def ablation_verdict(summary: pd.DataFrame) -> str:

@@ -13,7 +13,7 @@ from asdlib.study.committed import (
     ablation_verdict,
     find_kept,
     load_kept,
-    paired_verdict,
+    paired_table,
     results_folder,
 )
 
@@ -88,11 +88,18 @@ def folder(tmp_path: Path) -> Path:
 def test_kept_results_are_shown(folder: Path, tmp_path: Path) -> None:
     kept = load_kept(folder)
     assert kept.measured()["system"].tolist() == ["statistics", "contrastive"]
-    shown = kept.shown()
-    assert shown["auc"].tolist()[:2] == ["90.00 [88.00, 92.00]", "95.50 [94.00, 97.00]"]
-    assert {"origin", "data", "split", "training_data", "selection", "source"} <= set(shown)
-    sections = kept.sections().set_index(["system", "section"])
-    assert sections.loc[("contrastive", "02"), "auc"] == pytest.approx(95.5)
+    shown = kept.shown("measured")
+    assert shown["auc"].tolist() == ["90.00 [88.00, 92.00]", "95.50 [94.00, 97.00]"]
+    assert shown["interval over"].tolist() == ["clips", "seeds"]
+    # What the rows share is told once, what differs stands in the table.
+    told = {"data", "split", "training data", "selection"}
+    shared = {name for name in told if f"{name}: " in kept.shared()}
+    assert shared == told - set(shown)
+    assert "data: DCASE 2020 Task 2 ToyCar" in kept.shared()
+    assert told | {"source"} <= set(kept.shown("published"))
+    sections = kept.sections().set_index("system")
+    assert list(sections) == ["ToyCar 01", "ToyCar 02"]
+    assert sections.loc["contrastive", "ToyCar 02"] == "95.5 / 85.0"
     assert "3 runs of 2 systems, put together on 2026-01-02. Data: a toy." in kept.origin()
     assert "3 runs, 2 seeds a variant, parameters: epochs=3; 0 runs failed" in kept.origin()
     assert len(save_figure(plot_systems(kept.comparison), tmp_path / "systems")) == 2
@@ -106,10 +113,18 @@ def test_kept_results_are_shown(folder: Path, tmp_path: Path) -> None:
 
 def test_kept_results_are_told(folder: Path) -> None:
     kept = load_kept(folder)
-    assert kept.paired_words() == (
-        "- **contrastive** against statistics: AUC +5.5 [+1.0, +10.0] points, shown; "
-        "pAUC +5.0 [−1.0, +10.0] points, not shown to differ."
-    )
+    rows = kept.paired_rows()
+    assert rows is not None
+    assert rows.to_dict("records") == [
+        {
+            "system": "contrastive",
+            "against": "statistics",
+            "AUC (points)": "+5.5 [+1.0, +10.0]",
+            "AUC differs": "shown",
+            "pAUC (points)": "+5.0 [−1.0, +10.0]",
+            "pAUC differs": "not shown",
+        }
+    ]
     # Seeds 0 and 1 of one against the single run of the other: 5 and 6 points.
     words = kept.seeds_words("contrastive", "statistics")
     assert (
@@ -129,7 +144,9 @@ def test_kept_results_are_told(folder: Path) -> None:
     assert "No such ablation is kept" in kept.ablation_words("losses")
     assert "nothing is shown" in ablation_verdict(pd.DataFrame(columns=kept_columns(kept.summary)))
     assert kept.paired is not None
-    assert paired_verdict(kept.paired.iloc[:0]) == ""
+    assert paired_table(kept.paired.iloc[:0]).empty
+    back = kept.paired.rename(columns={"system": "reference", "reference": "system"})
+    assert len(paired_table(pd.concat([kept.paired, back]))) == 1
 
 
 def test_what_was_tried_is_shown_if_it_is_kept(folder: Path) -> None:
@@ -167,7 +184,7 @@ def test_what_is_not_kept_is_told(folder: Path, tmp_path: Path) -> None:
         file.unlink()
     (folder / "ablation").rmdir()
     kept = load_kept(folder)
-    assert "No paired tests" in kept.paired_words()
+    assert kept.paired_rows() is None
     assert "No such ablation is kept" in kept.ablation_words()
     (folder / "systems.csv").unlink()
     with pytest.raises(RunError, match=r"lacks systems\.csv; asd compare"):
