@@ -72,7 +72,8 @@ class Kept:
         text = in_percent(rows)
         metrics = [name for name in ("auc", "pauc", "mauc") if _has(rows, name)]
         common = self._common() if origin == "measured" else {}
-        told = [name for name in (*TOLD, "source") if name not in common]
+        told = [name for name in TOLD if name not in common]
+        told += ["source"] if origin == "published" else []
         over = ["interval"] if _has(rows, "interval") else []
         shown = text[["system", *metrics, "seeds", *over, *told]]
         return shown.rename(columns={"interval": "interval over", "training_data": "training data"})
