@@ -26,6 +26,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 LITERAL = re.compile(r"(``.+?``|`[^`\n]+`)")
+PROSE = "PROSE"
+# What napoleon itself writes before the text of a returned value: a bullet, a name, a type.
+MARKED = re.compile(
+    r"(?::returns:|:Yields:|\s+)\s*(?:\* )?(?:\*\*[^*]+\*\*)?(?: ?\(?\*[^*]+\*\)?)?(?= --|$)"
+)
 
 
 def public_modules(package: str) -> list[str]:
@@ -62,16 +67,38 @@ class LibraryPackage(SphinxDirective):
         return found
 
 
+def keep_prose(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
+) -> None:
+    """Give what is returned a type to stand under where it is told in prose alone.
+
+    Napoleon takes every line that is not indented for a type of its own. `escape_signs` removes
+    the type again.
+    """
+    heads = [i for i in range(len(lines) - 1) if lines[i].strip() and set(lines[i + 1]) == {"-"}]
+    ends = [*heads[1:], len(lines)]
+    # From the last section to the first, so that lines put in do not move the others.
+    for head, following in reversed(list(zip(heads, ends, strict=False))):
+        body = lines[head + 2 : following]
+        told = [line for line in body if line.strip()]
+        typed = any(line[0] == " " or " : " in line for line in told)
+        if lines[head] in ("Returns", "Yields") and told and not typed:
+            lines[head + 2 : following] = [PROSE, *(f"    {line}".rstrip() for line in body)]
+
+
 def escape_signs(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
     """Escape bars and stars outside of literals, and add the fields of parameter models."""
-    for number, line in enumerate(lines):
-        parts = LITERAL.split(line)
+    for number, whole in enumerate(lines):
+        line = whole.replace(f" *{PROSE}* --", "")
+        marked = MARKED.match(line)
+        made = marked[0] if marked else ""
+        parts = LITERAL.split(line[len(made) :])
         for i in range(0, len(parts), 2):
             parts[i] = re.sub(r"(?<!\\)([|*])", r"\\\1", parts[i])
             parts[i] = re.sub(r"(\w)_(?=[\s,.;:)]|$)", r"\1\\_", parts[i])
-        lines[number] = "".join(parts)
+        lines[number] = made + "".join(parts)
     if what == "class" and isinstance(obj, type) and issubclass(obj, BaseModel):
         lines += ["", *field_table(obj)]
 
@@ -104,10 +131,11 @@ def leave_out(
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directive and what mends docstrings before napoleon reads them."""
+    """Register the directive and what mends docstrings before and after napoleon reads them."""
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
     app.add_directive("library-package", LibraryPackage)
+    app.connect("autodoc-process-docstring", keep_prose, priority=400)
     app.connect("autodoc-process-docstring", escape_signs, priority=900)
     app.connect("autodoc-skip-member", leave_out)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

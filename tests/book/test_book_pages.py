@@ -54,6 +54,16 @@ def test_page_is_light(built: Path, name: str) -> None:
     assert shown_bytes(built / "html" / f"{name}.html") < 3_000_000
 
 
+@pytest.mark.parametrize("name", [page for page in pages() if page.startswith("book/api/")])
+def test_no_markup_is_left_in_the_reference(built: Path, name: str) -> None:
+    page = (built / "html" / f"{name}.html").read_text(encoding="utf-8")
+    fields = re.findall(r'<dd class="field-(?:odd|even)">(.*?)</dd>', page, re.DOTALL)
+    assert fields or name.endswith("/index")
+    plain = [re.sub(r"<code.*?</code>|<[^>]+>", "", field, flags=re.DOTALL) for field in fields]
+    left = r"(?:^|\s)(\*{1,2})[\w(][^*]*\1|PROSE"
+    assert [text[:80] for text in plain if re.search(left, text)] == []
+
+
 @each_page
 def test_links_within_the_book_lead_somewhere(built: Path, name: str) -> None:
     page = built / "html" / f"{name}.html"
