@@ -11,6 +11,7 @@ Shape legend: B batch, W frames of a window, F mel bins, C classes.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -145,10 +146,13 @@ class MobileNetV2Network(nn.Module):
         ]
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(n_last, n_classes)
+        # Two thirds of the time of the usual layout on a CPU.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, windows: Tensor) -> Tensor:
         """Logits (B, C) of `windows` (B, W, F), which go in as three equal channels."""
         image = windows[:, None].expand(-1, 3, -1, -1)
+        image = image.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.features(image)
         logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
         return logits

@@ -269,6 +269,11 @@ def _restore(
             number, _, what = rest.partition("/")
             moments.setdefault(int(number), {})[what] = tensor
     network.load_state_dict(weights)
+    for place, parameter in enumerate(network.parameters()):
+        state = moments[place]
+        for what, moment in state.items():
+            # In the memory layout of the weights, as it was: another one rounds otherwise.
+            state[what] = torch.empty_like(parameter).copy_(moment) if moment.ndim else moment
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     generator.set_state(tensors["generator"])
     history: History = json.loads(facts["history"])

@@ -164,6 +164,8 @@ class MobileFaceNet(Encoder):
             nn.Linear(512, embedding_size, bias=False),
             nn.BatchNorm1d(embedding_size),
         )
+        # The layout of the input, for the weights as well: 0.7 of the time on a CPU.
+        self.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class ProjectionHead(nn.Module):
