@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import FileIO
 
 import soundfile
 
@@ -90,7 +90,7 @@ def read_headers(
 def read_header(path: str) -> Header | BadFile:
     """Read the header of one file; what is wrong with it comes back, nothing is raised."""
     try:
-        with open(path, "rb") as stream:  # noqa: PTH123
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123
             state = os.fstat(stream.fileno())
             if state.st_size == 0:
                 return BadFile("empty", f"is empty (0 bytes); {_AGAIN}")
@@ -137,7 +137,7 @@ def _by_libsndfile(path: str, state: os.stat_result, *, flac: bool) -> Header | 
     return Header(rate, channels, frames, None, state.st_size, state.st_mtime_ns)
 
 
-def _riff(stream: BinaryIO, size: int) -> tuple[tuple[int, int] | None, int | None, int]:
+def _riff(stream: FileIO, size: int) -> tuple[tuple[int, int] | None, int | None, int]:
     """Walk through the chunks of a RIFF file.
 
     Returns

@@ -2,11 +2,14 @@
 
 One line a range of finished rows: its first row and their number. A line is written after the disk
 has its rows, so what the record says is true even after a power failure; a last line that was cut
-is dropped. The waiting for the disk is done by the thread that records, not by those that compute.
+is dropped. The waiting for the disk is done by the thread that records, not by those that compute,
+and not more than twice a second: what a power failure costs is half a second of work.
 """
 
 import os
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +17,8 @@ from typing import Self
 import numpy as np
 
 from asdlib.features.files import replace_text
+
+_SECONDS_BETWEEN = 0.5
 
 
 class Done:
@@ -33,6 +38,8 @@ class Done:
 
     def __enter__(self) -> Self:
         self._stream = self.file.open("a", encoding="ascii")
+        self._written: list[range] = []
+        self._recorded_at = time.monotonic()
         return self
 
     def __exit__(
@@ -41,7 +48,8 @@ class Done:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stream.close()
+        with self._stream, suppress(OSError) if error else nullcontext():
+            self._record()
 
     @property
     def count(self) -> int:
@@ -59,11 +67,20 @@ class Done:
         return ranges
 
     def add(self, finished: Sequence[range]) -> None:
-        """Wait until the disk has rows that were written, and record them."""
-        with self.array.open("r+b") as written:
-            os.fsync(written.fileno())
+        """Take note of rows that were written, and record them when it is time."""
         for rows in finished:
             self._done[rows.start : rows.stop] = True
-            self._stream.write(f"{rows.start} {len(rows)}\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self._written += finished
+        if time.monotonic() - self._recorded_at >= _SECONDS_BETWEEN:
+            self._record()
+
+    def _record(self) -> None:
+        """Wait until the disk has what was written, then write it down."""
+        if self._written:
+            with self.array.open("r+b") as written:
+                os.fsync(written.fileno())
+            self._stream.writelines(f"{rows.start} {len(rows)}\n" for rows in self._written)
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        self._written = []
+        self._recorded_at = time.monotonic()

@@ -167,14 +167,8 @@ def _check_whole(file: str, held: int, promised: int) -> None:
         )
 
 
-def as_waveform(samples: NDArray[Any], room: int = 0) -> NDArray[np.float32]:
-    """Scale samples (S,) as `decode` gives them to full scale 1.0, float32.
-
-    Returns
-    -------
-    Shape (S + 2 * `room`,); what stands in the `room` samples before and after the clip is open.
-    """
+def as_waveform(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale samples (S,) as `decode` gives them to full scale 1.0, float32."""
     scale = 1.0 if samples.dtype == np.float32 else 1 / 32768
-    waveform = np.empty(len(samples) + 2 * room, dtype=np.float32)
-    np.multiply(samples, scale, out=waveform[room : room + len(samples)], dtype=np.float32)
+    waveform: NDArray[np.float32] = np.multiply(samples, scale, dtype=np.float32)
     return waveform

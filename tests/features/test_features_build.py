@@ -23,6 +23,8 @@ from asdlib.data.clips import COLUMNS, index_folder
 from asdlib.errors import DataError, StoreError
 from asdlib.features import FeatureStore, FrontEnd, LogMel, build_store, check_same_front_end
 from asdlib.features import build as build_module
+from asdlib.features import progress as progress_module
+from asdlib.features.progress import Done
 
 SMALL = FrontEnd(n_fft=512, hop_length=256, n_mels=16)
 
@@ -42,6 +44,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_module, "_BATCH", 2)
+    monkeypatch.setattr(progress_module, "_SECONDS_BETWEEN", 0.0)
 
 
 def left_behind(out: Path) -> list[str]:
@@ -332,12 +335,33 @@ def test_a_partial_of_another_request_is_discarded(
     assert left_behind(out) == ["new"]
 
 
+def test_the_record_waits_for_the_disk_only_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, array, now = tmp_path / "rows", tmp_path / "array", 100.0
+    array.write_bytes(b"x")
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Done(record, array, 40) as done:
+        done.add([range(0, 4)])
+        assert record.read_text() == ""
+        now += 0.6
+        done.add([range(8, 12)])
+        assert record.read_text() == "0 4\n8 4\n"
+        done.add([range(4, 8)])
+        assert record.read_text() == "0 4\n8 4\n"
+        assert done.count == 12
+    assert record.read_text() == "0 4\n8 4\n4 4\n"
+    assert Done(record, array, 40).open_rows(32) == [range(12, 40)]
+
+
 KILLED = """
     import sys
     from asdlib.features import FrontEnd, build_store
     from asdlib.features import build as build_module
+    from asdlib.features import progress
 
     build_module._BATCH = 2
+    progress._SECONDS_BETWEEN = 0.0
 
     def tell(done, total):
         print(done, flush=True)

@@ -1,0 +1,133 @@
+"""The log-mel transform of recordings, clip by clip on one thread.
+
+It gives what `asdlib.features.logmel.LogMel` gives (a test holds both together, and both to
+librosa), straight from 16-bit samples and in less time: no array is allocated anew, and mel filters
+are summed only where they are not zero.
+
+Shapes: S samples, T frames, K frequencies, F mel bins.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asdlib.features.front_end import FrontEnd
+from asdlib.features.kernels import SCRATCH_FRAMES, filter_sums, turned_power, window_frames
+from asdlib.features.logmel import mel_filters, periodic_hann
+
+Samples = NDArray[np.int16] | NDArray[np.float32]
+"""16-bit integers, or single precision with full scale 1.0."""
+
+_FRAMES_AT_ONCE = 320
+"""Frames of a piece: a clip of ten seconds at once, an hour not."""
+
+
+class ClipTransform:
+    """Log-mel spectrograms of clips, one after the other.
+
+    Its buffers are used again, so that no two threads may share one object.
+
+    Parameters
+    ----------
+    front_end
+        The parameters; ``stft`` framing.
+    """
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        self.front_end = front_end
+        n_frequencies = front_end.n_fft // 2 + 1
+        window = periodic_hann(front_end.n_fft).to(torch.float32).numpy()
+        # A power of two scales exactly.
+        self._windows: dict[Any, NDArray[np.float32]] = {
+            np.dtype(np.float32): window,
+            np.dtype(np.int16): window * np.float32(2.0**-15),
+        }
+        filters = mel_filters(front_end).numpy()
+        reached = [np.flatnonzero(column) for column in filters.T]
+        self._edges = np.array(
+            [(bins[0], bins[-1] + 1) if len(bins) else (0, 0) for bins in reached], dtype=np.int64
+        )
+        self._weights = np.concatenate(
+            [column[low:high] for column, (low, high) in zip(filters.T, self._edges, strict=True)]
+        ).astype(np.float32)
+        self._scratch = np.empty((SCRATCH_FRAMES, n_frequencies), dtype=np.float32)
+        self._buffers = _Buffers(front_end, 1)
+
+    def __call__(self, samples: Samples, out: Tensor) -> None:
+        """Transform a clip.
+
+        Parameters
+        ----------
+        samples
+            16-bit integers, or single precision with full scale 1.0, shape (S,).
+        out
+            What is filled with the log-mel spectrogram, (F, T), any floating type.
+        """
+        whole: Any = np.ascontiguousarray(samples)
+        n_frames = self.front_end.n_frames(len(samples))
+        for start in range(0, n_frames, _FRAMES_AT_ONCE):
+            piece = slice(start, min(start + _FRAMES_AT_ONCE, n_frames))
+            out[:, piece] = self._piece(whole, piece)
+
+    def _piece(self, samples: Samples, piece: slice) -> Tensor:
+        """Log-mels of some frames; the next call overwrites them."""
+        front_end, n_frames = self.front_end, piece.stop - piece.start
+        if len(self._buffers.frames) != n_frames:
+            self._buffers = _Buffers(front_end, n_frames)
+        at = self._buffers
+        window, mirrored = self._windows[samples.dtype], front_end.pad_mode == "reflect"
+        window_frames(samples, window, front_end.hop_length, mirrored, piece.start, at.frames)
+        torch.fft.rfft(at.framed, out=at.spectrum)
+        turned_power(at.parts, self._scratch, at.power)
+        if front_end.power != 2.0:
+            np.power(at.power, front_end.power / 2.0, out=at.power)
+        filter_sums(at.power, self._edges, self._weights, at.sums)
+        _compress(at.sums, front_end)
+        return at.mel
+
+
+def _compress(mel: NDArray[np.float32], front_end: FrontEnd) -> None:
+    """Take the logarithm in place, by numpy: on some processors four times as fast as torch's."""
+    kept, eps = np.maximum if "max" in front_end.scale else np.add, np.float32(front_end.eps)
+    kept(mel, eps, out=mel)
+    if front_end.unit == "dB":
+        np.log10(mel, out=mel)
+        np.multiply(mel, np.float32(10.0), out=mel)
+    else:
+        np.log(mel, out=mel)
+
+
+class _Buffers:
+    """Room for the steps of a piece; the arrays of numpy are views of the tensors.
+
+    Parameters
+    ----------
+    front_end
+        The parameters.
+    n_frames
+        Frames of the piece, T.
+
+    Attributes
+    ----------
+    framed, frames
+        Windowed samples, (T, samples of a window).
+    spectrum, parts
+        Their Fourier transform, (T, K) complex and (T, 2K) real.
+    power
+        Power by frequency, (K, T).
+    mel, sums
+        Power under the filters, (F, T).
+    """
+
+    def __init__(self, front_end: FrontEnd, n_frames: int) -> None:
+        n_frequencies = front_end.n_fft // 2 + 1
+        self.framed = torch.empty(n_frames, front_end.n_fft)
+        self.frames = self.framed.numpy()
+        self.spectrum = torch.empty(n_frames, n_frequencies, dtype=torch.complex64)
+        self.parts = torch.view_as_real(self.spectrum).flatten(1).numpy()
+        self.power = np.empty((n_frequencies, n_frames), dtype=np.float32)
+        self.mel = torch.empty(front_end.n_mels, n_frames)
+        self.sums = self.mel.numpy()
