@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from asdlib import __version__
-from asdlib.cli import ablate, compare, data, features, pretrain, study, teach
+from asdlib.cli import ablate, compare, conditions, data, features, pretrain, study, teach
 from asdlib.errors import AsdError
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ data.register(app)
 features.register(app)
 study.register(app)
 ablate.register(app)
+conditions.register(app)
 compare.register(app)
 teach.register(app)
 pretrain.register(app)

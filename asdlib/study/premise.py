@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from asdlib.features import FeatureStore
-from asdlib.study.paths import lock_file
 from asdlib.study.profiles import merge
 from asdlib.study.sweep import Job, sweep
+from asdlib.study.synthetic_stores import synthetic_store
 
 BANDS = ("low", "mid", "high")
 REFERENCE = "none"
@@ -93,8 +91,8 @@ def study_premise(
     ``statistics`` for the statistical reference, which is not random and has one run.
     """
     root = Path(root)
-    train = _store(root, "train", spec, processes)
-    tests = {band: _store(root, band, spec, processes) for band in BANDS}
+    train = synthetic_store(root, "train", corpus_of(spec, "train"), processes)
+    tests = {band: synthetic_store(root, band, corpus_of(spec, band), processes) for band in BANDS}
     jobs: list[Job] = []
     bands: dict[str, str] = {}
     for name, changes in AUGMENTATIONS.items():
@@ -139,15 +137,3 @@ def corpus_of(spec: PremiseSpec, part: str) -> Mapping[str, Any]:
         "n_test_anomaly": spec.n_test,
         "band": part,
     }
-
-
-def _store(root: Path, part: str, spec: PremiseSpec, processes: int | None) -> FeatureStore:
-    from asdlib.data.synthetic import SyntheticSpec, write_corpus
-    from asdlib.features.build import build_store
-
-    recordings = root / "recordings" / part
-    with FileLock(lock_file(recordings)):
-        write_corpus(SyntheticSpec(**corpus_of(spec, part)), recordings, jobs=processes)
-    out = root / "stores" / part
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return build_store(recordings, out, jobs=processes)
