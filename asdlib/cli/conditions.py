@@ -33,14 +33,9 @@ def conditions_command(
     from asdlib.evaluation.scores import write_text_atomic
     from asdlib.plots.conditions import plot_conditions
     from asdlib.plots.differences import save_figure
-    from asdlib.study.conditions import (
-        CONDITIONS,
-        ConditionsSpec,
-        conditions_verdict,
-        effects,
-        study_conditions,
-    )
+    from asdlib.study.conditions import CONDITIONS, ConditionsSpec, study_conditions
     from asdlib.study.config import parse_overrides
+    from asdlib.study.effects import conditions_verdict, effects_of
     from asdlib.study.result import RunResult
     from asdlib.study.summary import write_provenance, write_table
     from asdlib.study.sweep import Job
@@ -74,7 +69,7 @@ def conditions_command(
         on_done=tell,
         on_start=lambda n: counter.update(all=n),
     )
-    found = effects(table)
+    found = effects_of(table)
     write_table(table.round(6), out / "conditions.csv")
     write_table(found.round(4), out / "effects.csv")
     save_figure(plot_conditions(found), out / "conditions")

@@ -4,7 +4,7 @@
 augmentation block, ``learning`` pairs and loss, ``networks`` what is trained, ``results`` what
 comes out; ``media`` makes players and tables for notebooks, ``cards`` spectrograms with sound,
 ``resynthesis`` the sound of a spectrogram, ``threshold`` the figure whose threshold moves,
-``calibration`` how hard the synthetic machines are.
+``calibration`` how hard the synthetic machines are, ``conditions`` where each step helps.
 """
 
 from asdlib.plots.batches import drift, plot_drift
@@ -15,6 +15,7 @@ from asdlib.plots.calibration import (
     plot_calibration,
 )
 from asdlib.plots.cards import listening_cards
+from asdlib.plots.conditions import plot_conditions
 from asdlib.plots.differences import (
     plot_differences,
     plot_premise,
@@ -102,6 +103,7 @@ __all__ = [
     "plot_bands",
     "plot_calibration",
     "plot_comparison",
+    "plot_conditions",
     "plot_crop_sizes",
     "plot_crops",
     "plot_differences",

@@ -17,7 +17,7 @@ def plot_conditions(found: pd.DataFrame) -> Figure:
     Parameters
     ----------
     found
-        Of `asdlib.study.conditions.effects`; the effects themselves are drawn, not their
+        Of `asdlib.study.effects.effects_of`; the effects themselves are drawn, not their
         differences.
     """
     chosen = found[found["against"] == ""]
