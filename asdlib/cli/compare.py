@@ -21,7 +21,13 @@ Train = Annotated[
     Path | None,
     typer.Option(help="store that the runs were trained on, where held-out scores are lacking"),
 ]
-Folds = Annotated[int, typer.Option(min=2, help="parts of the training clips, for held-out scores")]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="parts of the training clips for held-out scores; default: what is there, or 5",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +45,7 @@ def fuse_command(
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the fused system in tables")] = None,
     train: Train = None,
-    folds: Folds = 5,
+    folds: Folds = None,
 ) -> None:
     """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
     from asdlib.study.fuse import fuse
@@ -140,7 +146,7 @@ def decide_command(
     ),
     out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
     train: Train = None,
-    folds: Folds = 5,
+    folds: Folds = None,
 ) -> None:
     """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
     from asdlib.study.decide import decide_run

@@ -59,7 +59,7 @@ def decide_run(
     quantile: float = 0.9,
     out: str | Path | None = None,
     train: str | Path | None = None,
-    folds: int = 5,
+    folds: int | None = None,
 ) -> Decisions:
     """Set thresholds, write the official decision files, evaluate them.
 

@@ -38,7 +38,7 @@ def fuse(
     weights: Sequence[float] | None = None,
     name: str | None = None,
     train: str | Path | None = None,
-    folds: int = 5,
+    folds: int | None = None,
 ) -> RunResult:
     """Fuse the scores of runs on the same test clips.
 

@@ -11,6 +11,7 @@ system is fitted again as a whole: seconds for the statistics, as many trainings
 networks.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -26,14 +27,17 @@ from asdlib.study.result import RunResult
 from asdlib.study.run import training_rows
 from asdlib.system import AnomalyDetector, section_keys
 
-HELD_OUT = "held_out.csv"
+HELD_OUT, FOLDS_TOLD = "held_out.csv", "held_out.json"
+DEFAULT_FOLDS = 5
 COLUMNS = ["machine", "section", "clip", "domain", "anomaly_score"]
 
 
 def held_out(
-    run: RunResult, train: str | Path | None = None, *, folds: int = 5, seed: int = 0
+    run: RunResult, train: str | Path | None = None, *, folds: int | None = None, seed: int = 0
 ) -> pd.DataFrame:
     """Give the held-out training scores of a finished run; computed once and kept in its folder.
+
+    They are computed again if another number of folds is asked for than they were made with.
 
     Parameters
     ----------
@@ -42,7 +46,7 @@ def held_out(
     train
         Store that it was trained on; not looked at if the scores are there already.
     folds
-        Number of parts.
+        Number of parts; by default what is there, or five.
     seed
         Seed of the division.
 
@@ -56,13 +60,25 @@ def held_out(
         If the scores are damaged, or not there and no store is given or another one.
     """
     path = run.path / HELD_OUT
-    if path.is_file():
+    if path.is_file() and folds in (None, _folds_told(path)):
         return _read(path)
+    if "members" in run.record["config"]["params"]:
+        raise RunError(
+            f"'{run.path}' is fused from other runs and has no folds of its own; leave out --folds, "
+            "or fuse the runs again with it"
+        )
+    if train is None and path.is_file():
+        raise RunError(
+            f"'{run.path}' has held-out scores of another number of folds than {folds}; name the "
+            "store that it was trained on (--train STORE) to compute them again, or leave out "
+            "--folds"
+        )
     if train is None:
         raise RunError(
             f"'{run.path}' holds no scores of held-out training clips ({HELD_OUT}); name the store "
             "that it was trained on (--train STORE), or run it with --held-out 5"
         )
+    folds = folds or DEFAULT_FOLDS
     store = check_training_store(run, train)
     config = run.record["config"]
     detector = system_class(config["system"]).load(run.path / "model")
@@ -70,7 +86,20 @@ def held_out(
     table = rows.manifest[COLUMNS[:-1]].assign(
         anomaly_score=scores_of_folds(detector, rows, folds=folds, seed=seed)
     )
-    return write_held_out(table, run.path)
+    # Should it be cut between the two, the scores count as made with an unknown number.
+    (run.path / FOLDS_TOLD).unlink(missing_ok=True)
+    written = write_held_out(table, run.path)
+    write_text_atomic(run.path / FOLDS_TOLD, json.dumps({"folds": folds, "seed": seed}) + "\n")
+    return written
+
+
+def _folds_told(path: Path) -> int | None:
+    """Give the number of folds that scores were made with, None if nothing tells it."""
+    try:
+        told = json.loads(path.with_name(FOLDS_TOLD).read_text(encoding="utf-8"))
+        return int(told["folds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -114,7 +143,7 @@ def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def scores_of_folds(
-    detector: AnomalyDetector, rows: Rows, *, folds: int = 5, seed: int = 0
+    detector: AnomalyDetector, rows: Rows, *, folds: int = DEFAULT_FOLDS, seed: int = 0
 ) -> np.ndarray:
     """Score each clip with a system fitted on the other folds, shape (N,)."""
     from asdlib.method.backend_base import Backend

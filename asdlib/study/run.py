@@ -191,7 +191,11 @@ def training_rows(store: FeatureStore, machines: Sequence[str] | None = None) ->
 
 def _rows(store: FeatureStore, split: str, machines: Sequence[str] | None) -> Rows:
     if split not in set(store.manifest["split"]):
-        raise RunError(f"store '{store.path}' has no {split} rows; give one that has")
+        splits = ", ".join(sorted(set(store.manifest["split"])))
+        raise RunError(
+            f"store '{store.path}' has no {split} rows (it has: {splits}); give one that has, of "
+            "recordings in an official layout (a store by --any-layout serves asd pretrain only)"
+        )
     where = {"machine": list(machines)} if machines else {}
     rows = store.rows(split=split, **where)
     if not len(rows):

@@ -64,6 +64,28 @@ def test_held_out_scores_are_those_of_systems_that_did_not_see_the_clip(
     pd.testing.assert_frame_equal(again, table)
 
 
+def test_another_number_of_folds_is_computed_again(
+    runs: dict[str, RunResult], tmp_path: Path
+) -> None:
+    run, store = runs["statistics"], store_of(runs)
+    six, three = (held_out(run, store, folds=folds) for folds in (6, 3))
+    assert not six["anomaly_score"].equals(three["anomaly_score"])
+    for folds in (None, 3):
+        pd.testing.assert_frame_equal(held_out(run, folds=folds), three)
+    with pytest.raises(RunError, match=r"another number of folds than 6; name .*--train STORE"):
+        held_out(run, folds=6)
+    # Nothing tells how scores of an earlier version were made.
+    (run.path / "held_out.json").unlink()
+    with pytest.raises(RunError, match="another number of folds"):
+        held_out(run, folds=3)
+    pd.testing.assert_frame_equal(held_out(run, store, folds=6), six)
+    members = [runs[name].path for name in ("statistics", "contrastive-0")]
+    fused = fuse(members, tmp_path / "fused", train=store)
+    assert len(held_out(fused)) == len(six)
+    with pytest.raises(RunError, match="is fused from other runs"):
+        held_out(fused, store, folds=4)
+
+
 def test_the_contrastive_system_keeps_its_network(
     runs: dict[str, RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
