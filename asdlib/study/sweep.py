@@ -16,6 +16,7 @@ from asdlib.study.result import RunResult
 from asdlib.study.run import execute, plan
 from asdlib.study.slots import PROCESSES
 from asdlib.system import Progress
+from asdlib.workers import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def sweep(
             outcome.collect(i, partial(_do, todo[i], root))
     else:
         workers = min(processes, len(todo))
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _one_thread)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
         try:
             futures = {pool.submit(_do, todo[i], root): i for i in order}
             for future in as_completed(futures):
@@ -166,7 +167,8 @@ def _do(job: Job, root: Path) -> RunResult:
     return execute(planned, out, wait=True, donor=donor)
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    end_with_parent()
     import scipy.linalg  # noqa: F401  (its threads can be limited only once it is loaded)
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]

@@ -1,11 +1,17 @@
 """Many runs: the same results in parallel and one by one, failures told at the end."""
 
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from study_stores import QUICK, make_manifest, make_store, score_bytes
 from warm_server import start_server
@@ -65,6 +71,42 @@ def test_parallel_runs_give_what_single_ones_give(
     found = sweep(jobs, tmp_path / "parallel", processes=1)
     columns = [name for name in single if name not in ("run", "seconds")]
     pd.testing.assert_frame_equal(found[columns], single[columns])
+
+
+KILLED = """
+    import sys
+    from pathlib import Path
+    from asdlib.study.sweep import Job, sweep
+
+    if __name__ == "__main__":
+        store, out = map(Path, sys.argv[1:])
+        params = {"epochs": 100_000, "hidden": 8}
+        jobs = [Job("long", "autoencoder", store, store, seed, params) for seed in (0, 1)]
+        sweep(jobs, out, processes=2)
+"""
+
+
+def test_workers_end_with_a_sweep_that_is_killed(store: FeatureStore, tmp_path: Path) -> None:
+    script, out = tmp_path / "killed.py", tmp_path / "runs"
+    script.write_text(textwrap.dedent(KILLED))
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(store.path), str(out)], stderr=subprocess.DEVNULL
+    )
+    workers: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(out.glob(".*.partial"))) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no training began"
+            time.sleep(0.05)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+        assert psutil.wait_procs(workers, timeout=20)[1] == []
+    finally:
+        for left in [process, *(worker for worker in workers if worker.is_running())]:
+            left.kill()
 
 
 def test_the_table(store: FeatureStore, tmp_path: Path) -> None:

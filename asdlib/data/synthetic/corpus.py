@@ -28,6 +28,7 @@ from asdlib.data.synthetic.render import ClipPlan, plan_clip, quantise, render_p
 from asdlib.data.synthetic.signals import RATE
 from asdlib.data.synthetic.spec import SyntheticSpec
 from asdlib.errors import DataError
+from asdlib.workers import end_with_parent
 
 TRUTH, SPEC = "synthetic.csv", "synthetic.json"
 
@@ -243,7 +244,7 @@ def _written(
             yield write_clips(spec, chunk, folder)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_start_worker)
     try:
         for future in as_completed([pool.submit(write_clips, spec, c, folder) for c in chunks]):
             yield future.result()
@@ -251,8 +252,9 @@ def _written(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
+def _start_worker() -> None:
     """Leave Ctrl-C to the main process, which then removes what was written."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
