@@ -11,6 +11,7 @@ PACKAGE = ROOT / "asdlib"
 
 ORDER = (
     "errors",
+    "workers",
     "data",
     "features",
     "system",
