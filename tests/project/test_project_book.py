@@ -119,6 +119,8 @@ def test_notebook_has_the_form_of_a_chapter(path: Path) -> None:
     parameters = next(c for c in cells if "parameters" in c.metadata.get("tags", []))
     for line in parameters.source.splitlines():
         assert re.fullmatch(r"\w+: (str|int|float|bool) = \S.*  # \S.*", line), line
+        # What a window of 1280 px shows on one line.
+        assert len(line) <= 77, line
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
