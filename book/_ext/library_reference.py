@@ -44,7 +44,7 @@ def public_modules(package: str) -> list[str]:
 
 
 class LibraryPackage(SphinxDirective):
-    """``.. library-package:: NAME``: one section a module."""
+    """``.. library-package:: NAME``: the package, then one section a module."""
 
     required_arguments = 1
 
@@ -52,8 +52,6 @@ class LibraryPackage(SphinxDirective):
         """Write the reStructuredText of all modules and parse it."""
         found: list[nodes.Node] = []
         for name in public_modules(self.arguments[0]):
-            section = nodes.section(ids=[nodes.make_id(f"module-{name}")], names=[name])
-            section += nodes.title(name, name)
             # What a package passes on, and what a module re-exports, is described where it is.
             package = hasattr(importlib.import_module(name), "__path__")
             members = ["   :no-members:"] if package else ["   :members:", "   :ignore-module-all:"]
@@ -62,6 +60,12 @@ class LibraryPackage(SphinxDirective):
             holder = nodes.Element()
             source = StringList(lines, source=f"library-package {name}")
             self.state.nested_parse(source, self.content_offset, holder)
+            if package and name == self.arguments[0]:
+                # The page has its name as title.
+                found += holder.children
+                continue
+            section = nodes.section(ids=[nodes.make_id(f"module-{name}")], names=[name])
+            section += nodes.title(name, name)
             section += holder.children
             found.append(section)
         return found
