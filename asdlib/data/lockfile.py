@@ -99,7 +99,7 @@ class LockFile:
             return LockData.model_validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]["msg"]
-            msg = f"{self.path} is damaged ({first}); delete it, and all checksums are read anew"
+            msg = f"'{self.path}' is damaged ({first}); delete it, and all checksums are read anew"
             raise DownloadError(msg) from None
 
     def update(self, change: Callable[[LockData], None]) -> LockData:

@@ -107,11 +107,11 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if any(field.strip() for field in fields):
                     yield reader.line_num, [field.strip() for field in fields]
     except UnicodeDecodeError:
-        raise ScoreError(f"{path} is not UTF-8 text; expected lines 'file name,score'") from None
+        raise ScoreError(f"'{path}' is not UTF-8 text; expected lines 'file name,score'") from None
     except csv.Error as error:
-        raise ScoreError(f"{path}: {error}; expected lines 'file name,score'") from None
+        raise ScoreError(f"'{path}': {error}; expected lines 'file name,score'") from None
     except OSError as error:
-        raise ScoreError(f"{path} cannot be read: {error.strerror}") from None
+        raise ScoreError(f"'{path}' cannot be read: {error.strerror}") from None
 
 
 def read_score_file(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
@@ -135,14 +135,14 @@ def read_score_file(path: str | Path, year: int, kind: Kind = "anomaly_score") -
         domain = "source" if year == 2021 else ""
         example = score_file_name("<machine>", "XX", year, domain, kind)
         raise ScoreError(
-            f"{path} is not named like a score file of {year}; expected '{example}': "
+            f"'{path}' is not named like a score file of {year}; expected '{example}': "
             "rename or remove it, or give the right year"
         )
     machine, section = match["machine"], match["section"]
     seen: dict[str, int] = {}
     rows: list[tuple[str, float]] = []
     for line, fields in _lines(path):
-        place = f"{path} line {line}"
+        place = f"'{path}' line {line}"
         if len(fields) != 2:
             raise ScoreError(f"{place} has {len(fields)} fields; expected 'file name,score'")
         value = _number(fields[1], kind, place)
@@ -161,7 +161,7 @@ def read_score_file(path: str | Path, year: int, kind: Kind = "anomaly_score") -
             raise ScoreError(f"{place}: clip '{name}' already stands on line {first}")
         rows.append((name, value))
     if not rows:
-        raise ScoreError(f"{path} is empty; expected lines 'file name,score'")
+        raise ScoreError(f"'{path}' is empty; expected lines 'file name,score'")
     df = pd.DataFrame(rows, columns=["clip", _COLUMN[kind]])
     if kind == "decision_result":
         df["decision"] = df["decision"].astype("int64")
@@ -179,14 +179,14 @@ def _read_folder(path: str | Path, year: int, kind: Kind) -> pd.DataFrame:
     check_year(year)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise ScoreError(f"{folder} {what}; give a folder of official score files")
+        raise ScoreError(f"'{folder}' {what}; give a folder of official score files")
     files = _find(folder, kind)
     if not files:
         domain = "source" if year == 2021 else ""
         example = score_file_name("<machine>", "XX", year, domain, kind)
         below = next((p.parent for p in sorted(folder.glob(f"**/{kind}_*.csv"))), None)
         hint = f"; the folder '{below}' has some" if below else ""
-        raise ScoreError(f"{folder} has no score files; expected '{example}'{hint}")
+        raise ScoreError(f"'{folder}' has no score files; expected '{example}'{hint}")
     parts = [read_score_file(file, year, kind).assign(file=file.name) for file in files]
     df = pd.concat(parts, ignore_index=True)
     df["key"] = df["clip"].map(clip_key)
@@ -196,7 +196,9 @@ def _read_folder(path: str | Path, year: int, kind: Kind) -> pd.DataFrame:
         machine, section, key = df.loc[twice, ["machine", "section", "key"]].iloc[0]
         same = (df["machine"] == machine) & (df["section"] == section) & (df["key"] == key)
         names = " and ".join(df.loc[same, "file"])
-        raise ScoreError(f"{folder}: clip '{key}' of '{machine}' stands in {names}; keep one file")
+        raise ScoreError(
+            f"'{folder}': clip '{key}' of '{machine}' stands in {names}; keep one file"
+        )
     df = df.drop(columns=["file", "key"])
     return df.sort_values(["machine", "section", "clip"], ignore_index=True)
 

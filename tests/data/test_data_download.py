@@ -391,7 +391,7 @@ def test_later_mismatch_with_the_lock_file_is_an_error(server: FaultServer, tmp_
 
 def test_damaged_lock_file_is_named(server: FaultServer, tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).write_text("{")
-    with pytest.raises(DownloadError, match=r"asdlib-lock\.json is damaged"):
+    with pytest.raises(DownloadError, match=r"asdlib-lock\.json' is damaged"):
         plan(server, tmp_path)
 
 

@@ -235,5 +235,5 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(ScoreError, match="anomaly_score_fan_id_00.csv cannot be read: No such"):
+    with pytest.raises(ScoreError, match="anomaly_score_fan_id_00.csv' cannot be read: No such"):
         scores.read_score_file(tmp_path / NAME, 2020)
