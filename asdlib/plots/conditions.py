@@ -47,7 +47,7 @@ def plot_conditions(found: pd.DataFrame) -> Figure:
                 face = colour
             axes.plot([low, high], [heights[key]] * 2, color=colour, linewidth=1.2)
             axes.plot([mean], [heights[key]], marker, color=colour, markerfacecolor=face, ms=5)
-        axes.set_title(step, fontsize=9)
+        axes.set_title(step.replace("all but ", "all but\n"), fontsize=9)
         axes.grid(axis="x")
     firsts = places.assign(row=rows).drop_duplicates("question")
     ticks = [*rows, *(firsts["row"] + 1)]

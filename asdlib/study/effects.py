@@ -173,7 +173,7 @@ def _figures(row: Mapping[Any, Any]) -> str:
 
 
 def full_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Give AUC with all steps for each machine, a column a condition: mean and interval in %."""
+    """Give AUC with all steps for each machine, a column a condition: mean ± half interval in %."""
     full = table[table["without"] == FULL]
     cells: dict[str, dict[str, str]] = {}
     for name, condition in CONDITIONS.items():
@@ -191,20 +191,14 @@ def full_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrast_rows(found: pd.DataFrame) -> pd.DataFrame:
-    """Give the differences of effects, one row a question, a column a step, in points."""
+    """Give the differences of effects in points, a row a step; ✓ where it is shown."""
     rows = found[found["against"] != ""]
     told = rows.assign(
-        question=[
-            f"{question}: {level} minus {against}"
-            for question, level, against in zip(
-                rows["question"], rows["level"], rows["against"], strict=True
-            )
-        ],
+        pair=[f"{a} − {b}" for a, b in zip(rows["level"], rows["against"], strict=True)],
         text=[_figures(row) + (" ✓" if row["shown"] else "") for row in rows.to_dict("records")],
     )
-    wide = told.pivot_table(
-        index="question", columns="step", values="text", aggfunc="first", sort=False
-    )
+    wide = told.pivot_table(index="step", columns="pair", values="text", aggfunc="first")
+    wide = wide.loc[list(STEPS), list(dict.fromkeys(told["pair"]))]
     return wide.rename_axis(columns=None).reset_index()
 
 
@@ -221,7 +215,7 @@ def made_by_words(made_by: Mapping[str, Any]) -> str:
 
 def _percent(values: NDArray[np.float64]) -> str:
     mean, low, high = t_interval(values)
-    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} ± {(high - low) / 2:.1f}"
 
 
 def read_conditions(folder: str | Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:

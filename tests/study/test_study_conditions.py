@@ -130,12 +130,13 @@ def test_effects_are_found_where_they_were_put() -> None:
     assert re.search(r"\*\*RRC\*\* does more for \*low\* than for \*high\*: \+[78]\.\d", told)
     assert re.search(r"Training clips: \*\*mixup\*\* does less for \*a quarter\* than", told)
     figure = plot_conditions(found)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == list(STEPS)
+    titles = [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes]
+    assert titles == list(STEPS)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert {"fan", "low", "target", "machine:"} <= set(labels)
-    rows = contrast_rows(found).set_index("question")
-    assert rows.loc["band of the fault: low minus high", "RRC"].endswith("✓")
-    assert not rows.loc["band of the fault: low minus high", "mixup"].endswith("✓")
+    rows = contrast_rows(found).set_index("step")
+    assert rows.loc["RRC", "low − high"].endswith("✓")
+    assert not rows.loc["mixup", "low − high"].endswith("✓")
 
 
 def test_of_nothing_about_one_in_twenty_is_shown() -> None:
@@ -161,7 +162,7 @@ def test_one_seed_shows_nothing() -> None:
     table = made_up({(BASE, "natural", "mixup"): 0.3})
     found = effects_of(table[table["seed"] == 0])
     assert not found["shown"].any()
-    assert "[" not in full_rows(table[table["seed"] == 0]).to_string()
+    assert "±" not in full_rows(table[table["seed"] == 0]).to_string()
 
 
 def test_kept_results_are_read_back(tmp_path: Path) -> None:
