@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 SCRATCH_FRAMES = 4
-"""Frames whose power is computed before it is turned: few, to stay in the innermost cache."""
+"""Frames whose power is computed before it is turned; few stay in the innermost cache."""
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
