@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from asdlib.errors import AsdError, ConfigError, RunError
+from asdlib.method.allocator import give_back_memory
 from asdlib.study.result import RunResult
 from asdlib.study.run import execute, plan
 from asdlib.study.slots import PROCESSES
@@ -164,7 +165,10 @@ def _do(job: Job, root: Path) -> RunResult:
     if job.network_of is not None and not out.exists():
         donor = _do(job.network_of, root)
     # Two variants may be the same run: the second one waits for the first and finds it.
-    return execute(planned, out, wait=True, donor=donor)
+    result = execute(planned, out, wait=True, donor=donor)
+    if not result.cached:
+        give_back_memory()
+    return result
 
 
 def _start_worker() -> None:

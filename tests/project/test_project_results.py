@@ -12,6 +12,8 @@ import pytest
 from typer.main import get_command
 
 from asdlib.cli import app
+from asdlib.study.conditions import CONDITIONS, ConditionsSpec
+from asdlib.study.effects import conditions_verdict, effects_of, read_conditions
 
 TOYCAR = Path(__file__).parents[2] / "results" / "toycar"
 
@@ -63,3 +65,14 @@ def test_the_ablation_has_the_groups_and_parameters_that_are_kept(
     assert set(chosen["--only"]) == set(told["groups"])
     assert chosen["--seeds"] == [str(told["seeds"])]
     assert set(chosen["--set"]) == {f"{key}={value}" for key, value in told["params"].items()}
+
+
+def test_kept_effects_are_those_of_the_kept_runs() -> None:
+    folder = TOYCAR.parent / "synthetic" / "conditions"
+    table, made_by = read_conditions(folder)
+    found = effects_of(table)
+    kept = pd.read_csv(folder / "effects.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(found, kept, atol=1e-3, check_dtype=False)
+    assert (folder / "verdict.md").read_text(encoding="utf-8") == conditions_verdict(found) + "\n"
+    assert ConditionsSpec.model_validate(made_by["spec"]).seeds == found["seeds"].max()
+    assert list(CONDITIONS) == made_by["conditions"]

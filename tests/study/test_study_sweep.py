@@ -208,3 +208,14 @@ def test_ctrl_c_begins_no_further_run(
     with pytest.raises(KeyboardInterrupt):
         sweep(jobs_of(store), tmp_path, processes=2)
     assert ended == [{"wait": True, "cancel_futures": True}]
+
+
+def test_memory_is_given_back_after_each_run_that_was_computed(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(sweep_module, "give_back_memory", lambda: given.append(1))
+    jobs = jobs_of(store)[:1]
+    sweep(jobs, tmp_path, processes=1)
+    sweep(jobs, tmp_path, processes=1)
+    assert len(given) == 1
