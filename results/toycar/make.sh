@@ -3,7 +3,7 @@
 #
 # STORE is a feature store of the recordings (front end dcase2020), WORK a folder for the runs. What
 # is there already is not computed again, so the script can be stopped and started. The fits that are
-# kept took 5.5 hours of one thread in all, other work beside them. `tried.csv` is not made here:
+# kept took 7.5 hours of one thread in all, other work beside them. `tried.csv` is not made here:
 # those trainings came first, see the book.
 set -euo pipefail
 store=$1 work=$2
@@ -28,6 +28,12 @@ for seed in 0 1 2 3 4; do
   run contrastive none-encoder "$seed" "${none[@]}" "${alone[@]}" --network-of "$work/none-$seed"
   run contrastive arcface "$seed" --set classifier=arcface
 done
+for seed in 0 1; do # half an hour each
+  run mobilenetv2 mobilenetv2 "$seed"
+done
+for seed in 0 1 2; do # ten minutes each
+  run contrastive mobilefacenet "$seed" --set encoder=mobilefacenet --set epochs=12
+done
 asd fuse "$work"/contrastive-{0..4} --train "$store" --out "$work/ensemble"
 asd fuse "$work"/arcface-{0..4} --train "$store" --out "$work/ensemble-arcface"
 asd fuse "$work"/arcface-{0..4} "$work"/contrastive-{0..4} --train "$store" --out "$work/ensemble-both"
@@ -37,11 +43,14 @@ named() { # named NAME RUN…
   for folder in "${@:2}"; do compared+=("$1=$folder"); done
 }
 named "autoencoder" "$work"/autoencoder-{0..4}
+named "MobileNetV2 of 2022, seed 0" "$work/mobilenetv2-0"
+named "MobileNetV2 of 2022, seed 1" "$work/mobilenetv2-1"
 named "contrastive" "$work"/contrastive-{0..4}
 named "contrastive, encoder alone" "$work"/encoder-{0..4}
 named "contrastive, feature map alone" "$work"/featuremap-{0..4}
 named "no augmentation" "$work"/none-{0..4}
 named "no augmentation, encoder alone" "$work"/none-encoder-{0..4}
+named "contrastive, MobileFaceNet, 12 epochs" "$work"/mobilefacenet-{0..2}
 named "contrast and ArcFace" "$work"/arcface-{0..4}
 named "contrastive, 5 seeds fused" "$work/ensemble"
 named "contrast and ArcFace, 5 seeds fused" "$work/ensemble-arcface"
@@ -54,5 +63,5 @@ asd compare "${compared[@]}" --kind real --published --against statistics --agai
 
 asd ablate --train "$store" --test "$store" --work "$work/ablation" --out "$here/ablation" --seeds 3 \
   --set epochs=12 "${alone[@]}" \
-  --only steps --only mixing --only front-ends --only losses --only back-ends \
+  --only steps --only mixing --only front-ends --only losses --only encoders --only back-ends \
   --only embeddings --only segments --only data
