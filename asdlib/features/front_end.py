@@ -39,7 +39,7 @@ class FrontEnd(BaseModel):
     sample_rate
         Samples a second, in Hz.
     n_fft, hop_length
-        Window length and hop, in samples.
+        Window length, an even number, and hop, in samples.
     n_mels
         Number of mel bins F.
     f_min, f_max
@@ -59,7 +59,7 @@ class FrontEnd(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sample_rate: int = Field(16000, gt=0)
-    n_fft: int = Field(1024, ge=2)
+    n_fft: int = Field(1024, ge=2, multiple_of=2)
     hop_length: int = Field(512, ge=1)
     n_mels: int = Field(128, ge=1)
     f_min: float = Field(0.0, ge=0.0)

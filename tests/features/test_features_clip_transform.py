@@ -41,7 +41,7 @@ def test_noise_equals_librosa(name: str, kind: str) -> None:
 @settings(deadline=None, max_examples=60)
 @given(
     n_samples=st.integers(1025, 5000),
-    n_fft=st.sampled_from([255, 256, 512, 1000, 1024, 2048]),
+    n_fft=st.sampled_from([256, 512, 1000, 1024, 2048]),
     hop_length=st.integers(50, 600),
     n_mels=st.integers(5, 40),
     mel_scale=st.sampled_from(["slaney", "htk"]),

@@ -144,6 +144,8 @@ def test_wrong_parameters_are_refused_with_the_known_ones() -> None:
         FrontEnd.from_description({"n_mel": 64})
     with pytest.raises(ConfigError, match="half the sample rate"):
         FrontEnd.from_description({"f_max": 9000.0})
+    with pytest.raises(ConfigError, match="n_fft: Input should be a multiple of 2"):
+        FrontEnd.from_description({"n_fft": 255})
     with pytest.raises(ConfigError, match=r"'dcase2019' is not known \(known: dcase2020"):
         LogMel("dcase2019")
     with pytest.raises(DataError, match="at least 513 samples"):
