@@ -154,6 +154,15 @@ def conditions_verdict(found: pd.DataFrame) -> str:
             f"- {row['question'].capitalize()}: **{row['step']}** does {more} for "
             f"*{row['level']}* than for *{row['against']}*: {_figures(row)}."
         )
+    block = contrasts[(contrasts["step"] == list(STEPS)[-1]) & (contrasts["level"] == "low")]
+    for row in block.to_dict("records"):
+        words = "that is not shown either way"
+        if row["shown"]:
+            words = "it is" if row["effect"] > 0 else "it is shown to be **the other way round**"
+        lines.append(
+            "- The premise would have the block do more for faults heard low than for those heard "
+            f"high. Here {words}: {_figures(row)}."
+        )
     everything = pd.concat([places, contrasts])
     shown, all_ = int(everything["shown"].sum()), len(everything)
     lines.append(
@@ -215,7 +224,11 @@ def made_by_words(made_by: Mapping[str, Any]) -> str:
 
 def _percent(values: NDArray[np.float64]) -> str:
     mean, low, high = t_interval(values)
-    return f"{mean:.1f}" if np.isnan(low) else f"{mean:.1f} ± {(high - low) / 2:.1f}"
+    return (
+        f"{mean:.0f}"
+        if np.isnan(low)
+        else f"{mean:.0f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{(high - low) / 2:.0f}"
+    )
 
 
 def read_conditions(folder: str | Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:

@@ -139,6 +139,14 @@ def test_effects_are_found_where_they_were_put() -> None:
     assert not rows.loc["mixup", "low − high"].endswith("✓")
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"), [(0.05, "Here it is: +"), (-0.05, "the other way round**: −")]
+)
+def test_the_premise_is_answered(gain: float, words: str) -> None:
+    table = made_up({(BASE, "low", "all but pre-norm"): gain}, spread=1e-4)
+    assert words in conditions_verdict(effects_of(table))
+
+
 def test_of_nothing_about_one_in_twenty_is_shown() -> None:
     found = pd.concat(
         effects_of(made_up({}).assign(auc=lambda t, s=seed: _noise(t, s))) for seed in range(20)
