@@ -9,10 +9,11 @@ Shapes: F mel bins, K linear frequencies, T frames, S samples.
 
 import numpy as np
 import torch
-from torchaudio.functional import griffinlim, melscale_fbanks
+from torchaudio.functional import griffinlim
 
 from asdlib.errors import ConfigError
 from asdlib.features import FrontEnd
+from asdlib.features.logmel import mel_filters
 
 _UPDATES = 60
 _SMALLEST = 1e-12
@@ -88,15 +89,7 @@ def _mel_power(log_mel: np.ndarray, front_end: FrontEnd) -> torch.Tensor:
 
 def _linear_power(mel: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
     """Spread mel power (F, T) over linear frequencies (K, T), none of them negative."""
-    filters = melscale_fbanks(
-        n_freqs=front_end.n_fft // 2 + 1,
-        f_min=front_end.f_min,
-        f_max=front_end.f_max,
-        n_mels=front_end.n_mels,
-        sample_rate=front_end.sample_rate,
-        norm=front_end.norm,
-        mel_scale=front_end.mel_scale,
-    )
+    filters = mel_filters(front_end)
     spread = filters @ mel
     linear: torch.Tensor = spread.clamp(min=_SMALLEST)
     gram = filters @ filters.T

@@ -64,8 +64,8 @@ def held_out(
         return _read(path)
     if "members" in run.record["config"]["params"]:
         raise RunError(
-            f"'{run.path}' is fused from other runs and has no folds of its own; leave out "
-            "--folds, or fuse the runs again with it"
+            f"'{run.path}' is fused from other runs, its held-out scores come from theirs; leave "
+            "out --folds, or fuse the runs again"
         )
     if train is None and path.is_file():
         raise RunError(

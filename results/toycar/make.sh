@@ -31,7 +31,7 @@ done
 for seed in 0 1; do # half an hour each
   run mobilenetv2 mobilenetv2 "$seed"
 done
-for seed in 0 1 2; do # ten minutes each
+for seed in 0 1 2; do # a quarter of an hour each
   run contrastive mobilefacenet "$seed" --set encoder=mobilefacenet --set epochs=12
 done
 asd fuse "$work"/contrastive-{0..4} --train "$store" --out "$work/ensemble"
