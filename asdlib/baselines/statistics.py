@@ -7,6 +7,7 @@ distance. No training loop, seconds on a large set, and strong: a method has to 
 Shape legend: B batch, F mel bins, T frames, N clips, D statistics of a clip.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,7 @@ from asdlib.baselines.frames import check_finite
 from asdlib.baselines.state import check_front_end, check_training_rows, load_state, save_state
 from asdlib.errors import RunError
 from asdlib.features import Rows
+from asdlib.method.pooled import PooledMahalanobis
 from asdlib.system import Progress, check_sections, reading_model, section_keys
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -37,6 +39,10 @@ class TimeStatisticsParams(BaseModel):
         default=(0.1, 0.5, 0.9),
         min_length=1,
         description="levels of the quantiles over time, used with 'mean+deviation+quantiles'",
+    )
+    covariance: Literal["own", "pooled"] = Field(
+        default="own",
+        description="of each section alone, or leaning on the other sections of its machine type",
     )
     batch_size: int = Field(default=64, ge=1, description="clips read at once")
 
@@ -84,7 +90,9 @@ class TimeStatistics:
 
     The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf, "A
     well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate
-    Analysis 88, 2004), which keeps it invertible with fewer clips than statistics.
+    Analysis 88, 2004), which keeps it invertible with fewer clips than statistics. With
+    ``covariance="pooled"`` it leans on the other sections of the machine type, as far as held-out
+    normal clips ask for it (`asdlib.method.pooled.PooledMahalanobis`).
 
     Parameters
     ----------
@@ -136,9 +144,9 @@ class TimeStatistics:
         n_values = vectors.shape[1]
         mean = np.empty((len(sections), n_values))
         precision = np.empty((len(sections), n_values, n_values))
-        for i, section in enumerate(sections):
-            gaussian = LedoitWolf().fit(vectors[keys == section])
-            mean[i], precision[i] = gaussian.location_, gaussian.precision_
+        gaussians = _pooled if self.params.covariance == "pooled" else _own
+        for i, gaussian in enumerate(gaussians(vectors, rows)):
+            mean[i], precision[i] = gaussian
             if progress is not None:
                 progress(self.name, i + 1, len(sections))
         if not np.isfinite(precision).all():
@@ -212,3 +220,19 @@ class TimeStatistics:
                 vectors = np.empty((len(rows), statistics.shape[1]))
             vectors[positions] = statistics
         return vectors if vectors is not None else np.empty((0, 0))
+
+
+def _own(vectors: np.ndarray, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give mean (D,) and precision (D, D) of each section, in the order of their names."""
+    keys = section_keys(rows.manifest)
+    for section in np.unique(keys.astype(str)):
+        fitted = LedoitWolf().fit(vectors[keys == section])
+        yield fitted.location_, fitted.precision_
+
+
+def _pooled(vectors: np.ndarray, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give the same with a covariance that leans on the other sections of the machine type."""
+    domains = rows.manifest["domain"].to_numpy(dtype=object)
+    backend = PooledMahalanobis().fit(vectors, section_keys(rows.manifest), domains)
+    for _, model in sorted(backend.models_.items()):
+        yield model["mean"], model["whitening"] @ model["whitening"].T

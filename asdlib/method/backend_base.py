@@ -1,8 +1,8 @@
 """What all back-ends share: sections, checks, state, distances.
 
 A back-end is fitted on the embeddings of normal training clips and says how far other
-embeddings are from them. Nothing is shared between sections. Everything is float64 NumPy. Learned
-state is a dictionary of arrays, fit for safetensors.
+embeddings are from them, section by section. Most share nothing between sections. Everything is
+float64 NumPy. Learned state is a dictionary of arrays, fit for safetensors.
 
 Shapes: N clips, D embedding size, M training clips of one section.
 """
@@ -73,15 +73,14 @@ class Backend(ABC):
         of_clip = np.full(len(x), "", object) if domains is None else np.asarray(domains, object)
         if of_clip.shape != names.shape:
             raise RunError(f"{len(of_clip)} domains do not fit {len(names)} embeddings")
-        self.models_ = {}
         for section in sorted(set(names)):
-            rows = names == section
-            if rows.sum() < self._min_clips():
+            n_clips = int((names == section).sum())
+            if n_clips < self._min_clips():
                 raise RunError(
-                    f"section '{section}' has {rows.sum()} training clips, back-end '{self.name}' "
+                    f"section '{section}' has {n_clips} training clips, back-end '{self.name}' "
                     f"needs at least {self._min_clips()}; add clips or lower its parameters"
                 )
-            self.models_[section] = self._fit_section(x[rows], of_clip[rows])
+        self.models_ = self._fit_sections(x, names, of_clip)
         return self
 
     def score(self, embeddings: Array, sections: Sequence[str] | Array) -> Array:
@@ -155,8 +154,15 @@ class Backend(ABC):
             }
         return backend
 
-    @abstractmethod
-    def _fit_section(self, x: Array, domains: Array) -> Model: ...
+    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        """Learn all sections; a subclass whose sections share something has its own."""
+        return {
+            section: self._fit_section(x[names == section], domains[names == section])
+            for section in sorted(set(names))
+        }
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        raise TypeError(f"back-end '{self.name}' does not learn one section alone")
 
     @abstractmethod
     def _score_section(self, model: Model, x: Array) -> Array: ...

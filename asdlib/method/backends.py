@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from asdlib.errors import ConfigError
 from asdlib.method.backend_base import Array, Backend, Metric, Model, nearest, pairwise_distances
 from asdlib.method.level_sum import LevelSum
+from asdlib.method.pooled import PooledMahalanobis, whitening
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Mahalanobis(Backend):
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
         mean = x.mean(axis=0)
-        return {"mean": mean, "whitening": _whitening(x - mean)}
+        return {"mean": mean, "whitening": whitening(x - mean)}
 
     def _score_section(self, model: Model, x: Array) -> Array:
         scores: Array = np.linalg.norm((x - model["mean"]) @ model["whitening"], axis=1)
@@ -81,9 +81,9 @@ class SelectiveMahalanobis(Backend):
         means = np.stack([group.mean(axis=0) for group in groups])
         centred = [group - mean for group, mean in zip(groups, means, strict=True)]
         if self.covariance == "shared":
-            shared = _whitening(np.concatenate(centred))
+            shared = whitening(np.concatenate(centred))
             return {"mean": means, "whitening": np.stack([shared] * len(groups))}
-        return {"mean": means, "whitening": np.stack([_whitening(group) for group in centred])}
+        return {"mean": means, "whitening": np.stack([whitening(group) for group in centred])}
 
     def _score_section(self, model: Model, x: Array) -> Array:
         centred = x[None] - model["mean"][:, None]
@@ -241,6 +241,7 @@ BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend
     for backend in (
         Mahalanobis,
+        PooledMahalanobis,
         KNearestNeighbours,
         ClassMeanDistance,
         GaussianMixture,
@@ -283,13 +284,3 @@ def backend_from_state(name: str, state: Mapping[str, Array]) -> Backend:
         If the state belongs to another back-end.
     """
     return build_backend(name).from_state(state)
-
-
-def _whitening(centred: Array) -> Array:
-    """Give W with |x·W| = Mahalanobis distance of a centred x, shape (D, D)."""
-    fitted = LedoitWolf(assume_centered=True).fit(centred)
-    values, vectors = np.linalg.eigh(fitted.covariance_)
-    # Without any spread every direction counts the same, instead of infinitely.
-    floor = np.finfo(np.float64).eps * values[-1] if values[-1] > 0 else 1.0
-    whitening: Array = vectors / np.sqrt(np.maximum(values, floor))
-    return whitening

@@ -8,12 +8,39 @@ comes from held-out scores.
 Shapes: N test clips, M training clips.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.method.backend_base import Array, Backend
+
+
+def divide(names: Array, domains: Array, *, folds: int, seed: int = 0) -> Array:
+    """Divide clips into folds, each section and domain evenly, whatever others there are.
+
+    Parameters
+    ----------
+    names, domains
+        Name of each clip's section and domain, shape (M,).
+    folds
+        Number of folds.
+    seed
+        Seed of the division.
+
+    Returns
+    -------
+    ndarray
+        Number of each clip's fold, shape (M,).
+    """
+    fold = np.empty(len(names), int)
+    for section in sorted(set(names)):
+        for domain in sorted(set(domains[names == section])):
+            rng = np.random.default_rng([seed, zlib.crc32(f"{section}|{domain}".encode())])
+            rows = np.flatnonzero((names == section) & (domains == domain))
+            fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
+    return fold
 
 
 def held_out_scores(
@@ -58,12 +85,7 @@ def held_out_scores(
     x = np.asarray(embeddings, np.float64)
     names = np.asarray(sections, object)
     of_clip = np.full(len(names), "", object) if domains is None else np.asarray(domains, object)
-    rng = np.random.default_rng(seed)
-    fold = np.empty(len(names), int)
-    for section in sorted(set(names)):
-        for domain in sorted(set(of_clip[names == section])):
-            rows = np.flatnonzero((names == section) & (of_clip == domain))
-            fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
+    fold = divide(names, of_clip, folds=folds, seed=seed)
     scores = np.empty(len(names))
     for number in np.unique(fold):
         held = fold == number

@@ -9,11 +9,12 @@ import numpy as np
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.method.backend_base import Array, Backend, Model
+from asdlib.method.fusion import held_out_scores
 
 LEVEL_BACKENDS = {
-    "spectrum": "mahalanobis",
+    "spectrum": "pooled_mahalanobis",
     "feature_map": "knn",
-    "encoder": "mahalanobis",
+    "encoder": "pooled_mahalanobis",
     "projection": "knn",
 }
 """Back-end of each level [O]: the Mahalanobis distance needs about as many clips as the level has
@@ -61,23 +62,16 @@ class LevelSum(Backend):
                 "each level and at least one level"
             )
 
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        from asdlib.method.fusion import held_out_scores
-
-        model: Model = {}
-        names = np.full(len(x), "", object)
+    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        models: dict[str, Model] = {section: {} for section in sorted(set(names))}
         for level, part in self._parts(x).items():
             backend = self._backend(level)
             held_out = held_out_scores(backend, part, names, domains, folds=FOLDS)
-            # Distance 0, from a copy of a training clip, has no logarithm.
-            floor = max(1e-3 * float(np.median(held_out)), np.finfo(np.float64).tiny)
-            logarithm = np.log(np.maximum(held_out, floor))
-            deviation = float(logarithm.std())
-            scale = [floor, float(logarithm.mean()), deviation if deviation > 0 else 1.0]
-            model[f"{level}.scale"] = np.array(scale)
-            learned = backend.fit(part, names, domains).models_[""]
-            model |= {f"{level}.{key}": value for key, value in learned.items()}
-        return model
+            learned = backend.fit(part, names, domains).models_
+            for section, model in models.items():
+                model[f"{level}.scale"] = _scale(held_out[names == section])
+                model |= {f"{level}.{key}": array for key, array in learned[section].items()}
+        return models
 
     def _score_section(self, model: Model, x: Array) -> Array:
         total = np.zeros(len(x))
@@ -106,3 +100,12 @@ class LevelSum(Backend):
             )
         ends = np.cumsum(sizes)[:-1]
         return dict(zip(self.levels, np.split(x, ends, axis=1), strict=True))
+
+
+def _scale(distances: Array) -> Array:
+    """Give floor of the distances, mean and deviation of their logarithms, shape (3,)."""
+    # Distance 0, from a copy of a training clip, has no logarithm.
+    floor = max(1e-3 * float(np.median(distances)), np.finfo(np.float64).tiny)
+    logarithm = np.log(np.maximum(distances, floor))
+    deviation = float(logarithm.std())
+    return np.array([floor, float(logarithm.mean()), deviation if deviation > 0 else 1.0])

@@ -52,8 +52,8 @@ def _steps(**steps: Any) -> dict[str, Any]:
 
 
 _BACKENDS = (
-    *("mahalanobis", "selective_mahalanobis", "knn", "local_density_knn"),
-    *("class_mean", "gaussian_mixture"),
+    *("mahalanobis", "pooled_mahalanobis", "selective_mahalanobis", "knn"),
+    *("local_density_knn", "class_mean", "gaussian_mixture"),
 )
 
 VARIANTS: tuple[Variant, ...] = (
@@ -93,8 +93,12 @@ VARIANTS: tuple[Variant, ...] = (
             f"{embedding.replace('_', ' ')}, {backend}",
             {"embedding": embedding, "backend": backend},
         )
-        for embedding in ("spectrum", "feature_map", "projection")
-        for backend in ("mahalanobis", "knn")
+        for embedding, backends in (
+            ("spectrum", ("mahalanobis", "pooled_mahalanobis", "knn")),
+            ("feature_map", ("mahalanobis", "knn")),
+            ("projection", ("mahalanobis", "knn")),
+        )
+        for backend in backends
     ),
     Variant("embeddings", "all levels", {"embedding": "levels", "backend": "level_sum"}),
     Variant("segments", "sliding window at test", {"segment": "sliding"}),

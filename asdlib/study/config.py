@@ -138,6 +138,8 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     machines: tuple[str, ...] | None = None
     code_version: str
     device: Literal["cpu", "cuda", "mps"]
+    network_of: str | None = None
+    """Key of the run whose network was taken, if another version of the code trained it."""
 
     @property
     def key(self) -> str:

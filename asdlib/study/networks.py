@@ -4,6 +4,9 @@ What is embedded, and how embeddings become scores, does not enter training. Two
 nothing else, or only in their test clips, therefore have the same network: one of them is
 trained, the other takes its network and fits a back-end of its own. The outcome is that of a
 complete run, under the same key (a test compares both).
+
+A network that another version of the code trained can be taken too: training may have changed in
+between, so that run has a key of its own and tells both versions.
 """
 
 from typing import Any
@@ -19,10 +22,27 @@ SCORING = ("backend", "embedding", "score_batch_size", "segment")
 
 
 def trained(config: RunConfig) -> dict[str, Any]:
-    """Give what decides the network of a run: its configuration without how and what it scores."""
-    told = config.model_dump(mode="json", exclude={"test_fingerprint"})
+    """Give what decides the network of a run: its configuration without how and what it scores.
+
+    The version of the code is left out, see `told_donor`.
+    """
+    told = config.model_dump(
+        mode="json", exclude={"test_fingerprint", "code_version", "network_of"}
+    )
     told["params"] = {k: v for k, v in told["params"].items() if k not in SCORING}
     return told
+
+
+def told_donor(config: RunConfig, donor: RunResult) -> RunConfig:
+    """Give the configuration of a run that takes a network; it names one of another version.
+
+    A network that was taken itself is named by the run that trained it.
+    """
+    theirs = RunConfig.model_validate(donor.record["config"])
+    origin = theirs.network_of
+    if origin is None and theirs.code_version != config.code_version:
+        origin = str(donor.record.get("network_of", donor.record["key"]))
+    return config.model_copy(update={"network_of": origin})
 
 
 def take_network(

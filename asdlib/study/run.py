@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from asdlib.evaluation.tables import evaluate_frame, write_metrics_csv
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.study.config import RunConfig, code_version, make_system
 from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
-from asdlib.study.networks import take_network
+from asdlib.study.networks import take_network, told_donor
 from asdlib.study.paths import cache_folder, path_key
 from asdlib.study.provenance import describe_environment, device_kind
 from asdlib.study.result import RUN_JSON, RunResult, load_run
@@ -118,6 +118,8 @@ def run(
     """
     planned = plan(system, train, test, params=params, seed=seed, machines=machines)
     donor = load_run(network_of) if network_of is not None else None
+    if donor is not None:
+        planned = replace(planned, config=told_donor(planned.config, donor))
     return execute(planned, out, progress=progress, donor=donor)
 
 
@@ -173,10 +175,16 @@ def execute(
                 "environment": describe_environment(),
             }
             if donor is not None:
-                record["network_of"] = donor.record["key"]
+                record["network_of"] = config.network_of or donor.record["key"]
+                record["network_trained_by"] = _trained_by(donor)
             (folder / RUN_JSON).write_text(json.dumps(record, indent=2) + "\n")
         shutil.rmtree(workdir, ignore_errors=True)
     return RunResult(out, record, metrics, cached=False)
+
+
+def _trained_by(donor: RunResult) -> str:
+    """Give the version of the code that trained the network of a run."""
+    return str(donor.record.get("network_trained_by", donor.record["config"]["code_version"]))
 
 
 def _describe(rows: Rows) -> dict[str, Any]:

@@ -146,10 +146,38 @@ def test_the_network_of_another_run(asd: Asd, store: Path, tmp_path: Path) -> No
     donor, taken = load_run(tmp_path / "donor").record, load_run(tmp_path / "taken").record
     assert taken["network_of"] == donor["key"]
 
+    assert (taken["key"], taken["network_trained_by"]) == (
+        load_run(tmp_path / "trained").record["key"],
+        donor["config"]["code_version"],
+    )
+
     other = [*command, *anew, "--network-of", tmp_path / "donor", "--out", tmp_path / "other"]
     assert "cannot be taken: another seed" in asd(*other, "--seed", 1).error
     assert "holds no finished run" in asd(*other[:-3], tmp_path, "--out", tmp_path / "other").error
     assert not (tmp_path / "other").exists()
+
+
+def test_the_network_of_another_version_of_the_code(asd: Asd, store: Path, tmp_path: Path) -> None:
+    """It is taken, under a key of its own that names the run which trained it."""
+    command = ["run", "contrastive", "--train", store, "--test", store]
+    command += set_arguments(QUICK["contrastive"])
+    anew = ["--set", "embedding=encoder", "--set", "backend=mahalanobis"]
+    asd(*command, "--out", tmp_path / "donor")
+    asd(*command, *anew, "--network-of", tmp_path / "donor", "--out", tmp_path / "same")
+    told = json.loads((tmp_path / "donor/run.json").read_text())
+    told["config"]["code_version"] = "0.0.1+old"
+    (tmp_path / "donor/run.json").write_text(json.dumps(told))
+    asd(*command, *anew, "--network-of", tmp_path / "donor", "--out", tmp_path / "old")
+    asd(*command, "--network-of", tmp_path / "old", "--out", tmp_path / "again")
+    same, old, again = (load_run(tmp_path / name).record for name in ("same", "old", "again"))
+    assert score_bytes(tmp_path / "old") == score_bytes(tmp_path / "same")
+    assert score_bytes(tmp_path / "again") == score_bytes(tmp_path / "donor")
+    assert old["key"] != same["key"]
+    assert same["config"]["network_of"] is None
+    for record in (old, again):
+        assert record["config"]["network_of"] == record["network_of"] == told["key"]
+        assert record["network_trained_by"] == "0.0.1+old"
+        assert record["config"]["code_version"] == same["config"]["code_version"]
 
 
 def test_run_in_the_layout_of_2022(asd: Asd, tmp_path: Path) -> None:
