@@ -99,21 +99,41 @@ def most_likely_share(x: Array, names: Array, domains: Array) -> float:
     float
         One of `SHARES`; of equally likely ones the largest.
     """
+    surprise = surprise_of_shares(x, names, domains)
+    return SHARES[len(SHARES) - 1 - int(np.argmin(surprise[::-1]))]
+
+
+def surprise_of_shares(x: Array, names: Array, domains: Array) -> Array:
+    """Tell how unlikely held-out normal clips are under each of `SHARES`.
+
+    Parameters
+    ----------
+    x, names, domains
+        As for `most_likely_share`.
+
+    Returns
+    -------
+    ndarray
+        Mean of −log p, in nats a clip, up to a constant; shape (G,). Zeros if no clip can be held
+        out.
+    """
     shares = np.array(SHARES)[:, None]
     fold = divide(names, domains, folds=FOLDS)
     surprise = np.zeros(len(SHARES))
+    n_clips = 0
     for number in np.unique(fold):
         held = fold == number
         if set(names[held]) - set(names[~held]):
-            continue  # a single clip of a section and domain cannot be held out
+            continue  # a section without any other clip
         pooled, sections = _decompose(x[~held], names[~held])
         for section, (mean, variances, axes) in sections.items():
             clips = (x[held & (names == section)] - mean) @ pooled @ axes
             spread = (1 - shares) * variances + shares  # (G, D)
             # The volume of the pooled covariance is the same for all candidates.
-            surprise += (np.square(clips) @ (1 / spread).T).sum(axis=0)
-            surprise += len(clips) * np.log(spread).sum(axis=1)
-    return SHARES[len(SHARES) - 1 - int(np.argmin(surprise[::-1]))]
+            surprise += 0.5 * (np.square(clips) @ (1 / spread).T).sum(axis=0)
+            surprise += 0.5 * len(clips) * np.log(spread).sum(axis=1)
+        n_clips += int(held.sum())
+    return surprise / max(1, n_clips)
 
 
 def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Array, Array]]]:

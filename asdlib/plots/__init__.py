@@ -4,7 +4,8 @@
 augmentation block, ``learning`` pairs and loss, ``networks`` what is trained, ``results`` what
 comes out; ``media`` makes players and tables for notebooks, ``cards`` spectrograms with sound,
 ``resynthesis`` the sound of a spectrogram, ``threshold`` the figure whose threshold moves,
-``calibration`` how hard the synthetic machines are, ``conditions`` where each step helps.
+``calibration`` how hard the synthetic machines are, ``conditions`` where each step helps,
+``covariances`` what the sections of a machine type share.
 """
 
 from asdlib.plots.batches import drift, plot_drift
@@ -16,6 +17,7 @@ from asdlib.plots.calibration import (
 )
 from asdlib.plots.cards import listening_cards
 from asdlib.plots.conditions import plot_conditions
+from asdlib.plots.covariances import compare_covariances, plot_shares, share_curves
 from asdlib.plots.differences import (
     plot_differences,
     plot_premise,
@@ -80,6 +82,7 @@ __all__ = [
     "calibration_table",
     "calibration_verdict",
     "compare_backends",
+    "compare_covariances",
     "corpus_table",
     "describe_machine",
     "drift",
@@ -118,6 +121,7 @@ __all__ = [
     "plot_premise",
     "plot_roc",
     "plot_scores",
+    "plot_shares",
     "plot_similarities",
     "plot_systems",
     "plot_temperature",
@@ -127,6 +131,7 @@ __all__ = [
     "preset_table",
     "save_figure",
     "say",
+    "share_curves",
     "table",
     "trained_system",
     "untrained",

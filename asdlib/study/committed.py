@@ -17,7 +17,7 @@ from asdlib.study.text import in_percent
 from asdlib.study.verdicts import describe_difference, paired_difference, signed
 
 COMPARED = ("systems.csv", "comparison.csv", "provenance.json")
-TRIED = "tried.csv"
+TRIED, TRIED_SCORING = "tried.csv", "tried_scoring.csv"
 TOLD = ("data", "split", "training_data", "selection")
 ABLATED = ("ablation.csv", "summary.csv", "provenance.json")
 
@@ -46,6 +46,8 @@ class Kept:
         ``provenance.json`` of both, by ``compare`` and ``ablate``.
     exploration
         Single trainings that came before the defaults were settled; None if none are kept.
+    scoring
+        Back-ends of the levels that were compared before the default was settled, likewise.
     """
 
     systems: pd.DataFrame
@@ -55,6 +57,7 @@ class Kept:
     summary: pd.DataFrame | None
     provenance: Mapping[str, Mapping[str, Any]]
     exploration: pd.DataFrame | None = None
+    scoring: pd.DataFrame | None = None
 
     def measured(self) -> pd.DataFrame:
         """Rows of the comparison that were measured here."""
@@ -141,6 +144,16 @@ class Kept:
             ]
         return shown
 
+    def tried_scoring(self) -> pd.DataFrame | None:
+        """Give AUC / pAUC of the back-ends of the levels in percent; None if none are kept."""
+        if self.scoring is None:
+            return None
+        shown = self.scoring[["spectrum", "feature_map", "encoder"]].fillna("–")
+        for name, suffix in (("mean over seeds", ""), ("seeds fused", "_fused")):
+            auc, pauc = (100 * self.scoring[f"{metric}{suffix}"] for metric in ("auc", "pauc"))
+            shown[name] = [f"{a:.1f} / {p:.1f}" for a, p in zip(auc, pauc, strict=True)]
+        return shown.rename(columns={"feature_map": "feature map", "encoder": "embedding"})
+
     def origin(self) -> str:
         """Say what was measured, with which code and when."""
         told = self.provenance["compare"]
@@ -198,7 +211,7 @@ def load_kept(folder: str | Path) -> Kept:
         ablation,
         summary,
         provenance,
-        _read(folder / TRIED) if (folder / TRIED).is_file() else None,
+        *(_read(folder / n) if (folder / n).is_file() else None for n in (TRIED, TRIED_SCORING)),
     )
 
 

@@ -8,7 +8,13 @@ from sklearn.covariance import ledoit_wolf
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.method.backends import backend_from_state, build_backend
-from asdlib.method.pooled import FOLDS, SHARES, PooledMahalanobis, most_likely_share
+from asdlib.method.pooled import (
+    FOLDS,
+    SHARES,
+    PooledMahalanobis,
+    most_likely_share,
+    surprise_of_shares,
+)
 
 D = 6
 NAMES = np.repeat(np.array(["fan/00", "fan/02", "pump/00"], object), 30)
@@ -83,7 +89,7 @@ def test_the_share_is_the_likeliest_by_a_plain_loop() -> None:
         x, names = clips(seed)[:60], NAMES[:60]
         domains = np.full(60, "", object)
         fold = divide(names, domains, folds=FOLDS)
-        likelihood = []
+        log_likelihood = []
         for share in SHARES:
             total = 0.0
             for number in range(FOLDS):
@@ -91,8 +97,10 @@ def test_the_share_is_the_likeliest_by_a_plain_loop() -> None:
                 for i in np.flatnonzero(held):
                     mean, covariance = by_definition(x[~held], names[~held], names[i], share)
                     total += multivariate_normal(mean, covariance).logpdf(x[i])
-            likelihood.append(total)
-        assert most_likely_share(x, names, domains) == SHARES[int(np.argmax(likelihood))]
+            log_likelihood.append(total / len(x))
+        assert most_likely_share(x, names, domains) == SHARES[int(np.argmax(log_likelihood))]
+        surprise = surprise_of_shares(x, names, domains)
+        np.testing.assert_allclose(surprise[1:] - surprise[0], -np.diff(log_likelihood).cumsum())
 
 
 def test_sections_that_vary_alike_lean_on_each_other_and_others_do_not() -> None:

@@ -6,17 +6,20 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 mpl.use("agg")
 
 from asdlib import plots
+from asdlib.baselines import TimeStatistics
 from asdlib.data.synthetic import SPECS, write_corpus
 from asdlib.features import FeatureStore
 from asdlib.features.build import build_store
-from asdlib.method.backends import BACKENDS
-from asdlib.method.contrastive import Contrastive
+from asdlib.method.backends import BACKENDS, build_backend
+from asdlib.method.contrastive import Contrastive, domains_of
 from asdlib.method.parameters import ContrastiveParams
 from asdlib.plots.networks import encoder_embeddings
+from asdlib.system import section_keys
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,44 @@ def test_backends_are_compared_on_labelled_sections_only(
     monkeypatch.setattr(store, "manifest", blind)
     fewer = plots.compare_backends(system, store).set_index("back-end")
     assert not np.allclose(fewer["auc"], table["auc"])
+
+
+def test_shares_and_what_they_give(system: Contrastive, store: FeatureStore) -> None:
+    curves = plots.share_curves(system, store)
+    curve = [curves["level"], curves["machine"]]
+    assert set(curves["level"]) == {"spectrum", "encoder"}
+    assert (curves.groupby(curve)["surprise"].min() == 0).all()
+    assert (curves.groupby(curve)["chosen"].sum() == 1).all()
+    backend = build_backend("pooled_mahalanobis")
+    train = store.rows(split="train")
+    backend.fit(encoder_embeddings(system, train), section_keys(train.manifest), domains_of(train))
+    chosen = curves[curves["chosen"] & (curves["level"] == "encoder")].set_index("machine")["share"]
+    for section, model in backend.models_.items():
+        assert model["share"] == chosen[section.split("/")[0]]
+    plots.plot_shares(curves).canvas.draw()
+
+
+def test_the_reference_with_both_covariances(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = plots.compare_covariances(store)
+    assert list(table) == [
+        "machine",
+        "sections",
+        *(f"{m}, {c}" for m in ("AUC", "pAUC") for c in ("own", "pooled")),
+    ]
+    train, test = store.rows(split="train"), store.rows(split="test")
+    scores = TimeStatistics().fit(train).score(test)
+    keys = section_keys(test.manifest)
+    anomalous = (test.manifest["label"] == "anomaly").to_numpy()
+    for row in table.itertuples(index=False):
+        own = [k for k in sorted(set(keys)) if k.startswith(f"{row[0]}/")]
+        expected = [100 * roc_auc_score(anomalous[keys == k], scores[keys == k]) for k in own]
+        assert (row[1], row[2]) == (len(own), pytest.approx(np.mean(expected)))
+    blind = store.manifest.copy()
+    blind["label"] = blind["label"].where(blind["split"] == "train", "")
+    monkeypatch.setattr(store, "manifest", blind)
+    assert plots.compare_covariances(store)["AUC, own"].isna().all()
 
 
 def test_embeddings_do_not_depend_on_what_the_system_scores(

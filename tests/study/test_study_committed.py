@@ -172,6 +172,24 @@ def test_what_was_tried_is_shown_if_it_is_kept(folder: Path) -> None:
     ]
 
 
+def test_back_ends_that_were_tried_are_shown_if_they_are_kept(folder: Path) -> None:
+    assert load_kept(folder).tried_scoring() is None
+    (folder / "tried_scoring.csv").write_text(
+        "spectrum,feature_map,encoder,auc,pauc,auc_fused,pauc_fused\nown,,,0.9,0.8,0.91,0.82\n"
+    )
+    tried = load_kept(folder).tried_scoring()
+    assert tried is not None
+    assert tried.to_dict("records") == [
+        {
+            "spectrum": "own",
+            "feature map": "–",
+            "embedding": "–",
+            "mean over seeds": "90.0 / 80.0",
+            "seeds fused": "91.0 / 82.0",
+        }
+    ]
+
+
 def kept_columns(table: pd.DataFrame | None) -> list[str]:
     assert table is not None
     return list(table)
