@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from asdlib.study.config import make_system
 from asdlib.study.derived import share_of_training
 from asdlib.study.profiles import merge
-from asdlib.study.sweep import Done, Job, sweep
+from asdlib.study.sweep import Done, Job, sweep, with_one_network
 from asdlib.study.synthetic_stores import synthetic_store
 
 FULL = "full"
@@ -143,25 +143,24 @@ def _jobs(
     )
     epochs = {"epochs": round(spec.epochs / condition.share)}
     base = merge({**spec.params, **EMBEDDING_ALONE, **epochs}, condition.changes)
-    jobs = []
+    jobs: list[Job] = []
     for seed in range(spec.seeds):
         train = whole
         if condition.share != 1:
             train = share_of_training(whole, condition.share, seed, root / "stores")
         for without, steps in {FULL: {}, **STEPS}.items():
-            first: Job | None = None
-            for band, test in tests.items():
-                job = Job(
+            params = merge(base, {"augmentation": steps} if steps else {})
+            jobs += with_one_network(
+                Job(
                     f"{name}|{band}|{without}",
                     "contrastive",
                     train.path,
                     test.path,
                     seed=seed,
-                    params=merge(base, {"augmentation": steps} if steps else {}),
-                    network_of=first,
+                    params=params,
                 )
-                first = first or job
-                jobs.append(job)
+                for band, test in tests.items()
+            )
     return jobs
 
 

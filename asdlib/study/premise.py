@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from asdlib.study.profiles import merge
-from asdlib.study.sweep import Job, sweep
+from asdlib.study.sweep import Job, sweep, with_one_network
 from asdlib.study.synthetic_stores import synthetic_store
 
 BANDS = ("low", "mid", "high")
@@ -94,30 +94,27 @@ def study_premise(
     train = synthetic_store(root, "train", corpus_of(spec, "train"), processes)
     tests = {band: synthetic_store(root, band, corpus_of(spec, band), processes) for band in BANDS}
     jobs: list[Job] = []
-    bands: dict[str, str] = {}
     for name, changes in AUGMENTATIONS.items():
         for seed in spec.seeds:
-            first: Job | None = None
-            for band, test in tests.items():
-                job = Job(
+            jobs += with_one_network(
+                Job(
                     f"{band}: {name}",
                     "contrastive",
                     train.path,
                     test.path,
                     seed=seed,
                     params=merge(spec.params, changes),
-                    network_of=first,
                 )
-                first = first or job
-                jobs.append(job)
-                bands[job.variant] = band
-    for band, test in tests.items():
-        job = Job(f"{band}: {STATISTICS}", STATISTICS, train.path, test.path)
-        jobs.append(job)
-        bands[job.variant] = band
+                for band, test in tests.items()
+            )
+    jobs += [
+        Job(f"{band}: {STATISTICS}", STATISTICS, train.path, test.path)
+        for band, test in tests.items()
+    ]
     table = sweep(jobs, root / "runs", processes=processes)
-    table.insert(0, "band", table["variant"].map(bands))
-    table["variant"] = table["variant"].str.split(": ", n=1).str[1]
+    told = table["variant"].str.split(": ", n=1)
+    table.insert(0, "band", told.str[0])
+    table["variant"] = told.str[1]
     return table
 
 

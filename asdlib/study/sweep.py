@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,6 +50,12 @@ class Job:
     params: Mapping[str, Any] = field(default_factory=dict)
     machines: tuple[str, ...] | None = None
     network_of: "Job | None" = None
+
+
+def with_one_network(jobs: Iterable[Job]) -> list[Job]:
+    """Let the first job train; the others, which differ in their test clips, take its network."""
+    first, *others = jobs
+    return [first, *(replace(job, network_of=first) for job in others)]
 
 
 Done = Callable[[Job, "RunResult | str"], None]
