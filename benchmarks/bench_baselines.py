@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -70,6 +69,8 @@ class EnoughError(Exception):
 
 def peak_of(system: str, path: Path) -> None:
     """Start to train on all clips, train on and score a few; print the peak memory in bytes."""
+    from memory import peak_memory  # beside this file, which runs as a script here
+
     torch.set_num_threads(1)
     store = FeatureStore.open(path, check=False)
     detector: Any = (
@@ -91,7 +92,7 @@ def peak_of(system: str, path: Path) -> None:
     detector.loss = loss
     few = store.rows(np.arange(8))
     detector.fit(few).score(few)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_memory())
 
 
 class LitAutoencoder(lightning.LightningModule):

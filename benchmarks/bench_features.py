@@ -39,14 +39,16 @@ LOOP, LOOPS = "librosa loop", f"librosa loop in {CORES} processes, running"
 WIDTH, STEPS = 128, 12
 OURS, OURS_ALL = "build_store, 1 job", f"build_store, {CORES} jobs"
 
-MEMORY = """
+MEMORY = f"""
 import resource, sys
 from asdlib.features import build_store
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from memory import peak_memory
 if __name__ == "__main__":
     build_store(sys.argv[1], sys.argv[2], jobs=int(sys.argv[3]))
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert children == 0, "threads only: no process may be left out of the sum"
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory() / 2**20)
 """
 
 
