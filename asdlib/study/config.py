@@ -144,7 +144,10 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        told = self.model_dump(mode="json")
+        if self.network_of is None:
+            del told["network_of"]  # it came later: runs without it keep their keys
+        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

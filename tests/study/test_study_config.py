@@ -198,6 +198,7 @@ def test_the_key_is_the_same_in_every_process_and_version() -> None:
         {"machines": None},
         {"code_version": "0.1.0+123456789abd"},
         {"device": "cuda"},
+        {"network_of": "c" * 64},
     ],
 )
 def test_the_key_changes_with_everything_that_decides_scores(change: dict[str, Any]) -> None:
