@@ -1,8 +1,8 @@
 """The Mahalanobis distance where the sections of a machine type help each other.
 
 A section rarely has enough clips for a covariance of its own. The sections of a machine type are
-machines of one make: their means differ, their variation much less. How much of it they share is
-read off held-out normal clips.
+machines of one make: their means differ, their variation perhaps less. How much of it they share
+is read off held-out normal clips.
 
 Shapes: N clips, D embedding size, S sections of a machine type, G candidates.
 """
@@ -68,10 +68,10 @@ class PooledMahalanobis(Backend):
                 share = most_likely_share(x[rows], names[rows], domains[rows])
             pooled, sections = _decompose(x[rows], names[rows])
             for section, (mean, variances, axes) in sections.items():
-                whitening = pooled @ axes / np.sqrt((1 - share) * variances + share)
+                spread = np.sqrt((1 - share) * variances + share)
                 models[section] = {
                     "mean": mean,
-                    "whitening": whitening,
+                    "whitening": pooled @ axes / spread,
                     "share": np.array([share]),
                 }
         return dict(sorted(models.items()))
