@@ -1,6 +1,53 @@
-"""The method: two augmented views, contrastive training, and a distance as anomaly score.
+"""The method: augmentation, encoders, losses, training, and from embeddings to anomaly scores.
 
-``augment`` makes the views (``mixing``, ``resize`` hold its arithmetic), ``encoders`` and
-``losses`` what is trained, ``training`` the loop, ``backends`` the way from embeddings to scores,
-and ``contrastive`` is the whole system.
+In the order of the data: `PreNorm`, `log_mixup_exp` and `InputBank`, `draw_crops` and
+`resize_crop`, `post_normalise` are the four steps that `SpectrumAugmentation` puts together;
+`build_encoder` makes an encoder and `Network` adds the projection head;
+`supervised_contrastive_loss` and its relatives compare the two views; `build_backend` makes a
+back-end, which turns embeddings into anomaly scores. `Contrastive` is the complete system,
+`pretrain` trains an encoder without labels.
 """
+
+from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
+from asdlib.method.backends import BACKENDS, build_backend
+from asdlib.method.contrastive import Contrastive, mean_and_deviation
+from asdlib.method.encoders import ENCODERS, build_encoder
+from asdlib.method.losses import (
+    ArcFaceHead,
+    SubClusterAdaCosHead,
+    nt_xent_loss,
+    supervised_contrastive_loss,
+)
+from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
+from asdlib.method.network import Network
+from asdlib.method.normalise import PreNorm, post_normalise
+from asdlib.method.parameters import ContrastiveParams
+from asdlib.method.pooled import PooledMahalanobis
+from asdlib.method.pretraining import pretrain
+from asdlib.method.resize import draw_crops, resize_crop
+
+__all__ = [
+    "BACKENDS",
+    "ENCODERS",
+    "ArcFaceHead",
+    "AugmentationParams",
+    "Contrastive",
+    "ContrastiveParams",
+    "InputBank",
+    "Network",
+    "PooledMahalanobis",
+    "PreNorm",
+    "SpectrumAugmentation",
+    "SubClusterAdaCosHead",
+    "build_backend",
+    "build_encoder",
+    "draw_crops",
+    "first_bin_above",
+    "log_mixup_exp",
+    "mean_and_deviation",
+    "nt_xent_loss",
+    "post_normalise",
+    "pretrain",
+    "resize_crop",
+    "supervised_contrastive_loss",
+]

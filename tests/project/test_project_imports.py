@@ -11,6 +11,7 @@ PACKAGE = ROOT / "asdlib"
 
 ORDER = (
     "errors",
+    "files",
     "workers",
     "data",
     "features",
@@ -23,7 +24,7 @@ ORDER = (
     "cli",
 )
 # Metrics must stay usable without any model: for scores made by somebody else's system.
-ONLY = {"evaluation": {"errors", "data"}}
+ONLY = {"evaluation": {"errors", "files", "data"}}
 
 
 def may_import(room: str) -> set[str]:

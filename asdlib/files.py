@@ -1,0 +1,245 @@
+"""Writing files and folders so that a reader sees them whole or not at all.
+
+Everything that asdlib writes appears under its final name only when it is complete: it is written
+under a hidden name beside it and then renamed. A lock keeps two processes from writing the same
+thing, and a full disk is reported in one line.
+"""
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from asdlib.errors import AsdError, RunError
+
+
+def hidden_name(path: Path) -> Path:
+    """Return the hidden name beside `path` that this process writes under.
+
+    It holds the process number, so that two processes never write into the same file.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def whole_file(path: str | Path, error: type[AsdError] = RunError) -> Iterator[Path]:
+    """Yield a hidden path that is renamed to `path` on success and removed on failure.
+
+    Parameters
+    ----------
+    path
+        The file to write; its parent folders are made, an existing file is replaced.
+    error
+        Raised if the place cannot be written.
+
+    Raises
+    ------
+    AsdError
+        Of the class `error`, if the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    partial = hidden_name(path)
+    try:
+        with writing(path, error):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str, error: type[AsdError] = RunError) -> None:
+    """Write `text` as UTF-8, whole or not at all; see `whole_file`."""
+    write_bytes(path, text.encode(), error)
+
+
+def write_bytes(path: str | Path, content: bytes, error: type[AsdError] = RunError) -> None:
+    """Write `content`, whole or not at all; see `whole_file`."""
+    with whole_file(path, error) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_folder(
+    path: str | Path, error: type[AsdError] = RunError, *, resume: bool = False
+) -> Iterator[Path]:
+    """Yield a hidden folder that is renamed to `path` on success.
+
+    Parameters
+    ----------
+    path
+        The folder to write. It must not exist, or be empty.
+    error
+        Raised if the place cannot be written.
+    resume
+        Keep what an interrupted writer has left in the hidden folder, whose name then does not
+        hold the process number, and leave it there on failure. The caller holds a lock.
+
+    Raises
+    ------
+    AsdError
+        Of the class `error`, if `path` is taken, the disk is full or the place cannot be written.
+    """
+    path = Path(path)
+    check_free(path, error)
+    partial = path.with_name(f".{path.name}.partial") if resume else hidden_name(path)
+    if not resume:
+        shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with writing(path, error):
+            partial.mkdir(parents=True, exist_ok=True)
+            yield partial
+            if path.is_dir():
+                path.rmdir()
+            partial.replace(path)
+    finally:
+        if not resume:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(path: Path, error: type[AsdError] = RunError) -> None:
+    """Refuse an output folder that exists and is not empty, before anything is computed.
+
+    Raises
+    ------
+    AsdError
+        Of the class `error`, naming the folder.
+    """
+    if is_taken(path):
+        raise error(f"'{path}' exists; choose another output folder or remove it")
+
+
+def is_taken(path: Path) -> bool:
+    """Return whether something lies at `path`; an empty folder does not count."""
+    return os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
+
+
+@contextmanager
+def writing(path: Path, error: type[AsdError]) -> Iterator[None]:
+    """Report a full disk or a place that cannot be written as one line of the class `error`."""
+    try:
+        yield
+    except OSError as reason:
+        if is_disk_full(reason):
+            raise error(
+                f"the disk of '{path}' is full; free some room or choose another place; nothing "
+                "half-written was left"
+            ) from reason
+        if reason.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise error(
+                f"'{path}' cannot be written ({reason.strerror}); choose another place"
+            ) from reason
+        raise
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether `error` means that a disk or a quota has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def only_process(
+    path: Path,
+    error: type[AsdError] = RunError,
+    doing: str = "at work on",
+    *,
+    lock: Path | None = None,
+    wait: bool = False,
+) -> Iterator[None]:
+    """Hold the lock of `path`, whose parent folders are made.
+
+    Parameters
+    ----------
+    path
+        File or folder that only one process may write.
+    error
+        Raised if another process holds the lock or the place cannot be written.
+    doing
+        What another process does with it, in words: "building", "writing".
+    lock
+        Lock file. By default ``.<name>.lock`` beside `path`, which is removed at the end; a given
+        one stays.
+    wait
+        Wait for another process instead of refusing.
+
+    Raises
+    ------
+    AsdError
+        Of the class `error`.
+    """
+    held = FileLock(lock or path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout:
+        raise error(
+            f"another process is {doing} '{path}'; wait for it or choose another folder"
+        ) from None
+    except OSError as reason:
+        raise error(
+            f"'{path}' cannot be written ({reason.filename}: {reason.strerror}); choose another "
+            "folder"
+        ) from reason
+    try:
+        yield
+    finally:
+        if lock is None:
+            with suppress(OSError):
+                # Removed while still held: whoever waits sees that and makes a new one.
+                Path(held.lock_file).unlink()
+        held.release()
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder of this package, or ``$ASDLIB_CACHE``."""
+    named = os.environ.get("ASDLIB_CACHE")
+    return Path(named) if named else platformdirs.user_cache_path("asdlib")
+
+
+def path_key(path: Path) -> str:
+    """Return a short name for a path, the same however the path is written."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+
+
+def lock_file(path: Path) -> Path:
+    """Return the lock file for work on `path`; it lies in the cache folder, not beside the result.
+
+    Raises
+    ------
+    RunError
+        If that folder cannot be made.
+    """
+    folder = cache_folder() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"the cache folder '{folder}' cannot be written ({error.strerror}); set "
+            "ASDLIB_CACHE to one that can"
+        ) from error
+    return folder / f"{path_key(path)}.lock"
+
+
+def end_with_parent() -> None:
+    """End this worker process as soon as the process that started it is gone.
+
+    A parent that was killed cannot end its workers; they would finish what they do and then wait
+    for ever. What they were writing has no final name yet, as after any kill.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
