@@ -1,7 +1,8 @@
-"""The first cell of every notebook: installs the library on Google Colab, does nothing elsewhere.
+"""Write the cell that installs the library on Google Colab into every notebook.
 
-``python -m asdlib.study.launch`` writes it into all notebooks, or brings it up to date after the
-address of the repository changed in ``_config.yml``. The cell is hidden in the book.
+``python -m asdlib.study.launch`` writes it before the first code cell of all notebooks, or brings
+it up to date, once ``_config.yml`` names a repository; while the address there is the placeholder
+it takes the cell away. Elsewhere than on Colab the cell does nothing; the book hides it.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from typing import Any
 from asdlib.errors import ConfigError
 
 TAG = "colab-setup"
+PLACEHOLDER = "https://github.com/your-account/"
 
 
 def setup_source(repository: str, branch: str, *, extra: str = "book") -> str:
@@ -35,7 +37,9 @@ def setup_source(repository: str, branch: str, *, extra: str = "book") -> str:
 
 
 def expected_source(project: str | Path = ".") -> str:
-    """Give the code of the cell for the repository that ``_config.yml`` names.
+    """Return the code of the cell for the repository that ``_config.yml`` names.
+
+    It is empty while the address is the placeholder.
 
     Raises
     ------
@@ -47,11 +51,12 @@ def expected_source(project: str | Path = ".") -> str:
     path = Path(project) / "_config.yml"
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))["repository"]
-        return setup_source(str(told["url"]), str(told["branch"]))
+        url, branch = str(told["url"]), str(told["branch"])
     except (OSError, KeyError, TypeError):
         raise ConfigError(
             f"'{path}' names no repository with url and branch; run this in the project folder"
         ) from None
+    return "" if url.startswith(PLACEHOLDER) else setup_source(url, branch)
 
 
 def setup_cell(notebook: dict[str, Any]) -> dict[str, Any] | None:
@@ -63,7 +68,7 @@ def setup_cell(notebook: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def write_setup_cell(path: str | Path, source: str) -> bool:
-    """Put the cell before the first code cell, or replace it there.
+    """Put the cell before the first code cell, or replace it there; without a source remove it.
 
     Returns
     -------
@@ -82,7 +87,7 @@ def write_setup_cell(path: str | Path, source: str) -> bool:
     }
     cells = [c for c in notebook["cells"] if TAG not in c["metadata"].get("tags", [])]
     first = next((i for i, c in enumerate(cells) if c["cell_type"] == "code"), len(cells))
-    notebook["cells"] = [*cells[:first], cell, *cells[first:]]
+    notebook["cells"] = [*cells[:first], *([cell] if source else []), *cells[first:]]
     after = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     if after == before:
         return False

@@ -3,7 +3,7 @@
 Executed copies lie in ``<workspace>/<profile>/notebooks``. A notebook runs again only if it, its
 parameters, the library, the packages or the data changed; a failed one leaves its copy as
 ``*.failed.ipynb``. The first notebook of the folder makes the data and runs before the others,
-which are independent; a notebook with the metadata ``{"asdlib": {"after": ["05_ablation"]}}`` waits
+which are independent; a notebook with the metadata ``{"asdlib": {"after": ["34_ablation"]}}`` waits
 for that one instead.
 """
 

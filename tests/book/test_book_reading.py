@@ -172,6 +172,9 @@ def test_launch_buttons_start_this_notebook(built: Path, name: str) -> None:
     links = re.findall(r'href="(https://[^"]+)"', text)
     colab = [link for link in links if link.startswith("https://colab.research.google.com/")]
     binder = [link for link in links if link.startswith("https://mybinder.org/")]
+    if owner.startswith("your-account/"):
+        assert colab == binder == []
+        return
     assert colab == [
         f"https://colab.research.google.com/github/{owner}/blob/{repository['branch']}/{name}.ipynb"
     ]

@@ -1,7 +1,8 @@
-"""The book's sources: table of contents, settings, thin notebooks without outputs."""
+"""The book's sources: table of contents, settings, readable notebooks without outputs."""
 
 import ast
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IMPORTED = {"asdlib", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "sklearn", "torch"}
 CHAPTERS = sorted((ROOT / "book").rglob("*.md"))
 
 
@@ -124,14 +126,14 @@ def test_notebook_has_the_form_of_a_chapter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_thin_and_has_no_outputs(path: Path) -> None:
+def test_notebook_can_be_read_and_has_no_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [c for c in code if c.outputs or c.execution_count is not None] == []
     tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1, "exactly one cell is tagged `parameters`"
-    assert [c.source for c in code if len(c.source.splitlines()) > 15] == []
+    assert [c.source for c in code if len(c.source.splitlines()) > 30] == []
     for cell in code:
         if re.search(r"^plots\.plot_", cell.source, flags=re.MULTILINE):
             assert cell.metadata["mystnb"]["image"]["alt"].strip(), cell.source
@@ -141,6 +143,5 @@ def test_notebook_is_thin_and_has_no_outputs(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         else:
-            assert not isinstance(node, ast.ClassDef), "classes belong in asdlib"
             continue
-        assert {name.split(".")[0] for name in names} == {"asdlib"}, names
+        assert {name.split(".")[0] for name in names} <= IMPORTED | sys.stdlib_module_names, names

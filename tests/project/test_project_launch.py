@@ -19,7 +19,7 @@ def test_binder_installs_the_locked_library_with_the_extra_of_the_book() -> None
     assert os.access(script, os.X_OK)
     text = script.read_text(encoding="utf-8")
     assert '--constraint requirements.lock --editable ".[book]"' in text
-    assert "asd study --profile smoke --only 01" in text
+    assert "asd study --profile smoke --only 11" in text
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "book" in project["optional-dependencies"]
 

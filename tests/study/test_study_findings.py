@@ -99,7 +99,7 @@ def test_contrasts() -> None:
 
 def test_the_page_asks_for_what_is_kept() -> None:
     """No line of the page of findings says that something is not there."""
-    notebook = json.loads((TOYCAR.parents[1] / "notebooks/14_findings.ipynb").read_text())
+    notebook = json.loads((TOYCAR.parents[1] / "notebooks/40_findings.ipynb").read_text())
     code = "\n".join(
         "".join(cell["source"])
         for cell in notebook["cells"]
