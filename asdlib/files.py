@@ -53,7 +53,8 @@ def whole_file(path: str | Path, error: type[AsdError] = RunError) -> Iterator[P
             yield partial
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_text(path: str | Path, text: str, error: type[AsdError] = RunError) -> None:

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 
 from asdlib.data.clips import index_folder
-from asdlib.data.locking import only_process
 from asdlib.errors import StoreError
 from asdlib.features.files import (
     ARRAY,
@@ -44,6 +43,7 @@ from asdlib.features.transform import (
     single_threaded,
     start_thread,
 )
+from asdlib.files import only_process
 
 SOURCE, REQUEST, RECORD = "source.json", "request.json", "rows"
 

@@ -23,9 +23,9 @@ import torch
 from safetensors.torch import save
 
 import asdlib
-from asdlib.data.locking import only_process
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, Rows
+from asdlib.files import only_process
 from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.contrastive import mean_and_deviation
 from asdlib.method.crops import CropBatches

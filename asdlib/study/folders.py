@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from asdlib.data import locking
+from asdlib import files
 from asdlib.errors import RunError
 from asdlib.study.paths import lock_file
 from asdlib.study.result import RUN_JSON, RunResult, load_run
@@ -40,7 +40,7 @@ def reuse(out: Path, key: str) -> RunResult:
 @contextmanager
 def only_process(out: Path, wait: bool) -> Iterator[None]:
     """Hold the lock of a run; with `wait`, wait for another process instead of refusing."""
-    with locking.only_process(out, RunError, lock=lock_file(out), wait=wait):
+    with files.only_process(out, RunError, lock=lock_file(out), wait=wait):
         yield
 
 

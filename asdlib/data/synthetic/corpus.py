@@ -22,12 +22,12 @@ import pandas as pd
 import soundfile as sf
 
 from asdlib.data.clips import COLUMNS, clip_table
-from asdlib.data.locking import only_process
 from asdlib.data.naming import parse_attributes
 from asdlib.data.synthetic.render import ClipPlan, plan_clip, quantise, render_parts
 from asdlib.data.synthetic.signals import RATE
 from asdlib.data.synthetic.spec import SyntheticSpec
 from asdlib.errors import DataError
+from asdlib.files import only_process
 from asdlib.workers import end_with_parent
 
 TRUTH, SPEC = "synthetic.csv", "synthetic.json"
