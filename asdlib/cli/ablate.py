@@ -39,7 +39,8 @@ def ablate_command(
 ) -> None:
     """Run the ablation over seeds: tables, figure and provenance; goes on where it was stopped."""
     from asdlib.features import FeatureStore
-    from asdlib.plots.differences import plot_differences, save_figure
+    from asdlib.plots.differences import plot_differences
+    from asdlib.plots.intervals import save_figure
     from asdlib.study.ablate import ablate
     from asdlib.study.config import parse_overrides
     from asdlib.study.result import RunResult

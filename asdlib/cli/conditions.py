@@ -32,7 +32,7 @@ def conditions_command(
 
     from asdlib.evaluation.scores import write_text_atomic
     from asdlib.plots.conditions import plot_conditions
-    from asdlib.plots.differences import save_figure
+    from asdlib.plots.intervals import save_figure
     from asdlib.study.conditions import CONDITIONS, ConditionsSpec, study_conditions
     from asdlib.study.config import parse_overrides
     from asdlib.study.effects import conditions_verdict, effects_of

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from asdlib.data.synthetic.calibration import wrong_way
-from asdlib.plots.results import draw_whiskers
+from asdlib.plots.intervals import draw_whiskers
 from asdlib.plots.style import BLUE, GREEN, GREY, VERMILION, WIDTH
 
 _BANDS = {

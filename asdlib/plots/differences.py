@@ -1,13 +1,12 @@
-"""Pictures of differences to a reference, with their intervals, and how figures are saved."""
-
-from pathlib import Path
+"""Pictures of differences to a reference, with their intervals."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from asdlib.plots.results import METRIC_NAMES, draw_whiskers
+from asdlib.plots.intervals import draw_whiskers
+from asdlib.plots.results import METRIC_NAMES
 from asdlib.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH
 from asdlib.study.report import over_seeds, overall_rows
 from asdlib.study.verdicts import paired_difference
@@ -139,16 +138,3 @@ def plot_premise(table: pd.DataFrame, *, reference: str = "none") -> Figure:
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
-
-
-def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Save a figure as PNG and SVG beside each other, under temporary names first, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    saved = []
-    for kind in ("png", "svg"):
-        partial = path.with_name(f".{path.name}.partial.{kind}")
-        # Without the date, the same results give the same file.
-        figure.savefig(partial, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        saved.append(partial.replace(path.with_name(f"{path.name}.{kind}")))
-    plt.close(figure)
-    return saved

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from asdlib.data.synthetic import CAUSES, MACHINES, SPECS, SyntheticSpec, render_clip
 from asdlib.errors import ConfigError
 from asdlib.features import PRESETS, LogMel
-from asdlib.plots.media import listen, say
-from asdlib.plots.spectrograms import draw_log_mel
+from asdlib.plots.sound import listen, say
+from asdlib.plots.spectrogram import draw_log_mel
 from asdlib.plots.style import WIDTH
 
 _ONLY_2022 = ("ToyTrain", "bearing", "gearbox")
@@ -55,8 +55,7 @@ def plot_bands(machine: str, *, severity: float = 1.0, seconds: float = 4.0) -> 
         image = draw_log_mel(
             axes,
             picture,
-            front_end.mel_frequencies(),
-            seconds_a_frame=front_end.hop_length / front_end.sample_rate,
+            front_end,
             limits=limits,
         )
         axes.set_title(name)

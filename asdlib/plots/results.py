@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from asdlib.plots.intervals import draw_whiskers
 from asdlib.plots.style import (
     GREEN,
     GREY,
@@ -124,17 +124,6 @@ def plot_comparison(table: pd.DataFrame, *, metric: str = "auc") -> Figure:
     axes.set_ylim(max(0.0, low), min(101.0, high))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(systems))
     return figure
-
-
-def draw_whiskers(
-    axes: Axes, x: np.ndarray, part: pd.DataFrame, colour: str, marker: str, *, label: str
-) -> None:
-    """Draw means with whiskers from low to high; columns ``mean, low, high``, a row a place."""
-    mean = part["mean"].to_numpy(dtype=float)
-    errors = np.nan_to_num(np.abs(part[["low", "high"]].to_numpy(dtype=float).T - mean))
-    axes.errorbar(
-        x, mean, yerr=errors, fmt=marker, color=colour, capsize=3, markersize=6, label=label
-    )
 
 
 def plot_ablation(table: pd.DataFrame, *, reference: str = "full") -> Figure:

@@ -8,61 +8,22 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 
-from asdlib.features import FeatureStore
+from asdlib.features import FeatureStore, FrontEnd
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
+from asdlib.plots.spectrogram import draw_log_mel
 from asdlib.plots.style import (
     BLUE,
     GREEN,
     PURPLE,
-    SPECTROGRAM_COLOURS,
     VERMILION,
     WIDTH,
     unit_name,
 )
-
-TICKS_HZ = (500, 1000, 2000, 4000, 8000)
-
-
-def draw_log_mel(
-    axes: Axes,
-    log_mel: np.ndarray,
-    mel_frequencies: np.ndarray,
-    *,
-    seconds_a_frame: float,
-    limits: tuple[float, float] | None = None,
-    cmap: str = SPECTROGRAM_COLOURS,
-) -> AxesImage:
-    """Draw one spectrogram, shape (F, T), with time in s and frequency in kHz."""
-    n_mels, n_frames = log_mel.shape
-    low, high = limits or (float(np.percentile(log_mel, 1)), float(np.percentile(log_mel, 99.8)))
-    image = axes.imshow(
-        log_mel,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        cmap=cmap,
-        vmin=low,
-        vmax=high,
-        extent=(0.0, n_frames * seconds_a_frame, -0.5, n_mels - 0.5),
-    )
-    inside = [hz for hz in TICKS_HZ if mel_frequencies[0] <= hz <= mel_frequencies[-1] * 1.02]
-    axes.set_yticks(
-        np.interp(inside, mel_frequencies, np.arange(n_mels)), [f"{hz / 1000:g}" for hz in inside]
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
-    return image
-
-
-def frame_seconds(store: FeatureStore) -> float:
-    """Seconds from one frame to the next."""
-    told = store.front_end
-    return float(told.get("hop_length", 512)) / float(told.get("sample_rate", 16000))
 
 
 def plot_examples(store: FeatureStore, machines: Sequence[str] | None = None) -> Figure:
@@ -105,8 +66,7 @@ def _draw_pair(store: FeatureStore, machine: str, pair: Sequence[Axes]) -> None:
         image = draw_log_mel(
             axes,
             clip,
-            store.mel_frequencies(),
-            seconds_a_frame=frame_seconds(store),
+            store,
             limits=limits,
         )
         axes.set_title(f"{machine} {section}, {label}")
@@ -130,8 +90,7 @@ def plot_front_ends(log_mels: Mapping[str, tuple[np.ndarray, Any]]) -> Figure:
         image = draw_log_mel(
             axes,
             log_mel,
-            front_end.mel_frequencies(),
-            seconds_a_frame=front_end.hop_length / front_end.sample_rate,
+            front_end,
         )
         axes.set_title(f"{name}: {log_mel.shape[0]} mel bins × {log_mel.shape[1]} frames")
         axes.set_ylabel("frequency (kHz)")
@@ -201,8 +160,7 @@ def plot_views(
             draw_log_mel(
                 axes,
                 picture.numpy(),
-                store.mel_frequencies(),
-                seconds_a_frame=frame_seconds(store),
+                store,
                 limits=(-2.5, 2.5),
             )
             axes.set_title(f"{name}: {what}" if what == "input" else what)
@@ -244,11 +202,22 @@ def _draw_stages(store: FeatureStore, stages: Mapping[str, np.ndarray]) -> Figur
     figure, grid = plt.subplots(2, 3, figsize=(WIDTH, 4.6), sharey=True)
     units = [unit_name(store.front_end.get("unit", "dB"))] + ["standardised"] * (len(stages) - 1)
     for axes, unit, (name, picture) in zip(grid.flat, units, stages.items(), strict=True):
-        image = draw_log_mel(
-            axes, picture, store.mel_frequencies(), seconds_a_frame=frame_seconds(store)
-        )
+        image = draw_log_mel(axes, picture, store)
         axes.set_title(name)
         axes.set_xlabel("time (s)")
         figure.colorbar(image, ax=axes, pad=0.02).set_label(unit)
     figure.supylabel("frequency (kHz)", fontsize=10)
     return figure
+
+
+def preset_table(presets: Mapping[str, FrontEnd]) -> pd.DataFrame:
+    """One row a parameter, one column a preset; what a preset does not know is empty."""
+    columns = {name: front_end.describe() for name, front_end in presets.items()}
+    table = pd.DataFrame(columns).map(_parameter_text)
+    return table.rename_axis("parameter").reset_index()
+
+
+def _parameter_text(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1 else f"{value:g}"
+    return "–" if value is None else unit_name(value)

@@ -18,9 +18,8 @@ from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.method.contrastive import mean_and_deviation
 from asdlib.method.mixing import first_bin_above, log_mixup_exp
 from asdlib.method.resize import draw_crops, resize_crop
-from asdlib.plots.cards import Card, front_end_of, show_cards
-from asdlib.plots.resynthesis import log_mel_to_audio
-from asdlib.plots.spectrograms import draw_log_mel, frame_seconds
+from asdlib.plots.sound import Card, log_mel_to_audio, show_cards
+from asdlib.plots.spectrogram import draw_log_mel
 from asdlib.plots.style import BLUE, GREY, INK, ORANGE, VERMILION, WIDTH, unit_name
 
 LIMITS = (-2.5, 2.5)
@@ -69,8 +68,7 @@ def plot_pre_norm(store: FeatureStore) -> Figure:
             image = draw_log_mel(
                 axes,
                 picture.numpy(),
-                store.mel_frequencies(),
-                seconds_a_frame=frame_seconds(store),
+                store,
                 limits=limits,
             )
             axes.set_title(name if which == "quietest" else "")
@@ -172,7 +170,7 @@ def plot_crops(store: FeatureStore, *, draws: int = 3, seed: int = 3) -> Figure:
     n_mels, n_frames = x.shape[1:]
     boxes = draw_boxes(draws, (n_mels, n_frames), seed)
     views = resize_crop(x.expand(draws, -1, -1).contiguous(), *boxes)
-    second = frame_seconds(store)
+    second = float(store.front_end.get("hop_length", 512)) / 16000
     figure, grid = plt.subplots(2, draws, figsize=(WIDTH, 4.2), sharey=True, sharex="row")
     for i, (above, below) in enumerate(grid.T):
         margin = n_frames // 4
@@ -180,9 +178,7 @@ def plot_crops(store: FeatureStore, *, draws: int = 3, seed: int = 3) -> Figure:
         canvas[:, margin : margin + n_frames] = x[0].numpy()
         top, left, height, width = (int(side[i]) for side in boxes)
         for axes, picture in ((above, canvas), (below, views[i].numpy())):
-            image = draw_log_mel(
-                axes, picture, store.mel_frequencies(), seconds_a_frame=second, limits=LIMITS
-            )
+            image = draw_log_mel(axes, picture, store, limits=LIMITS)
         corner = ((left + margin) * second, top - 0.5)
         above.add_patch(
             Rectangle(
@@ -253,13 +249,10 @@ def show_stages(
     store: FeatureStore, block: SpectrumAugmentation, stages: dict[str, torch.Tensor]
 ) -> Any:
     """Show standardised spectrograms (1, F, T) as cards; their sound has the store's unit again."""
-    front_end = front_end_of(store)
     cards = {}
     for name, stage in stages.items():
         log_mel = stage[0].numpy()
-        sound = log_mel_to_audio(
-            log_mel * block.std + block.mean, front_end, iterations=_ITERATIONS
-        )
+        sound = log_mel_to_audio(log_mel * block.std + block.mean, store, iterations=_ITERATIONS)
         cards[name] = Card(log_mel, sound)
     return show_cards(cards, store, unit="standard deviations", limits=LIMITS)
 

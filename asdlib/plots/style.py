@@ -6,10 +6,13 @@ colour and marker through the whole book.
 """
 
 import matplotlib as mpl
+from cycler import cycler
 
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
 GREY, INK = "#6B6B6B", "#1A1A1A"
+PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
+"""Colours in the order in which seaborn and matplotlib use them."""
 
 LABEL_COLOURS = {"normal": BLUE, "anomaly": VERMILION}
 SYSTEM_COLOURS = {
@@ -26,7 +29,6 @@ SYSTEM_MARKERS = {
     "autoencoder2022": "^",
     "mobilenetv2": "v",
 }
-SPECTROGRAM_COLOURS = "magma"
 WIDTH = 6.6
 """Width of a figure in inches: small enough that its letters can still be read on a phone."""
 
@@ -38,6 +40,7 @@ def apply_style() -> None:
             "axes.edgecolor": GREY,
             "axes.grid": False,
             "axes.labelsize": 11,
+            "axes.prop_cycle": cycler(color=PALETTE),
             "axes.spines.right": False,
             "axes.spines.top": False,
             "axes.titlelocation": "left",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from asdlib.errors import ScoreError
 from asdlib.evaluation.metrics import auc, pauc
-from asdlib.plots.media import show_html
+from asdlib.plots.sound import show_html
 
 FALSE_ALARM_RATES = (0.0, 0.1, 0.25, 0.5)
 

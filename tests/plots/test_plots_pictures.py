@@ -16,7 +16,7 @@ from asdlib import plots
 from asdlib.errors import ConfigError, DataError, ScoreError
 from asdlib.features import PRESETS, FrontEnd, LogMel
 from asdlib.plots.learning import PAIR_KINDS, pair_kinds
-from asdlib.plots.media import player
+from asdlib.plots.sound import player
 from asdlib.plots.threshold import section_scores, threshold_table
 from asdlib.study.parameters import check_number
 

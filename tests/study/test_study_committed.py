@@ -8,7 +8,8 @@ import pytest
 
 from asdlib.errors import RunError
 from asdlib.evaluation.compare import comparison_table, published_rows
-from asdlib.plots.differences import plot_differences, plot_systems, save_figure
+from asdlib.plots.differences import plot_differences, plot_systems
+from asdlib.plots.intervals import save_figure
 from asdlib.study.committed import (
     ablation_verdict,
     find_kept,

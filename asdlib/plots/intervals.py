@@ -1,0 +1,146 @@
+"""Means and differences as dots, their 95 % intervals as whiskers.
+
+An effect whose interval leaves out zero is a filled triangle that points to its side; all others
+are hollow grey circles. So a figure can be read without its colours.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from asdlib.files import whole_file
+from asdlib.plots.style import BLUE, GREY, VERMILION, WIDTH
+
+
+def draw_whiskers(
+    axes: Axes,
+    places: ArrayLike,
+    summary: pd.DataFrame,
+    colour: str,
+    marker: str = "o",
+    *,
+    label: str | None = None,
+    horizontal: bool = False,
+    hollow: bool = False,
+) -> None:
+    """Draw means with whiskers from low to high.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    places
+        Position of each row on the other axis.
+    summary
+        Columns ``mean, low, high``; a NaN interval has no whiskers.
+    colour, marker, label
+        As for `matplotlib.axes.Axes.errorbar`.
+    horizontal
+        Whether the values lie on the x axis.
+    hollow
+        Whether dots are white inside.
+    """
+    mean = summary["mean"].to_numpy(dtype=float)
+    errors = np.nan_to_num(np.abs(summary[["low", "high"]].to_numpy(dtype=float).T - mean))
+    x, y = (mean, places) if horizontal else (places, mean)
+    axes.errorbar(
+        x,
+        y,
+        xerr=errors if horizontal else None,
+        yerr=None if horizontal else errors,
+        fmt=marker,
+        color=colour,
+        markerfacecolor="white" if hollow else colour,
+        capsize=3,
+        markersize=6,
+        label=label,
+    )
+
+
+def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xlabel: str) -> Figure:
+    """Draw effects with their 95 % intervals, one panel a metric or step, rows in groups.
+
+    Parameters
+    ----------
+    effects
+        Columns ``mean, low, high`` and the three that the other parameters name; equal rows come
+        in the order of their first appearance.
+    panel, group, row
+        Column of the panels, of the groups of rows, and of the rows.
+    xlabel
+        What the values are, with their unit.
+    """
+    panels = list(dict.fromkeys(effects[panel]))
+    places, headings, labels = _places(effects, group, row)
+    bottom = min(places.values()) - 0.7
+    figure, grid = plt.subplots(
+        1,
+        len(panels),
+        figsize=(WIDTH, 1.2 + 0.22 * -bottom),
+        sharey=True,
+        sharex=True,
+        squeeze=False,
+    )
+    for axes, name in zip(grid[0], panels, strict=True):
+        axes.axvline(0, color=GREY, linestyle=":", linewidth=1)
+        part = effects[effects[panel] == name]
+        keys = zip(part[group], part[row], strict=True)
+        numbers = part[["mean", "low", "high"]].to_numpy(dtype=float)
+        for key, (mean, low, high) in zip(keys, numbers, strict=True):
+            _draw_effect(axes, places[key], mean, low, high)
+        axes.set_title(name)
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+    grid[0, 0].set_yticks([*places.values(), *headings], labels, fontsize=9)
+    for label in grid[0, 0].get_yticklabels()[len(places) :]:
+        label.set_fontweight("bold")
+    grid[0, 0].set_ylim(bottom, 0.7)
+    figure.supxlabel(f"{xlabel}; triangle: shown to differ, circle: not shown", fontsize=10)
+    return figure
+
+
+def _places(
+    effects: pd.DataFrame, group: str, row: str
+) -> tuple[dict[tuple[str, str], float], list[float], list[str]]:
+    """Return the height of each row, the heights of the groups' names, and all labels."""
+    places: dict[tuple[str, str], float] = {}
+    headings: dict[str, float] = {}
+    height = 0.0
+    rows = effects.drop_duplicates([group, row])
+    for name in dict.fromkeys(rows[group].astype(str)):
+        if name:
+            headings[f"{name}:"] = height
+            height -= 1.0
+        for label in rows.loc[rows[group] == name, row]:
+            places[name, label] = height
+            height -= 1.0
+    labels = [*(label for _, label in places), *headings]
+    return places, list(headings.values()), labels
+
+
+def _draw_effect(axes: Axes, place: float, mean: float, low: float, high: float) -> None:
+    colour, marker, face = GREY, "o", "white"
+    if low > 0 or high < 0:
+        colour, marker = (BLUE, ">") if mean > 0 else (VERMILION, "<")
+        face = colour
+    axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
+    axes.plot([mean], [place], marker, color=colour, markerfacecolor=face, markersize=5)
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG beside each other and close it; return both paths."""
+    saved = []
+    for kind in ("png", "svg"):
+        target = path.with_name(f"{path.name}.{kind}")
+        # Without the date, the same results give the same file.
+        metadata = {"Date": None} if kind == "svg" else None
+        with whole_file(target) as partial:
+            figure.savefig(partial, format=kind, dpi=150, metadata=metadata)
+        saved.append(target)
+    plt.close(figure)
+    return saved

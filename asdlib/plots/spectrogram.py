@@ -1,0 +1,123 @@
+"""Log-mel spectrograms on axes that a reader can use: seconds, kilohertz, one colour scale.
+
+Shapes: F mel bins, T frames.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from asdlib.features import FeatureStore, FrontEnd
+from asdlib.plots.style import WIDTH, unit_name
+
+TICKS_HZ = (500, 1000, 2000, 4000, 8000)
+COLOURS = "magma"
+STANDARDISED = (-2.5, 2.5)
+"""Colour scale of standardised spectrograms: mean ± 2.5 standard deviations."""
+
+
+def draw_log_mel(
+    axes: Axes,
+    log_mel: np.ndarray,
+    source: FeatureStore | FrontEnd,
+    *,
+    limits: tuple[float, float] | None = None,
+) -> AxesImage:
+    """Draw one spectrogram with time in seconds and frequency in kilohertz.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    log_mel
+        Shape (F, T).
+    source
+        Feature store or front end that the axes are taken from.
+    limits
+        Ends of the colour scale; by default `common_limits` of this spectrogram.
+
+    Returns
+    -------
+    AxesImage
+        For a colour bar.
+    """
+    n_mels, n_frames = log_mel.shape
+    told = source.describe() if isinstance(source, FrontEnd) else source.front_end
+    seconds = n_frames * float(told.get("hop_length", 512)) / float(told.get("sample_rate", 16000))
+    low, high = limits or common_limits([log_mel])
+    image = axes.imshow(
+        log_mel,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap=COLOURS,
+        vmin=low,
+        vmax=high,
+        extent=(0.0, seconds, -0.5, n_mels - 0.5),
+    )
+    frequencies = source.mel_frequencies()
+    ticks = [hz for hz in TICKS_HZ if frequencies[0] <= hz <= frequencies[-1] * 1.02]
+    axes.set_yticks(
+        np.interp(ticks, frequencies, np.arange(n_mels)), [f"{hz / 1000:g}" for hz in ticks]
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
+    axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
+    axes.label_outer()
+    return image
+
+
+def plot_log_mels(
+    log_mels: Mapping[str, np.ndarray],
+    source: FeatureStore | FrontEnd,
+    *,
+    columns: int = 3,
+    limits: tuple[float, float] | None = None,
+    unit: str | None = None,
+) -> Figure:
+    """Draw spectrograms side by side on one colour scale.
+
+    Parameters
+    ----------
+    log_mels
+        Title → spectrogram, shape (F, T).
+    source
+        Feature store or front end that the axes are taken from.
+    columns
+        Spectrograms in a row.
+    limits
+        Ends of the colour scale; by default `common_limits` of all spectrograms.
+    unit
+        Label of the colour bar; by default the unit of the source.
+    """
+    columns = min(columns, len(log_mels))
+    rows = -(-len(log_mels) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(WIDTH, 0.7 + 1.8 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    limits = limits or common_limits(list(log_mels.values()))
+    for axes, (title, log_mel) in zip(grid.flat, log_mels.items(), strict=False):
+        image = draw_log_mel(axes, log_mel, source, limits=limits)
+        axes.set_title(title)
+    for axes in grid.flat[len(log_mels) :]:
+        axes.remove()
+    figure.colorbar(image, ax=grid, pad=0.01, aspect=30).set_label(unit or unit_of(source))
+    return figure
+
+
+def common_limits(log_mels: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the ends of a colour scale for several spectrograms, outliers cut off."""
+    values = np.concatenate([log_mel.ravel() for log_mel in log_mels])
+    low, high = np.percentile(values, [1, 99.8])
+    return float(low), float(high)
+
+
+def unit_of(source: FeatureStore | FrontEnd) -> str:
+    """Return the unit of the values of a store or front end, in words for readers."""
+    if isinstance(source, FrontEnd):
+        return unit_name(source.unit)
+    return unit_name(source.front_end.get("unit", "dB"))
