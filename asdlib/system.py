@@ -1,36 +1,96 @@
-"""One shape for every system: the contrastive method, the baselines, the statistical reference.
+"""The base of every system: the contrastive method, the baselines, the statistical reference.
 
-A system is constructed with its parameters, sees the normal training clips once (``fit``), and
-gives one anomaly score a clip (``score``); higher is more anomalous. Its state goes to a folder
-with ``model.json`` and ``model.safetensors`` and comes back from there.
+A system is constructed with its parameters as keywords, sees the normal training clips once
+(`System.fit`) and returns one anomaly score per clip (`System.score`); higher is more anomalous.
+It is saved as a folder of two files: ``model.json`` says what it is, ``model.safetensors`` holds
+its numbers, and no pickle is involved.
+
+What all systems have in common stands here, once: parameters, checks of the clips, the device,
+saving and loading. A subclass implements `_fit`, `_score`, `_state` and `_restore`.
+
+Shape legend: N clips, B batch, F mel bins, T frames.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import difflib
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from types import UnionType
+from typing import Any, ClassVar, Generic, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
+import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
-from asdlib.errors import RunError
+from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
+from asdlib.files import write_bytes, write_text
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``."""
 
+P = TypeVar("P", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
-class AnomalyDetector(Protocol):
-    """What every system can do."""
+_FORMAT = 1
 
-    name: str
-    params: BaseModel
-    seed: int
+
+class System(ABC, Generic[P]):
+    """An anomaly detector that learns from normal clips.
+
+    Parameters
+    ----------
+    seed
+        Decides everything random.
+    **params
+        Parameters of the system by name, see its `Params`; the others have their defaults.
+
+    Attributes
+    ----------
+    params
+        Validated parameters, an instance of `Params`.
+    sections_ : tuple of str
+        Sections seen in `fit`, "machine/section", sorted.
+    front_end_ : dict
+        Front end of the training store.
+    history_ : pd.DataFrame or None
+        Course of the training; None without one and for a loaded system.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is unknown or its value is not allowed.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[Any]]
+
+    params: P
+
+    def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
+        self.params = validate_params(self.Params, params, self.name)
+        self.seed = seed
+        self.sections_: tuple[str, ...] = ()
+        self.front_end_: dict[str, Any] = {}
+        self.history_: pd.DataFrame | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Device to compute on: the parameter ``device`` where there is one, else "auto"."""
+        return choose_device(getattr(self.params, "device", "auto"))
 
     def fit(
-        self, rows: Rows, *, workdir: Path | None = None, progress: Progress | None = None
+        self,
+        rows: Rows,
+        *,
+        workdir: str | Path | None = None,
+        progress: Progress | None = None,
     ) -> Self:
         """Learn what normal sounds like.
 
@@ -39,30 +99,164 @@ class AnomalyDetector(Protocol):
         rows
             Normal training clips, of one or several machines and sections.
         workdir
-            Folder for checkpoints, from which an interrupted training goes on.
+            Folder for checkpoints. A training that was interrupted goes on from them and ends with
+            the same numbers as one that was not.
         progress
-            Told how far the work is.
-        """
-        ...
-
-    def score(self, rows: Rows) -> np.ndarray:
-        """Give anomaly scores, shape (N,), float64; higher is more anomalous.
+            Called as the work advances.
 
         Raises
         ------
         RunError
-            If a clip belongs to a section that was not in training.
+            If there are no rows, one is labelled as anomalous or not finite, the system cannot be
+            trained on them, or a checkpoint is of another training.
         """
-        ...
+        check_training_rows(rows)
+        self.sections_ = tuple(sorted(set(section_keys(rows.manifest))))
+        self.front_end_ = {**rows.store.front_end, "n_mels": rows.store.n_mels}
+        self.history_ = None
+        try:
+            self._fit(rows, Path(workdir) if workdir is not None else None, progress or _silent)
+        except BaseException:
+            self.sections_ = ()  # what is half fitted must not score
+            raise
+        return self
 
-    def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``model.safetensors`` into `folder`."""
-        ...
+    def score(self, rows: Rows) -> np.ndarray:
+        """Compute anomaly scores, shape (N,), float64; higher is more anomalous.
+
+        Raises
+        ------
+        RunError
+            If the system is not fitted, there are no rows, a section was not in training, the
+            features are of another front end or not finite, or a score is not finite.
+        """
+        if not self.sections_:
+            raise RunError(f"this '{self.name}' is not fitted; call fit, or load a fitted one")
+        if not len(rows):
+            raise RunError(f"no clips of '{rows.store.path}' to score; select at least one")
+        check_sections(self.sections_, rows.manifest)
+        self._check_front_end(rows)
+        scores = np.asarray(self._score(rows), dtype=np.float64)
+        finite = np.isfinite(scores)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise RunError(
+                f"the score of clip '{rows.manifest['clip'].iloc[bad]}' is {scores[bad]}, expected "
+                f"a finite number; train '{self.name}' again, with a lower learning_rate"
+            )
+        return scores
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.json`` and ``model.safetensors`` into `folder`, which is made.
+
+        ``model.json`` comes last and holds the SHA-256 of its companion, so that a mixture of two
+        models is noticed.
+        """
+        folder = Path(folder)
+        tensors, facts = self._state()
+        content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        about = {
+            "format": _FORMAT,
+            "system": self.name,
+            "params": self.params.model_dump(mode="json"),
+            "seed": self.seed,
+            "sections": list(self.sections_),
+            "front_end": self.front_end_,
+            **facts,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        write_bytes(folder / "model.safetensors", content)
+        write_text(folder / "model.json", json.dumps(about, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote."""
-        ...
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunError
+            If the folder holds no such system, a damaged one, or a mixture of two.
+        """
+        folder = Path(folder)
+        try:
+            facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            content = (folder / "model.safetensors").read_bytes()
+            # Contrastive systems of version 0.1 have neither a format nor a digest.
+            if facts["system"] != cls.name or facts.get("format", _FORMAT) != _FORMAT:
+                raise RunError(
+                    f"'{folder}' holds system '{facts['system']}' of format "
+                    f"{facts.get('format', _FORMAT)}, expected '{cls.name}' of format {_FORMAT}; "
+                    "load it with its own class"
+                )
+            digest = hashlib.sha256(content).hexdigest()
+            if facts.get("sha256", digest) != digest:
+                raise ValueError("model.safetensors does not belong to model.json")
+            system = cls(seed=facts["seed"], **facts["params"])
+            system.sections_ = tuple(facts["sections"])
+            system.front_end_ = facts.get("front_end", {})
+            system._restore(load(content), facts)
+        except KeyError as error:
+            reason = f"it lacks {error}"
+        except OSError as error:
+            reason = f"{Path(error.filename or folder).name}: {error.strerror}"
+        except (ConfigError, SafetensorError) as error:
+            reason = str(error)
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            reason = str(error).split("\n", 1)[0].strip()
+        else:
+            return system
+        raise RunError(
+            f"'{folder}' holds no readable model ({reason}); train again with a fresh output folder"
+        )
+
+    @abstractmethod
+    def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
+        """Learn from `rows`, which are checked; `sections_` and `front_end_` are set."""
+
+    @abstractmethod
+    def _score(self, rows: Rows) -> np.ndarray:
+        """Compute scores (N,) of `rows`, whose sections and front end are checked."""
+
+    @abstractmethod
+    def _state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        """Return learned tensors, and what else `_restore` needs, as JSON."""
+
+    @abstractmethod
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Take back what `_state` returned; parameters, sections and front end are set."""
+
+    def _check_front_end(self, rows: Rows) -> None:
+        """Refuse clips of another front end; keys that only one of both knows do not count."""
+        here = {**rows.store.front_end, "n_mels": rows.store.n_mels}
+        differing = [
+            f"{key} {value!r} in training and {here[key]!r} here"
+            for key, value in self.front_end_.items()
+            if key in here and key != "dtype" and value != here[key]
+        ]
+        if differing:
+            raise RunError(
+                f"store '{rows.store.path}' has another front end than the training store: "
+                f"{'; '.join(differing)}; build both with the same preset"
+            )
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of a name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises
+    ------
+    RunError
+        If a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError(f"device '{name}' is not available on this machine; use 'auto' or 'cpu'")
+    return torch.device(name)
 
 
 def section_keys(manifest: pd.DataFrame) -> np.ndarray:
@@ -71,8 +265,53 @@ def section_keys(manifest: pd.DataFrame) -> np.ndarray:
     return keys
 
 
+def with_prefix(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries whose name begins with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def finite_batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read whole clips like `Rows.batches`: positions (B,) and log-mel (B, F, T), all finite.
+
+    Raises
+    ------
+    RunError
+        Naming the first clip that holds NaN or infinite values.
+    """
+    for positions, log_mel in rows.batches(batch_size):
+        finite = np.isfinite(log_mel).all(axis=(1, 2))
+        if not finite.all():
+            clip = rows.manifest["clip"].iloc[int(positions[int(np.argmin(finite))])]
+            raise RunError(
+                f"clip '{clip}' holds NaN or infinite values in '{rows.store.path}'; "
+                "expected finite log-mel: build the store again or leave the clip out"
+            )
+        yield positions, log_mel
+
+
+def check_training_rows(rows: Rows) -> None:
+    """Refuse rows that no system can be trained on.
+
+    Raises
+    ------
+    RunError
+        If there is no row, or one is labelled as anomalous.
+    """
+    if not len(rows):
+        raise RunError(
+            f"no training clips selected from '{rows.store.path}'; expected normal clips of at "
+            "least one section: check the selection"
+        )
+    anomalous = (rows.manifest["label"] == "anomaly").to_numpy()
+    if anomalous.any():
+        raise RunError(
+            f"clip '{rows.manifest['clip'].iloc[int(anomalous.argmax())]}' among the training rows "
+            "is labelled 'anomaly', expected only normal clips; select rows with label 'normal'"
+        )
+
+
 def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
-    """Refuse rows of sections that the system was not fitted on.
+    """Refuse rows of sections that a system was not fitted on.
 
     Raises
     ------
@@ -95,25 +334,53 @@ def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
         )
 
 
-@contextmanager
-def reading_model(folder: Path) -> Iterator[None]:
-    """Turn what a missing, damaged or foreign model raises while it is read into one line.
+def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -> ModelT:
+    """Validate parameters; one clear line for the first thing that is wrong.
+
+    Parameters
+    ----------
+    model
+        Pydantic model of the parameters.
+    values
+        Parameters by name.
+    name
+        Name of the system, for the message.
 
     Raises
     ------
-    RunError
-        Naming `folder`, what is wrong with it, and the way out.
+    ConfigError
+        Naming the key, its value, and either the known keys or what the value should be.
     """
     try:
-        yield
-    except KeyError as error:
-        reason = f"it lacks {error}"
-    except OSError as error:
-        reason = f"{Path(error.filename).name}: {error.strerror}" if error.filename else str(error)
-    except (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).split("\n", 1)[0].strip()
-    else:
-        return
-    raise RunError(
-        f"'{folder}' holds no readable model ({reason}); train again with a fresh output folder"
-    )
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        of_field = [e for e in error.errors() if e["loc"][:1] == error.errors()[0]["loc"][:1]]
+        first = max(of_field, key=lambda e: len(e["loc"]))  # of a union, where it fits best
+        location = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            known = sorted(_model_at(model, location[:-1]).model_fields)
+            near = difflib.get_close_matches(location[-1], known, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise ConfigError(
+                f"unknown parameter '{'.'.join(location)}' of {name} ({hint}known: "
+                f"{', '.join(known)})"
+            ) from None
+        named = [part for part in location if part.isdigit() or part.isidentifier()]
+        field = ".".join(part for part in named if not part[0].isupper()) or "value"
+        reason = first["msg"].removeprefix("Value error, ")
+        reason = reason[:1].lower() + reason[1:]
+        raise ConfigError(f"{name}: {field}={first['input']!r} is refused: {reason}") from None
+
+
+def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:
+    """Follow a path of field names down into nested parameter models."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            continue
+        annotation = field.annotation
+        union = get_origin(annotation) in (Union, UnionType)
+        for candidate in get_args(annotation) if union else (annotation,):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return model

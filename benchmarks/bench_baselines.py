@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from asdlib.baselines import Autoencoder, AutoencoderParams, MobileNetV2, MobileNetV2Params
+from asdlib.baselines import Autoencoder, MobileNetV2
 from asdlib.baselines.frames import FrameBank
 from asdlib.features import PRESETS, FeatureStore
 
@@ -73,11 +73,7 @@ def peak_of(system: str, path: Path) -> None:
 
     torch.set_num_threads(1)
     store = FeatureStore.open(path, check=False)
-    detector: Any = (
-        Autoencoder(AutoencoderParams(epochs=1))
-        if system == "autoencoder"
-        else MobileNetV2(MobileNetV2Params(epochs=1))
-    )
+    detector: Any = Autoencoder(epochs=1) if system == "autoencoder" else MobileNetV2(epochs=1)
     loss, calls = detector.loss, itertools.count()
 
     def few_steps(*batch: Any) -> Tensor:
@@ -130,7 +126,7 @@ def time_lightning(network: nn.Module, bank: FrameBank, start: Tensor, epochs: i
 
 def step_times(rows: Any, epochs: int) -> tuple[float, float]:
     """CPU seconds a training step of the autoencoder: here and by Lightning, in turns."""
-    system = Autoencoder(AutoencoderParams(epochs=epochs, validation_fraction=0.0, device="cpu"))
+    system = Autoencoder(epochs=epochs, validation_fraction=0.0, device="cpu")
     n_steps = epochs * -(-len(rows) * (N_FRAMES - 4) // 512)
     bank = FrameBank.read(rows, np.arange(len(rows)))
     start, _ = bank.starts(5, 1)
@@ -147,7 +143,7 @@ def step_times(rows: Any, epochs: int) -> tuple[float, float]:
 def toycar_auc(store: FeatureStore) -> tuple[float, float]:
     """AUC and pAUC in % of the autoencoder after 30 epochs, mean over the sections."""
     test = store.rows(split="test")
-    system = Autoencoder(AutoencoderParams(epochs=30)).fit(store.rows(split="train"))
+    system = Autoencoder(epochs=30).fit(store.rows(split="train"))
     scores = system.score(test)
     figures = [
         (roc_auc_score(y, scores[part.index]), roc_auc_score(y, scores[part.index], max_fpr=0.1))
@@ -178,7 +174,7 @@ def run() -> list[dict[str, Any]]:
             ours, theirs = step_times(few, epochs=3)
             add("autoencoder, training step", "CPU ms", 1e3 * ours, 1e3 * theirs, "Lightning")
 
-            scorer = Autoencoder(AutoencoderParams(epochs=1, device="cpu")).fit(few)
+            scorer = Autoencoder(epochs=1, device="cpu").fit(few)
             began = time.process_time()
             scorer.score(few)
             batched = time.process_time() - began

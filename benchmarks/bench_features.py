@@ -200,8 +200,7 @@ def crops_by_loop(store: FeatureStore, batches: int) -> float:
 
 def crops_needed(store: FeatureStore) -> float:
     """Crops a second that the training of the default encoder takes: 64 frames, batches of 64."""
-    from asdlib.method.contrastive import Contrastive
-    from asdlib.method.parameters import ContrastiveParams
+    from asdlib.method import Contrastive
 
     at: dict[int, float] = {}
 
@@ -210,8 +209,7 @@ def crops_needed(store: FeatureStore) -> float:
             at[done] = time.perf_counter()
 
     rows = store.rows(np.arange(64 * STEPS))
-    params = ContrastiveParams(epochs=1, crop_frames=64, batch_size=64)
-    Contrastive(params).fit(rows, progress=told)
+    Contrastive(epochs=1, crop_frames=64, batch_size=64).fit(rows, progress=told)
     # The first steps warm up.
     return 64 * (STEPS - 2) / (at[STEPS] - at[2])
 

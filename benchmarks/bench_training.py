@@ -20,10 +20,8 @@ import pandas as pd
 import torch
 
 from asdlib.features import PRESETS, FeatureStore, write_store
-from asdlib.method.augment import SpectrumAugmentation
-from asdlib.method.contrastive import Contrastive
+from asdlib.method import Contrastive, SpectrumAugmentation
 from asdlib.method.encoders import build_encoder
-from asdlib.method.parameters import ContrastiveParams
 
 N_MELS, N_CROP, N_CLIP = 128, 64, 200
 CLIPS, EPOCHS, WARM_UP = 512, 6, 8
@@ -81,11 +79,11 @@ class Turns:
 
 def run(*, clips: int = CLIPS, epochs: int = EPOCHS) -> list[dict[str, Any]]:
     """Measure; see the module's docstring."""
-    params = ContrastiveParams(epochs=epochs, crop_frames=N_CROP, batch_size=64)
-    turns = Turns(params.batch_size)
+    system = Contrastive(epochs=epochs, crop_frames=N_CROP, batch_size=64)
+    turns = Turns(system.params.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder), clips)
-        Contrastive(params).fit(store.rows(split="train"), progress=turns)
+        system.fit(store.rows(split="train"), progress=turns)
     whole = statistics.median(turns.steps[WARM_UP:])
     bare = statistics.median(turns.bare[WARM_UP:])
     rows: list[dict[str, Any]] = [

@@ -115,7 +115,7 @@ def calibrate(
     """AUC of one machine with one seed, columns `COLUMNS`."""
     import torch
 
-    from asdlib.baselines import Autoencoder, AutoencoderParams, TimeStatistics
+    from asdlib.baselines import Autoencoder, TimeStatistics
     from asdlib.evaluation import auc
     from asdlib.features import PRESETS, write_store
 
@@ -126,9 +126,7 @@ def calibrate(
     manifest, features = log_mels(spec, machine, variants, clips)
     systems: dict[str, Any] = {"statistics": TimeStatistics(seed=spec.seed)}
     if epochs:
-        systems["autoencoder"] = Autoencoder(
-            AutoencoderParams(epochs=epochs, device="cpu"), seed=spec.seed
-        )
+        systems["autoencoder"] = Autoencoder(seed=spec.seed, epochs=epochs, device="cpu")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         store = write_store(Path(folder) / "store", manifest, features, PRESETS["dcase2020"])

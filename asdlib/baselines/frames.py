@@ -21,6 +21,7 @@ from torch import Tensor
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
+from asdlib.system import finite_batches
 
 _CLIPS_PER_READ = 64
 _CLIPS_PER_SCORING = 16
@@ -64,8 +65,7 @@ class FrameBank:
         offset = np.empty_like(count)
         offset[order] = np.cumsum(count[order]) - count[order]
         frames = np.empty((int(count.sum()), rows.store.n_mels), dtype=np.float16)
-        for positions, log_mel in rows.batches(_CLIPS_PER_READ):
-            check_finite(rows, positions, log_mel)
+        for positions, log_mel in finite_batches(rows, _CLIPS_PER_READ):
             index = offset[positions][:, None] + np.arange(log_mel.shape[2])
             frames[index] = log_mel.transpose(0, 2, 1)
             _release(rows)
@@ -160,8 +160,7 @@ def mean_over_windows(
         If a clip holds NaN or infinite values.
     """
     scores = np.empty(len(rows))
-    for positions, log_mel in rows.batches(_CLIPS_PER_SCORING):
-        check_finite(rows, positions, log_mel)
+    for positions, log_mel in finite_batches(rows, _CLIPS_PER_SCORING):
         bank = FrameBank.of_batch(log_mel).to(device)
         start, clip = (part.to(device) for part in bank.starts(width, hop))
         position = torch.from_numpy(positions).to(device)[clip]
@@ -182,23 +181,6 @@ def _release(rows: Rows) -> None:
     mapped = rows.store.features.base
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def check_finite(rows: Rows, positions: np.ndarray, log_mel: np.ndarray) -> None:
-    """Refuse NaN and infinite values in `log_mel` (B, F, T), rows `positions` (B,) of `rows`.
-
-    Raises
-    ------
-    RunError
-        Naming the first such clip.
-    """
-    finite = np.isfinite(log_mel).all(axis=(1, 2))
-    if not finite.all():
-        clip = rows.manifest["clip"].iloc[int(positions[int(np.argmin(finite))])]
-        raise RunError(
-            f"clip '{clip}' holds NaN or infinite values in '{rows.store.path}'; "
-            "expected finite log-mel: build the store again or leave the clip out"
-        )
 
 
 def check_length(rows: Rows, width: int) -> None:

@@ -9,7 +9,7 @@ Shape legend: B batch, F mel bins, T frames, N clips, D statistics of a clip.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -17,12 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from asdlib.baselines.frames import check_finite
-from asdlib.baselines.state import check_front_end, check_training_rows, load_state, save_state
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.method.pooled import PooledMahalanobis
-from asdlib.system import Progress, check_sections, reading_model, section_keys
+from asdlib.system import Progress, System, finite_batches, section_keys
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -85,7 +83,7 @@ def _quantiles(log_mel: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarra
     return quantiles
 
 
-class TimeStatistics:
+class TimeStatistics(System[TimeStatisticsParams]):
     """Mahalanobis distance of time statistics, a Gaussian a section.
 
     The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf, "A
@@ -96,15 +94,13 @@ class TimeStatistics:
 
     Parameters
     ----------
-    params
-        Validated parameters; defaults if not given.
     seed
-        Kept for the common shape of systems; nothing here is random.
+        Without effect; nothing here is random.
+    **params
+        See `TimeStatisticsParams`.
 
     Attributes
     ----------
-    sections_ : tuple of str
-        Sections seen in `fit`, "machine/section".
     mean_ : np.ndarray
         Mean of the statistics (number of sections, D), dB.
     precision_ : np.ndarray
@@ -114,25 +110,13 @@ class TimeStatistics:
     name = "statistics"
     Params = TimeStatisticsParams
 
-    def __init__(self, params: TimeStatisticsParams | None = None, *, seed: int = 0) -> None:
-        self.params = params if params is not None else TimeStatisticsParams()
-        self.seed = seed
-        self.sections_: tuple[str, ...] = ()
+    def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
+        super().__init__(seed=seed, **params)
         self.mean_ = np.empty((0, 0))
         self.precision_ = np.empty((0, 0, 0))
-        self._front_end: dict[str, Any] = {}
 
-    def fit(
-        self, rows: Rows, *, workdir: Path | None = None, progress: Progress | None = None
-    ) -> Self:
-        """Estimate a Gaussian for each section of `rows`.
-
-        Raises
-        ------
-        RunError
-            If there are no rows, a row is anomalous or not finite, or a section has one clip only.
-        """
-        check_training_rows(rows)
+    def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
+        """Estimate a Gaussian for each section of `rows`; each has at least two clips."""
         keys = section_keys(rows.manifest)
         sections, clips = np.unique(keys.astype(str), return_counts=True)
         if clips.min() < 2:
@@ -147,28 +131,16 @@ class TimeStatistics:
         gaussians = _pooled if self.params.covariance == "pooled" else _own
         for i, gaussian in enumerate(gaussians(vectors, rows)):
             mean[i], precision[i] = gaussian
-            if progress is not None:
-                progress(self.name, i + 1, len(sections))
+            progress(self.name, i + 1, len(sections))
         if not np.isfinite(precision).all():
             raise RunError(
                 "the training clips of a section are all alike, expected clips that differ; "
                 "check the recordings of the store"
             )
-        self.sections_ = tuple(str(section) for section in sections)
         self.mean_, self.precision_ = mean, precision
-        self._front_end = {**rows.store.front_end, "n_mels": rows.store.n_mels}
-        return self
 
-    def score(self, rows: Rows) -> np.ndarray:
-        """Mahalanobis distance of each clip to its section, (N,), float64.
-
-        Raises
-        ------
-        RunError
-            If a section was not in training, the features are of another front end, or not finite.
-        """
-        check_sections(self.sections_, rows.manifest)
-        check_front_end(self._front_end, rows)
+    def _score(self, rows: Rows) -> np.ndarray:
+        """Compute the Mahalanobis distance of each clip to its section, (N,), float64."""
         keys = section_keys(rows.manifest)
         vectors = self._vectors(rows)
         scores = np.empty(len(rows))
@@ -179,42 +151,16 @@ class TimeStatistics:
             scores[chosen] = np.sqrt(np.maximum(squared, 0.0))
         return scores
 
-    def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``model.safetensors`` into `folder`."""
-        tensors: dict[str, Tensor] = {
-            "mean": torch.from_numpy(self.mean_),
-            "precision": torch.from_numpy(self.precision_),
-        }
-        facts = {
-            "params": self.params.model_dump(mode="json"),
-            "seed": self.seed,
-            "sections": list(self.sections_),
-            "front_end": self._front_end,
-        }
-        save_state(Path(folder), self.name, tensors, facts)
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"mean": self.mean_, "precision": self.precision_}
+        return {name: torch.from_numpy(array) for name, array in tensors.items()}, {}
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote.
-
-        Raises
-        ------
-        RunError
-            If the folder holds no such model or a damaged one.
-        """
-        with reading_model(Path(folder)):
-            tensors, facts = load_state(Path(folder), cls.name)
-            system = cls(TimeStatisticsParams.model_validate(facts["params"]), seed=facts["seed"])
-            system.sections_ = tuple(facts["sections"])
-            system.mean_ = tensors["mean"].numpy()
-            system.precision_ = tensors["precision"].numpy()
-            system._front_end = facts["front_end"]
-        return system
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.mean_, self.precision_ = tensors["mean"].numpy(), tensors["precision"].numpy()
 
     def _vectors(self, rows: Rows) -> np.ndarray:
         vectors: np.ndarray | None = None
-        for positions, log_mel in rows.batches(self.params.batch_size):
-            check_finite(rows, positions, log_mel)
+        for positions, log_mel in finite_batches(rows, self.params.batch_size):
             statistics = time_statistics(log_mel, self.params)
             if vectors is None:
                 vectors = np.empty((len(rows), statistics.shape[1]))

@@ -31,8 +31,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from asdlib.baselines.state import write_bytes
 from asdlib.errors import RunError
+from asdlib.files import write_bytes
 
 Loss = Callable[[nn.Module, Tensor], Tensor]
 """Mean loss of the examples with the given numbers (B,): ``loss(network, examples)``."""
@@ -88,21 +88,6 @@ def digest(*parts: bytes | memoryview | str) -> str:
         state.update(len(content).to_bytes(8, "big"))
         state.update(content)
     return state.hexdigest()
-
-
-def resolve_device(name: str) -> torch.device:
-    """Turn the parameter `device` into a device.
-
-    Raises
-    ------
-    RunError
-        If a GPU is asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise RunError(f"device '{name}' is not available on this machine; use 'auto' or 'cpu'")
-    return torch.device(name)
 
 
 def generator_of(seed: int, machine: str) -> torch.Generator:

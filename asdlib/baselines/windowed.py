@@ -7,70 +7,60 @@ saves and loads. The anomaly score of a clip is the mean over its windows.
 Shape legend: B batch, F mel bins, W frames of a window, N clips, C sections of a machine.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from asdlib.baselines.frames import FrameBank, check_length, mean_over_windows
-from asdlib.baselines.state import check_front_end, check_training_rows, load_state, save_state
 from asdlib.baselines.threshold import gamma_threshold
 from asdlib.baselines.training import (
     Checkpoint,
-    History,
     TrainingParams,
     digest,
     generator_of,
     materialise,
-    resolve_device,
     train,
 )
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.system import Progress, check_sections, reading_model, section_keys
+from asdlib.system import Progress, System, section_keys, with_prefix
 
 P = TypeVar("P", bound=TrainingParams)
 
 
-class WindowedBaseline(ABC, Generic[P]):
+class WindowedBaseline(System[P]):
     """One network a machine type on windows of consecutive frames.
 
     Parameters
     ----------
-    params
-        Validated parameters of the subclass; defaults if not given.
     seed
         Decides the initial weights and the order of the windows. Each machine has its own
         generator, so its model does not depend on the other machines in training.
+    **params
+        See `Params` of the subclass.
 
     Attributes
     ----------
-    sections_ : tuple of str
-        Sections seen in `fit`, "machine/section".
     networks_ : dict
         Trained network of each machine.
-    history_ : dict
-        Losses of each machine, one entry an epoch.
+    history_ : pd.DataFrame
+        Columns ``machine``, ``epoch``, ``loss`` and, with validation windows, ``val_loss``.
     training_scores_ : dict
         Scores of each machine's training clips (N,), for systems that have a threshold.
     """
 
-    name: str
-    Params: type[Any]
     has_threshold: ClassVar[bool] = False
     sort_by: ClassVar[tuple[str, ...]] = ("clip",)
 
-    def __init__(self, params: P | None = None, *, seed: int = 0) -> None:
-        self.params: P = params if params is not None else self.Params()
-        self.seed = seed
-        self.sections_: tuple[str, ...] = ()
+    def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
+        super().__init__(seed=seed, **params)
         self.networks_: dict[str, nn.Module] = {}
-        self.history_: dict[str, History] = {}
         self.training_scores_: dict[str, np.ndarray] = {}
-        self._front_end: dict[str, Any] = {}
 
     @property
     @abstractmethod
@@ -97,56 +87,31 @@ class WindowedBaseline(ABC, Generic[P]):
     def check_machine(self, machine: str, sections: list[str]) -> None:
         """Refuse a machine that this system cannot learn by a `RunError`; by default none."""
 
-    def fit(
-        self, rows: Rows, *, workdir: Path | None = None, progress: Progress | None = None
-    ) -> Self:
+    def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         """Train one network for each machine type in `rows`.
 
-        Parameters
-        ----------
-        rows
-            Normal training clips.
-        workdir
-            Keeps a checkpoint a machine, rewritten after each epoch. A training that was killed
-            goes on from it and ends with the very numbers of one that was not.
-        progress
-            Called after each epoch as ``progress("<system> <machine>", epoch, epochs)``.
-
-        Raises
-        ------
-        RunError
-            If the rows are empty, anomalous, too short or not finite, a machine cannot be
-            learned, the loss diverges, or a checkpoint is of another training.
+        The checkpoint of a machine is rewritten after each epoch. `progress` is called after each
+        epoch as ``progress("<system> <machine>", epoch, epochs)``.
         """
-        check_training_rows(rows)
         check_length(rows, self.width)
-        keys = section_keys(rows.manifest)
-        self.sections_ = tuple(sorted({str(key) for key in keys}))
-        self._front_end = {**rows.store.front_end, "n_mels": rows.store.n_mels}
-        self.networks_, self.history_, self.training_scores_ = {}, {}, {}
+        self.networks_, self.training_scores_ = {}, {}
+        histories = []
         machines = sorted({str(machine) for machine in rows.manifest["machine"]})
         for machine in machines:
             self.check_machine(machine, self._sections_of(machine))
         for machine in machines:
             of_machine = rows.select((rows.manifest["machine"] == machine).to_numpy())
-            self._fit_machine(machine, of_machine, workdir, progress)
+            history = self._fit_machine(machine, of_machine, workdir, progress)
+            histories.append(history.assign(machine=machine))
             if self.has_threshold:
                 self.training_scores_[machine] = self._score_machine(
                     machine, of_machine, self.hops[0]
                 )
-        return self
+        history = pd.concat(histories, ignore_index=True)
+        self.history_ = history[["machine", *history.columns.drop("machine")]]
 
-    def score(self, rows: Rows) -> np.ndarray:
-        """Mean score over the windows of each clip, (N,), float64.
-
-        Raises
-        ------
-        RunError
-            If a section was not in training, or the features are of another front end, too short
-            or not finite.
-        """
-        check_sections(self.sections_, rows.manifest)
-        check_front_end(self._front_end, rows)
+    def _score(self, rows: Rows) -> np.ndarray:
+        """Compute the mean score over the windows of each clip, (N,), float64."""
         check_length(rows, self.width)
         scores = np.empty(len(rows))
         machine_of_row = rows.manifest["machine"].to_numpy()
@@ -176,58 +141,29 @@ class WindowedBaseline(ABC, Generic[P]):
             for machine, scores in self.training_scores_.items()
         }
 
-    def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``model.safetensors`` into `folder`."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = {}
         for machine, network in self.networks_.items():
             for name, tensor in network.state_dict().items():
                 tensors[f"network/{machine}/{name}"] = tensor
         for machine, scores in self.training_scores_.items():
             tensors[f"training_scores/{machine}"] = torch.from_numpy(scores)
-        facts = {
-            "params": self.params.model_dump(mode="json"),
-            "seed": self.seed,
-            "sections": list(self.sections_),
-            "front_end": self._front_end,
-            "history": self.history_,
-        }
-        save_state(Path(folder), self.name, tensors, facts)
+        return tensors, {}
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote.
-
-        Raises
-        ------
-        RunError
-            If the folder holds no such model or a damaged one.
-        """
-        with reading_model(Path(folder)):
-            tensors, facts = load_state(Path(folder), cls.name)
-            system = cls(cls.Params.model_validate(facts["params"]), seed=facts["seed"])
-            system.sections_ = tuple(facts["sections"])
-            system.history_ = facts["history"]
-            system._front_end = facts["front_end"]
-            for machine in system.history_:
-                network = system._network(machine, None)
-                prefix = f"network/{machine}/"
-                weights = {
-                    name.removeprefix(prefix): tensor
-                    for name, tensor in tensors.items()
-                    if name.startswith(prefix)
-                }
-                network.load_state_dict(weights)
-                system.networks_[machine] = network
-                if cls.has_threshold:
-                    system.training_scores_[machine] = tensors[f"training_scores/{machine}"].numpy()
-        return system
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        for machine in sorted({key.split("/")[0] for key in self.sections_}):
+            network = self._network(machine, None)
+            network.load_state_dict(with_prefix(tensors, f"network/{machine}/"))
+            self.networks_[machine] = network
+        scores = with_prefix(tensors, "training_scores/")
+        self.training_scores_ = {machine: scores[machine].numpy() for machine in scores}
 
     def _sections_of(self, machine: str) -> list[str]:
         return [key for key in self.sections_ if key.startswith(f"{machine}/")]
 
     def _network(self, machine: str, generator: torch.Generator | None) -> nn.Module:
         with torch.device("meta"):
-            network = self.build(self._front_end["n_mels"], len(self._sections_of(machine)))
+            network = self.build(self.front_end_["n_mels"], len(self._sections_of(machine)))
         return materialise(network, generator)
 
     def _section_numbers(self, machine: str, rows: Rows) -> np.ndarray:
@@ -236,9 +172,9 @@ class WindowedBaseline(ABC, Generic[P]):
         )
 
     def _fit_machine(
-        self, machine: str, rows: Rows, workdir: Path | None, progress: Progress | None
-    ) -> None:
-        device = resolve_device(self.params.device)
+        self, machine: str, rows: Rows, workdir: Path | None, progress: Progress
+    ) -> pd.DataFrame:
+        device = self.device
         generator = generator_of(self.seed, machine)
         network = self._network(machine, generator).to(device)
         order = rows.manifest.sort_values(list(self.sort_by), kind="stable").index.to_numpy()
@@ -263,10 +199,9 @@ class WindowedBaseline(ABC, Generic[P]):
             return self.loss(model, windows, section[clip[examples]].to(device))
 
         def on_epoch(done: int) -> None:
-            if progress is not None:
-                progress(f"{self.name} {machine}", done, self.params.epochs)
+            progress(f"{self.name} {machine}", done, self.params.epochs)
 
-        self.history_[machine] = train(
+        history = train(
             network,
             loss,
             len(start),
@@ -276,22 +211,17 @@ class WindowedBaseline(ABC, Generic[P]):
             on_epoch=on_epoch,
         )
         self.networks_[machine] = network
+        return pd.DataFrame(
+            history, index=pd.RangeIndex(1, len(history) + 1, name="epoch")
+        ).reset_index()
 
     @torch.inference_mode()
     def _score_machine(self, machine: str, rows: Rows, hop: int) -> np.ndarray:
-        device = resolve_device(self.params.device)
+        device = self.device
         network = self.networks_[machine].to(device).eval()
         section = torch.from_numpy(self._section_numbers(machine, rows)).to(device)
 
         def score(windows: Tensor, clip: Tensor) -> Tensor:
             return self.window_scores(network, windows, section[clip])
 
-        scores = mean_over_windows(
-            rows, score, self.width, hop, self.params.score_batch_size, device
-        )
-        if not np.isfinite(scores).all():
-            raise RunError(
-                f"the network of '{machine}' gives NaN or infinite scores, expected finite ones; "
-                "train again with a lower learning_rate"
-            )
-        return scores
+        return mean_over_windows(rows, score, self.width, hop, self.params.score_batch_size, device)

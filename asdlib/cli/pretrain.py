@@ -28,7 +28,8 @@ def pretrain(
     """Train an encoder without labels; asd run contrastive --set pretrained=OUT starts from it."""
     from asdlib.method.parameters import ContrastiveParams
     from asdlib.method.pretraining import pretrain as train
-    from asdlib.study.config import parse_overrides, validate_params
+    from asdlib.study.config import parse_overrides
+    from asdlib.system import validate_params
 
     asked: dict[str, Any] = {"loss": "nt_xent", "encoder": encoder, "epochs": epochs}
     params = validate_params(ContrastiveParams, asked | parse_overrides(assign or []), "pretrain")

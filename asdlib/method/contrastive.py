@@ -10,14 +10,12 @@ What of this the paper states, what is inferred and what is open stands with eac
 `asdlib.method.parameters`.
 """
 
-import json
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from asdlib.errors import RunError
@@ -29,18 +27,18 @@ from asdlib.method.network import Network, class_names, measure_batch_norm
 from asdlib.method.parameters import ContrastiveParams
 from asdlib.method.pretrained import check_front_end, describe_encoder, resolve
 from asdlib.method.training import train_network
-from asdlib.system import Progress, check_sections, reading_model, section_keys
+from asdlib.system import Progress, System, finite_batches, section_keys, with_prefix
 
 
-class Contrastive:
+class Contrastive(System[ContrastiveParams]):
     """Supervised contrast on two spectrum-augmented views; a distance per section as score.
 
     Parameters
     ----------
-    params
-        See `ContrastiveParams`.
     seed
         Decides initial weights, batches, crops and augmentation.
+    **params
+        See `ContrastiveParams`.
 
     Attributes
     ----------
@@ -59,34 +57,23 @@ class Contrastive:
     Detection", 2024 (arXiv 2509.15570); P. Khosla et al., "Supervised Contrastive Learning", 2020.
     """
 
-    name: ClassVar[str] = "contrastive"
-    Params: ClassVar[type[ContrastiveParams]] = ContrastiveParams
+    name = "contrastive"
+    Params = ContrastiveParams
 
     network_: Network
     augmentation_: SpectrumAugmentation
     backend_: Any
-    known_: list[str]
     mel_frequencies_: np.ndarray
-    history_: pd.DataFrame | None = None
 
-    def __init__(self, params: ContrastiveParams | None = None, *, seed: int = 0) -> None:
-        self.params = params or ContrastiveParams()
+    def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
+        super().__init__(seed=seed, **params)
         if self.params.pretrained and self.params.pretrained.sha256 is None:
             # A run is known by the weights that it starts from, not by the name of a folder.
             found = resolve(self.params.pretrained)
             self.params = self.params.model_copy(update={"pretrained": found})
-        self.seed = seed
 
-    def fit(
-        self, rows: Rows, *, workdir: Path | None = None, progress: Progress | None = None
-    ) -> Self:
-        """Train the encoder on normal clips and fit the back-end on their embeddings.
-
-        Raises
-        ------
-        RunError
-            If there are no clips, or the crop is longer than the shortest clip.
-        """
+    def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
+        """Train the encoder on normal clips and fit the back-end on their embeddings."""
         if len(rows) < 2:
             raise RunError(f"{len(rows)} training clips; the contrastive system needs at least 2")
         shortest = int(rows.frames.min())
@@ -99,7 +86,6 @@ class Contrastive:
         resolve(self.params.pretrained)
         check_front_end(self.params.encoder, self.params.pretrained, rows.store)
         mean, std = mean_and_deviation(rows)
-        self.known_ = sorted(set(section_keys(rows.manifest)))
         self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies())
         if self.params.epochs:
             batches = CropBatches(rows, self.params, self.seed)
@@ -115,12 +101,12 @@ class Contrastive:
             self.history_ = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
         if self.params.batch_norm == "clean":
             measure_batch_norm(
-                self.network_.to(best_device()).encoder,
-                self.augmentation_.to(best_device()).eval().normalise,
+                self.network_.to(self.device).encoder,
+                self.augmentation_.to(self.device).eval().normalise,
                 rows,
                 seed=self.seed,
             )
-        return self.fit_backend(rows, progress=progress)
+        self.fit_backend(rows, progress=progress)
 
     def fit_backend(self, rows: Rows, *, progress: Progress | None = None) -> Self:
         """Fit the back-end alone on normal clips, with the network as it is."""
@@ -129,19 +115,21 @@ class Contrastive:
             levels = self.network_.levels(self.params.embedding)
             of_backend = {"levels": tuple(levels), "sizes": tuple(levels.values())}
         self.backend_ = build_backend(self.params.backend, **of_backend).fit(
-            self.embed(rows, progress=progress), section_keys(rows.manifest), domains_of(rows)
+            self.embed(rows, progress=progress),
+            section_keys(rows.manifest),
+            rows.manifest["domain"],
         )
         return self
 
     def embed(self, rows: Rows, *, progress: Progress | None = None) -> np.ndarray:
         """Embed clips, shape (N, D), float32, with the trained encoder."""
-        device = best_device()
+        device = self.device
         network = self.network_.to(device).eval()
         augmentation = self.augmentation_.to(device).eval()
         out: np.ndarray | None = None
         done = 0
         with torch.inference_mode():
-            for positions, log_mel in rows.batches(self.params.score_batch_size):
+            for positions, log_mel in finite_batches(rows, self.params.score_batch_size):
                 x = augmentation.normalise(torch.from_numpy(log_mel).to(device))
                 values = self._embed_batch(network, x).float().cpu().numpy()
                 if out is None:
@@ -165,61 +153,31 @@ class Contrastive:
         values = network.embed(flat, self.params.embedding)
         return values.reshape(len(x), n_windows, -1).mean(dim=1)
 
-    def score(self, rows: Rows) -> np.ndarray:
-        """Give anomaly scores, shape (N,); see `asdlib.system.AnomalyDetector`."""
-        check_sections(self.known_, rows.manifest)
+    def _score(self, rows: Rows) -> np.ndarray:
         scores: np.ndarray = self.backend_.score(self.embed(rows), section_keys(rows.manifest))
         return scores
 
-    def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``model.safetensors`` into `folder`."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"network.{k}": v for k, v in self.network_.state_dict().items()}
         backend = {
             f"backend.{k}": torch.from_numpy(np.array(v)) for k, v in self.backend_.state().items()
         }
-        tensors = {k: v.cpu().contiguous() for k, v in (tensors | backend).items()}
-        model = {
-            "system": self.name,
-            "params": self.params.model_dump(mode="json"),
-            "seed": self.seed,
-            "sections": self.known_,
+        return tensors | backend, {
             "mean": float(self.augmentation_.mean),
             "std": float(self.augmentation_.std),
             "mel_frequencies": self.mel_frequencies_.tolist(),
             "encoder": describe_encoder(self.network_.encoder),
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        # As bytes: a full disk is then an OSError like everywhere else.
-        (folder / "model.safetensors").write_bytes(save(tensors))
-        (folder / "model.json").write_text(json.dumps(model, indent=2) + "\n")
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote.
-
-        Raises
-        ------
-        RunError
-            If the folder holds no such model or a damaged one.
-        """
-        folder = Path(folder)
-        with reading_model(folder):
-            model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-            if model["system"] != cls.name:
-                raise RunError(
-                    f"'{folder}' holds system '{model['system']}', expected '{cls.name}'; load it "
-                    "with its own class"
-                )
-            tensors = load((folder / "model.safetensors").read_bytes())
-            system = cls(ContrastiveParams.model_validate(model["params"]), seed=model["seed"])
-            frequencies = np.asarray(model["mel_frequencies"])
-            system.known_ = model["sections"]
-            description = model.get("encoder", {})
-            system._build(len(frequencies), model["mean"], model["std"], frequencies, description)
-            system.network_.load_state_dict(_with_prefix(tensors, "network."))
-            backend = {k: v.numpy() for k, v in _with_prefix(tensors, "backend.").items()}
-            system.backend_ = backend_from_state(system.params.backend, backend)
-        return system
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        frequencies = np.asarray(facts["mel_frequencies"])
+        # Version 0.1 did not keep the front end.
+        self.front_end_ = self.front_end_ or {"n_mels": len(frequencies)}
+        description = facts.get("encoder", {})
+        self._build(len(frequencies), facts["mean"], facts["std"], frequencies, description)
+        self.network_.load_state_dict(with_prefix(tensors, "network."))
+        backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
+        self.backend_ = backend_from_state(self.params.backend, backend)
 
     def _build(
         self,
@@ -240,7 +198,7 @@ class Contrastive:
         self.mel_frequencies_ = mel_frequencies
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            n_classes = len(class_names(self.known_, self.params.classes))
+            n_classes = len(class_names(self.sections_, self.params.classes))
             self.network_ = Network(self.params, n_mels, description, n_classes=n_classes)
 
 
@@ -253,7 +211,7 @@ def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]
         If all values are equal: such clips cannot be standardised.
     """
     count, total, squares = 0, 0.0, 0.0
-    for _, log_mel in rows.batches(batch_size):
+    for _, log_mel in finite_batches(rows, batch_size):
         values = log_mel.astype(np.float64)
         count += values.size
         total += float(values.sum())
@@ -263,18 +221,3 @@ def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]
     if variance <= 1e-12 * max(1.0, mean**2):
         raise RunError(f"all log-mel values equal {mean:g}: silent clips cannot be trained on")
     return mean, float(np.sqrt(variance))
-
-
-def domains_of(rows: Rows) -> np.ndarray:
-    """Domain of every clip, shape (N,), text."""
-    domains: np.ndarray = rows.manifest["domain"].to_numpy(dtype=object)
-    return domains
-
-
-def best_device() -> torch.device:
-    """Device to embed on: a GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from asdlib.baselines import TimeStatistics, TimeStatisticsParams
+from asdlib.baselines import TimeStatistics
 from asdlib.evaluation.metrics import auc, pauc
 from asdlib.features import FeatureStore, Rows
-from asdlib.method.contrastive import Contrastive, domains_of
+from asdlib.method.contrastive import Contrastive
 from asdlib.method.pooled import SHARES, surprise_of_shares
 from asdlib.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, WIDTH
 from asdlib.system import section_keys
@@ -34,7 +34,7 @@ def share_curves(system: Contrastive, store: FeatureStore) -> pd.DataFrame:
         and ``chosen``.
     """
     rows = store.rows(split="train", label="normal")
-    names, domains = section_keys(rows.manifest), domains_of(rows)
+    names, domains = section_keys(rows.manifest), rows.manifest["domain"].to_numpy(dtype=object)
     machines = rows.manifest["machine"].to_numpy()
     parts = []
     for level in LEVELS:
@@ -109,9 +109,7 @@ def compare_covariances(store: FeatureStore) -> pd.DataFrame:
     labels = test.manifest["label"].to_numpy()
     machines = test.manifest["machine"].to_numpy()
     scores = {
-        covariance: TimeStatistics(TimeStatisticsParams(covariance=covariance))
-        .fit(train)
-        .score(test)
+        covariance: TimeStatistics(covariance=covariance).fit(train).score(test)
         for covariance in ("own", "pooled")
     }
     rows = []

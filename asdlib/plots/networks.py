@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from asdlib.evaluation.metrics import auc, pauc
 from asdlib.features import FeatureStore, Rows
 from asdlib.method.backends import BACKENDS, build_backend
-from asdlib.method.contrastive import Contrastive, domains_of
+from asdlib.method.contrastive import Contrastive
 from asdlib.plots.steps import HEARD_FRAMES, training_crops
 from asdlib.plots.style import BLUE, GREY, LABEL_COLOURS, ORANGE, VERMILION, WIDTH
 from asdlib.study import Study
@@ -35,8 +35,8 @@ def encoder_embeddings(system: Contrastive, rows: Rows) -> np.ndarray:
 
 def untrained(system: Contrastive, rows: Rows) -> Contrastive:
     """Make the same system as it was before its training: initial weights, fitted back-end."""
-    params = system.params.model_copy(update={"epochs": 0})
-    return Contrastive(params, seed=system.seed).fit(rows)
+    params = system.params.model_dump() | {"epochs": 0}
+    return Contrastive(seed=system.seed, **params).fit(rows)
 
 
 def plot_similarities(systems: dict[str, Contrastive], rows: Rows, *, most: int = 400) -> Figure:
@@ -179,7 +179,7 @@ def compare_backends(system: Contrastive, store: FeatureStore) -> pd.DataFrame:
     for name in BACKENDS:
         if name != "level_sum":
             backend = build_backend(name)
-            backend.fit(fitted, section_keys(train.manifest), domains_of(train))
+            backend.fit(fitted, section_keys(train.manifest), train.manifest["domain"])
             scores[name] = backend.score(tested, keys)
     labels = test.manifest["label"].to_numpy()
     anomalous = (labels == "anomaly").astype(int)

@@ -10,14 +10,13 @@ import importlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 import asdlib
 from asdlib.errors import ConfigError
-from asdlib.system import AnomalyDetector
+from asdlib.system import System
 
 SYSTEMS: dict[str, str] = {
     "contrastive": "asdlib.method.contrastive:Contrastive",
@@ -27,8 +26,6 @@ SYSTEMS: dict[str, str] = {
     "mobilenetv2": "asdlib.baselines.mobilenet:MobileNetV2",
 }
 """Name of each system → ``module:class``; imported only when asked for."""
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _ROOMS_THAT_DECIDE_SCORES = ("data", "features", "method", "baselines", "evaluation")
 
@@ -49,10 +46,18 @@ def system_class(name: str) -> Any:
 
 def make_system(
     name: str, params: Mapping[str, Any] | None = None, *, seed: int = 0
-) -> AnomalyDetector:
-    """Construct a system from a plain mapping of parameters, validated."""
-    cls = system_class(name)
-    system: AnomalyDetector = cls(validate_params(cls.Params, params or {}, name), seed=seed)
+) -> System[Any]:
+    """Construct a system from a plain mapping of parameters.
+
+    Raises
+    ------
+    ConfigError
+        If the system or a parameter is unknown, or a value is not allowed.
+    """
+    given = dict(params or {})
+    if "seed" in given:
+        raise ConfigError("seed is no parameter of a system; give it apart, e.g. --seed 1")
+    system: System[Any] = system_class(name)(seed=seed, **given)
     return system
 
 
@@ -85,46 +90,6 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             level[leaf] = text
     return nested
-
-
-def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -> ModelT:
-    """Validate parameters; one clear line for the first thing that is wrong.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key, its value, and either the known keys or what the value should be.
-    """
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = [str(part) for part in first["loc"]]
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(_model_at(model, location[:-1]).model_fields))
-            raise ConfigError(
-                f"unknown parameter '{'.'.join(location)}' of {name} (known: {known})"
-            ) from None
-        field = ".".join(part for part in location if not part[0].isupper()) or "value"
-        reason = first["msg"].removeprefix("Value error, ")
-        reason = reason[:1].lower() + reason[1:]
-        raise ConfigError(f"{name}: {field}={first['input']!r} is refused: {reason}") from None
-
-
-def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:
-    """Follow a path of field names down into nested parameter models."""
-    for part in location:
-        field = model.model_fields.get(part)
-        if field is None:
-            continue
-        for candidate in _alternatives(field.annotation):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return model
-
-
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 class RunConfig(BaseModel, frozen=True, extra="forbid"):

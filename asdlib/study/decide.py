@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdlib.baselines.threshold import gamma_threshold
+from asdlib.baselines import gamma_threshold
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation.decisions import evaluate_decisions
 from asdlib.evaluation.labels import label_scores

@@ -25,7 +25,7 @@ from asdlib.features import FeatureStore, Rows
 from asdlib.study.config import system_class
 from asdlib.study.result import RunResult
 from asdlib.study.run import training_rows
-from asdlib.system import AnomalyDetector, section_keys
+from asdlib.system import System, section_keys
 
 HELD_OUT, FOLDS_TOLD = "held_out.csv", "held_out.json"
 DEFAULT_FOLDS = 5
@@ -143,7 +143,7 @@ def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def scores_of_folds(
-    detector: AnomalyDetector, rows: Rows, *, folds: int = DEFAULT_FOLDS, seed: int = 0
+    detector: System[Any], rows: Rows, *, folds: int = DEFAULT_FOLDS, seed: int = 0
 ) -> np.ndarray:
     """Score each clip with a system fitted on the other folds, shape (N,)."""
     from asdlib.method.backend_base import Backend
@@ -166,13 +166,14 @@ class _WholeSystem:
     Its "embeddings" are positions in the training rows, shape (N, 1).
     """
 
-    def __init__(self, detector: AnomalyDetector, rows: Rows) -> None:
+    def __init__(self, detector: System[Any], rows: Rows) -> None:
         self.detector = detector
         self.rows = rows
 
     def params(self) -> dict[str, Any]:
         """Give what a copy is made of: a system of the same parameters that is not fitted."""
-        made = cast(Any, type(self.detector))(self.detector.params, seed=self.detector.seed)
+        params = self.detector.params.model_dump()
+        made = type(self.detector)(seed=self.detector.seed, **params)
         return {"detector": made, "rows": self.rows}
 
     def fit(self, x: np.ndarray, sections: Sequence[str], domains: Sequence[str]) -> Self:

@@ -15,7 +15,7 @@ from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.study.config import RunConfig
 from asdlib.study.result import RunResult
-from asdlib.system import AnomalyDetector, Progress
+from asdlib.system import Progress, System
 
 SCORING = ("backend", "embedding", "score_batch_size", "segment")
 """Parameters of the contrastive system that do not enter training."""
@@ -46,13 +46,13 @@ def told_donor(config: RunConfig, donor: RunResult) -> RunConfig:
 
 
 def take_network(
-    detector: AnomalyDetector,
+    detector: System[Any],
     config: RunConfig,
     rows: Rows,
     donor: RunResult,
     *,
     progress: Progress | None = None,
-) -> AnomalyDetector:
+) -> System[Any]:
     """Give a detector with the network of a finished run and a back-end of its own.
 
     Parameters

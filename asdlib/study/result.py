@@ -37,7 +37,7 @@ class RunResult:
 
     @property
     def history(self) -> pd.DataFrame:
-        """Columns ``step`` and ``loss`` of the training; empty for systems that keep none."""
+        """Course of the training, `System.history_`; empty for systems that keep none."""
         path = self.path / "training.csv"
         return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["step", "loss"])
 

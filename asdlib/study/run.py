@@ -28,14 +28,14 @@ from asdlib.study.paths import cache_folder, path_key
 from asdlib.study.provenance import describe_environment, device_kind
 from asdlib.study.result import RUN_JSON, RunResult, load_run
 from asdlib.study.slots import core_slot
-from asdlib.system import AnomalyDetector, Progress, check_sections, section_keys
+from asdlib.system import Progress, System, check_sections, section_keys
 
 
 @dataclass(frozen=True)
 class Plan:
     """A run that is checked and has a key, but is not computed yet."""
 
-    detector: AnomalyDetector
+    detector: System[Any]
     train_rows: Rows
     test_rows: Rows
     config: RunConfig
@@ -160,9 +160,8 @@ def execute(
             write_score_folder(scores, folder, year)
             metrics, notices = evaluate_scores(scores, year)
             write_metrics_csv(metrics, folder / "metrics.csv")
-            history = getattr(detector, "history_", None)
-            if isinstance(history, pd.DataFrame):
-                history.to_csv(folder / "training.csv", index=False)
+            if detector.history_ is not None:
+                detector.history_.to_csv(folder / "training.csv", index=False)
             record = {
                 "key": config.key,
                 "config": config.model_dump(mode="json"),

@@ -1,65 +1,49 @@
 """A system of one's own: how far the level of a clip is from that of its section."""
 
-import json
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import BaseModel
 
 from asdlib.features import Rows
 from asdlib.study.config import SYSTEMS
-from asdlib.system import Progress, check_sections, section_keys
+from asdlib.system import Progress, System, finite_batches, section_keys
 
 
 class LevelParams(BaseModel, frozen=True, extra="forbid"):
-    """Parameters; unknown names are refused by pydantic."""
+    """Parameters; unknown names are refused."""
 
     quantile: float = 0.5
 
 
-class Level:
+class Level(System[LevelParams]):
     """|level − mean level| / deviation; the level is a quantile of all log-mel values."""
 
     name = "level"
     Params = LevelParams
 
-    def __init__(self, params: LevelParams | None = None, *, seed: int = 0) -> None:
-        self.params = params or LevelParams()
-        self.seed = seed
-
-    def fit(
-        self, rows: Rows, *, workdir: Path | None = None, progress: Progress | None = None
-    ) -> Self:
-        """Keep mean and deviation of the level of each section."""
+    def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
+        """Keep mean and deviation of the level of each section, in the order of `sections_`."""
         levels = pd.Series(self._levels(rows)).groupby(section_keys(rows.manifest))
-        self.sections_ = {key: (part.mean(), part.std()) for key, part in levels}
-        return self
+        self.usual_ = np.stack([levels.mean(), levels.std()])
 
-    def score(self, rows: Rows) -> np.ndarray:
-        """Give anomaly scores, shape (N,)."""
-        check_sections(self.sections_, rows.manifest)
-        mean, deviation = np.array([self.sections_[key] for key in section_keys(rows.manifest)]).T
+    def _score(self, rows: Rows) -> np.ndarray:
+        section = np.searchsorted(self.sections_, section_keys(rows.manifest).astype(str))
+        mean, deviation = self.usual_[:, section]
         return np.abs(self._levels(rows) - mean) / deviation
 
-    def save(self, folder: Path) -> None:
-        """Write ``model.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        told = {"params": self.params.model_dump(), "sections": self.sections_}
-        (folder / "model.json").write_text(json.dumps(told))
+    def _state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        return {"usual": torch.from_numpy(self.usual_)}, {}
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read back what `save` wrote."""
-        told = json.loads((folder / "model.json").read_text())
-        system = cls(LevelParams(**told["params"]))
-        system.sections_ = told["sections"]
-        return system
+    def _restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+        self.usual_ = tensors["usual"].numpy()
 
     def _levels(self, rows: Rows) -> np.ndarray:
         levels = np.empty(len(rows))
-        for positions, log_mel in rows.batches(64):
+        for positions, log_mel in finite_batches(rows, 64):
             levels[positions] = np.quantile(log_mel, self.params.quantile, axis=(1, 2))
         return levels
 

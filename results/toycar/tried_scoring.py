@@ -26,7 +26,7 @@ from asdlib.method.backend_base import (
     pairwise_distances,
 )
 from asdlib.method.backends import KNearestNeighbours, Mahalanobis
-from asdlib.method.contrastive import Contrastive, domains_of
+from asdlib.method.contrastive import Contrastive
 from asdlib.method.fusion import held_out_scores
 from asdlib.method.pooled import PooledMahalanobis, whitening
 from asdlib.system import section_keys
@@ -80,7 +80,7 @@ def embed(system: Contrastive, rows: Rows) -> dict[str, Array]:
 def standardised(backend: Backend, train: Array, test: Array, rows: Rows, tested: Rows) -> Array:
     """Logarithms of distances on the scale of held-out normal clips, (N,)."""
     keys, test_keys = section_keys(rows.manifest), section_keys(tested.manifest)
-    domains = domains_of(rows)
+    domains = rows.manifest["domain"].to_numpy(dtype=object)
     held_out = np.log(held_out_scores(backend, train, keys, domains))
     scores: Array = np.log(backend.fit(train, keys, domains).score(test, test_keys))
     for key in set(test_keys):

@@ -18,7 +18,7 @@ from asdlib.baselines.mobilenet_network import (
 from asdlib.errors import RunError
 from asdlib.features import FeatureStore
 
-QUICK = MobileNetV2Params(
+QUICK = dict(  # noqa: C408
     epochs=2,
     batch_size=8,
     n_frames=32,
@@ -142,7 +142,7 @@ def test_section_score() -> None:
 
 
 def test_score_equals_the_plain_computation(short_store: FeatureStore) -> None:
-    system = MobileNetV2(QUICK).fit(short_store.rows(split="train"))
+    system = MobileNetV2(**QUICK).fit(short_store.rows(split="train"))
     test = short_store.rows(split="test")
     scores = system.score(test)
     for position in (0, 4, 7, 11):
@@ -160,8 +160,8 @@ def test_score_equals_the_plain_computation(short_store: FeatureStore) -> None:
 
 def test_learns_the_sections(short_store: FeatureStore) -> None:
     train = short_store.rows(split="train", machine="fan")
-    system = MobileNetV2(QUICK.model_copy(update={"epochs": 15})).fit(train)
-    losses = [entry["loss"] for entry in system.history_["fan"]]
+    system = MobileNetV2(**QUICK | {"epochs": 15}).fit(train)
+    losses = list(system.history_["loss"])
     # With a few dozen windows the loss jumps, so no single epoch is held to the mark.
     assert min(losses) < 0.5 * losses[0]
     own = system.score(short_store.rows(split="train", machine="fan"))
@@ -170,7 +170,7 @@ def test_learns_the_sections(short_store: FeatureStore) -> None:
 
 def test_round_trip_and_threshold(short_store: FeatureStore, tmp_path: Path) -> None:
     train, test = short_store.rows(split="train"), short_store.rows(split="test")
-    system = MobileNetV2(QUICK, seed=2).fit(train)
+    system = MobileNetV2(**QUICK, seed=2).fit(train)
     scores = system.score(test)
     system.save(tmp_path / "model")
     again = MobileNetV2.load(tmp_path / "model")
@@ -178,7 +178,7 @@ def test_round_trip_and_threshold(short_store: FeatureStore, tmp_path: Path) -> 
     assert again.thresholds() == system.thresholds()
     # The threshold is that of the tested score over every eighth window, unlike in the original.
     of_fan = (train.manifest["machine"] == "fan").to_numpy()
-    again.params = QUICK.model_copy(update={"test_hop_frames": 8})
+    again.params = MobileNetV2Params(**QUICK | {"test_hop_frames": 8})
     expected = again.score(train)[of_fan]
     assert system.training_scores_["fan"] == pytest.approx(expected)
     assert system.training_scores_["fan"] != pytest.approx(system.score(train)[of_fan])
@@ -189,14 +189,14 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
     short_store: FeatureStore, tmp_path: Path
 ) -> None:
     train = short_store.rows(split="train", machine="fan")
-    whole = MobileNetV2(QUICK).fit(train)
+    whole = MobileNetV2(**QUICK).fit(train)
 
     def kill(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        MobileNetV2(QUICK).fit(train, workdir=tmp_path, progress=kill)
-    resumed = MobileNetV2(QUICK).fit(train, workdir=tmp_path)
+        MobileNetV2(**QUICK).fit(train, workdir=tmp_path, progress=kill)
+    resumed = MobileNetV2(**QUICK).fit(train, workdir=tmp_path)
     states = [system.networks_["fan"].state_dict() for system in (whole, resumed)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -204,11 +204,11 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
 def test_one_section_cannot_be_classified(short_store: FeatureStore) -> None:
     rows = short_store.rows(split="train", section="02")
     with pytest.raises(RunError, match=r"'fan' has the one section '02'.* use 'autoencoder2022'"):
-        MobileNetV2(QUICK).fit(rows)
+        MobileNetV2(**QUICK).fit(rows)
 
 
 def test_unknown_sections_and_broken_values(short_store: FeatureStore) -> None:
-    system = MobileNetV2(QUICK).fit(short_store.rows(split="train", machine="fan"))
+    system = MobileNetV2(**QUICK).fit(short_store.rows(split="train", machine="fan"))
     with pytest.raises(RunError, match=r"machine 'pump' has no training rows"):
         system.score(short_store.rows(split="test"))
     broken = poison(short_store, 0, np.inf).rows(split="train", machine="fan")

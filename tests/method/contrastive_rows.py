@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from asdlib.features import FeatureStore, FrontEnd, write_store
-from asdlib.method.parameters import ContrastiveParams
+from asdlib.method import Contrastive, ContrastiveParams
 
 FRONT_END = FrontEnd(n_fft=256, hop_length=128, n_mels=16)
 QUICK: dict[str, Any] = {
@@ -21,6 +21,10 @@ QUICK: dict[str, Any] = {
 
 def quick(**changes: Any) -> ContrastiveParams:
     return ContrastiveParams.model_validate(QUICK | changes)
+
+
+def quick_system(seed: int = 0, **changes: Any) -> Contrastive:
+    return Contrastive(seed=seed, **QUICK | changes)
 
 
 def make_store(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contrastive_rows import FRONT_END, make_store, quick
+from contrastive_rows import FRONT_END, make_store, quick_system
 from threadpoolctl import threadpool_limits
 
 from asdlib.errors import RunError
@@ -31,7 +31,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 
 
 def fitted(store: FeatureStore, seed: int = 0, **changes: Any) -> Contrastive:
-    system = Contrastive(quick(**({"epochs": 1} | changes)), seed=seed)
+    system = quick_system(seed=seed, **({"epochs": 1} | changes))
     return system.fit(store.rows(split="train"))
 
 
@@ -178,7 +178,7 @@ def test_without_epochs_there_is_no_history(store: FeatureStore) -> None:
 
 def test_progress_is_told(store: FeatureStore) -> None:
     told: list[tuple[str, int, int]] = []
-    Contrastive(quick()).fit(store.rows(split="train"), progress=lambda *args: told.append(args))
+    quick_system().fit(store.rows(split="train"), progress=lambda *args: told.append(args))
     training = [entry for entry in told if entry[0] == "training"]
     assert training == [("training", step, 8) for step in range(1, 9)]
     embedding = [entry[1:] for entry in told if entry[0] == "embedding"]
@@ -200,21 +200,21 @@ def test_silence_is_refused(tmp_path: Path, store: FeatureStore) -> None:
         fitted(silent)
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_too_few_clips_are_refused(store: FeatureStore, n: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "message"), [(0, "no training clips selected"), (1, "1 training clips; .* at least 2")]
+)
+def test_too_few_clips_are_refused(store: FeatureStore, n: int, message: str) -> None:
     rows = store.rows(split="train").select(np.arange(n))
-    with pytest.raises(RunError, match=f"{n} training clips; .* at least 2"):
-        Contrastive(quick()).fit(rows)
+    with pytest.raises(RunError, match=message):
+        quick_system().fit(rows)
 
 
 def test_sections_that_were_not_in_training_are_refused(store: FeatureStore) -> None:
     fan = store.rows(split="train", machine="fan")
-    system = Contrastive(quick(epochs=0)).fit(fan)
+    system = quick_system(epochs=0).fit(fan)
     with pytest.raises(RunError, match=r"machine 'pump' has no training rows \(known: fan\)"):
         system.score(store.rows(split="test"))
-    first = Contrastive(quick(epochs=0)).fit(
-        fan.select((fan.manifest["section"] == "00").to_numpy())
-    )
+    first = quick_system(epochs=0).fit(fan.select((fan.manifest["section"] == "00").to_numpy()))
     with pytest.raises(RunError, match=r"section '02' is not in .* 'fan' \(known: 00\)"):
         first.score(store.rows(split="test", machine="fan"))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contrastive_rows import make_store, quick
+from contrastive_rows import make_store, quick, quick_system
 from pydantic import ValidationError
 from torch import nn
 
@@ -42,7 +42,7 @@ def test_levels_stand_side_by_side(store: FeatureStore) -> None:
 def test_every_level_can_be_scored_and_saved(
     store: FeatureStore, tmp_path: Path, kind: str
 ) -> None:
-    system = Contrastive(quick(epochs=0, embedding=kind)).fit(store.rows(split="train"))
+    system = quick_system(epochs=0, embedding=kind).fit(store.rows(split="train"))
     test = store.rows(split="test")
     system.save(tmp_path / "model")
     assert np.array_equal(Contrastive.load(tmp_path / "model").score(test), system.score(test))
@@ -51,8 +51,12 @@ def test_every_level_can_be_scored_and_saved(
 def test_the_spectrum_level_scores_like_the_time_mean(store: FeatureStore) -> None:
     """It needs no network: another seed gives the same scores."""
     train, test = store.rows(split="train"), store.rows(split="test")
-    params = quick(epochs=0, embedding="spectrum", backend="mahalanobis")
-    first, second = (Contrastive(params, seed=seed).fit(train).score(test) for seed in (0, 1))
+    first, second = (
+        quick_system(seed, epochs=0, embedding="spectrum", backend="mahalanobis")
+        .fit(train)
+        .score(test)
+        for seed in (0, 1)
+    )
     np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
@@ -77,10 +81,10 @@ def test_the_classification_term_is_added(store: FeatureStore, kind: str) -> Non
 
 
 def test_a_classifier_is_trained_saved_and_read_back(store: FeatureStore, tmp_path: Path) -> None:
-    params = quick(epochs=1, classifier="arcface", contrast_weight=0.0)
-    system = Contrastive(params).fit(store.rows(split="train"))
+    system = quick_system(epochs=1, classifier="arcface", contrast_weight=0.0)
+    system.fit(store.rows(split="train"))
     torch.manual_seed(0)
-    begin = Network(params, 16, n_classes=4).classifier
+    begin = Network(system.params, 16, n_classes=4).classifier
     assert begin is not None
     assert system.network_.classifier is not None
     moved = (system.network_.classifier.centres - begin.centres).abs().max()
@@ -126,7 +130,7 @@ def test_batch_norm_keeps_what_it_should(store: FeatureStore) -> None:
 def test_clean_and_training_statistics_differ(store: FeatureStore) -> None:
     rows = store.rows(split="train")
     networks = [
-        Contrastive(quick(epochs=1, batch_norm=kind)).fit(rows).network_.state_dict()
+        quick_system(epochs=1, batch_norm=kind).fit(rows).network_.state_dict()
         for kind in ("clean", "training")
     ]
     for name, tensor in networks[0].items():
@@ -144,7 +148,7 @@ def test_crops_of_several_lengths(store: FeatureStore) -> None:
         batches.epoch = lambda epoch=epoch: epoch
         lengths |= {crops.shape[-1] for crops, *_ in batches}
     assert lengths == {8, 12, 16}
-    system = Contrastive(quick(crop_frames=(8, 16), epochs=2, batch_size=4)).fit(rows)
+    system = quick_system(crop_frames=(8, 16), epochs=2, batch_size=4).fit(rows)
     banks = [system.augmentation_.bank, *system.augmentation_.further_banks.values()]
     assert len(banks) == 2
     assert all(len(bank) > 0 for bank in banks), "each length has a memory of its own"

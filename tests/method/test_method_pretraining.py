@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contrastive_rows import FRONT_END, make_store, quick
+from contrastive_rows import FRONT_END, make_store, quick, quick_system
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_pre_trained_is_told(store: FeatureStore, tmp_path: Path)
 
 
 def fitted(store: FeatureStore, **changes: Any) -> Contrastive:
-    return Contrastive(quick(**changes)).fit(store.rows(split="train"))
+    return quick_system(**changes).fit(store.rows(split="train"))
 
 
 def test_a_training_starts_from_the_weights(store: FeatureStore, made: Pretrained) -> None:
@@ -203,15 +203,15 @@ def test_the_trained_system_needs_its_source_no_more(
 def test_a_run_is_known_by_the_weights(
     store: FeatureStore, made: Pretrained, tmp_path: Path
 ) -> None:
-    params = Contrastive(quick(pretrained=str(made.path))).params.pretrained
+    params = quick_system(pretrained=str(made.path)).params.pretrained
     assert params is not None
     other = pretrain(store.path, tmp_path / "encoder", PARAMS, seed=2).path
-    theirs = Contrastive(quick(pretrained=str(other))).params.pretrained
+    theirs = quick_system(pretrained=str(other)).params.pretrained
     assert theirs is not None
     assert None is not params.sha256 != theirs.sha256
-    stale = quick(pretrained={"source": str(other), "sha256": params.sha256})
+    stale = quick_system(pretrained={"source": str(other), "sha256": params.sha256})
     with pytest.raises(RunError, match="have SHA-256"):
-        Contrastive(stale).fit(store.rows(split="train"))
+        stale.fit(store.rows(split="train"))
 
 
 def test_weights_of_another_front_end_or_encoder_are_refused(

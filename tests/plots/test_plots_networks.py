@@ -16,8 +16,7 @@ from asdlib.data.synthetic import SPECS, write_corpus
 from asdlib.features import FeatureStore
 from asdlib.features.build import build_store
 from asdlib.method.backends import BACKENDS, build_backend
-from asdlib.method.contrastive import Contrastive, domains_of
-from asdlib.method.parameters import ContrastiveParams
+from asdlib.method.contrastive import Contrastive
 from asdlib.plots.networks import encoder_embeddings
 from asdlib.system import section_keys
 
@@ -34,8 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 @pytest.fixture(scope="module")
 def system(store: FeatureStore) -> Contrastive:
     """A network with its first weights: pictures need no better one."""
-    params = ContrastiveParams(epochs=0, crop_frames=32)
-    return Contrastive(params).fit(store.rows(split="train"))
+    return Contrastive(epochs=0, crop_frames=32).fit(store.rows(split="train"))
 
 
 def test_stages_hold_all_parameters_of_the_encoder(system: Contrastive) -> None:
@@ -66,7 +64,9 @@ def test_shares_and_what_they_give(system: Contrastive, store: FeatureStore) -> 
     assert (curves.groupby(curve)["chosen"].sum() == 1).all()
     backend = build_backend("pooled_mahalanobis")
     train = store.rows(split="train")
-    backend.fit(encoder_embeddings(system, train), section_keys(train.manifest), domains_of(train))
+    backend.fit(
+        encoder_embeddings(system, train), section_keys(train.manifest), train.manifest["domain"]
+    )
     chosen = curves[curves["chosen"] & (curves["level"] == "encoder")].set_index("machine")["share"]
     for section, model in backend.models_.items():
         assert model["share"] == chosen[section.split("/")[0]]
@@ -102,7 +102,7 @@ def test_embeddings_do_not_depend_on_what_the_system_scores(
     rows = store.rows(split="test")
     embeddings = encoder_embeddings(system, rows)
     assert embeddings.shape == (len(rows), system.network_.encoder.embedding_size)
-    assert system.params.embedding == ContrastiveParams().embedding
+    assert system.params.embedding == Contrastive().params.embedding
 
 
 def test_bands_and_figures(system: Contrastive, store: FeatureStore, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_own_system_and_threshold(
     assert 0.0 <= result.auc <= 1.0
     again = example.Level.load(result.path / "model")
     rows = store.rows(split="test")
-    fitted = example.Level(example.LevelParams(quantile=0.9)).fit(store.rows(split="train"))
+    fitted = example.Level(quantile=0.9).fit(store.rows(split="train"))
     np.testing.assert_allclose(again.score(rows), fitted.score(rows))
     own = load("own_threshold", monkeypatch)
     found = own.thresholds(result.path, "valve", "00", 0.2)

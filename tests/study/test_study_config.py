@@ -20,7 +20,6 @@ from asdlib.study.config import (
     make_system,
     parse_overrides,
     system_class,
-    validate_params,
 )
 
 VALUES: dict[str, Any] = {
@@ -99,16 +98,16 @@ def test_any_text_is_parsed_or_refused(pairs: list[str]) -> None:
 def test_an_unknown_parameter_lists_the_known_ones() -> None:
     params = system_class("statistics").Params
     with pytest.raises(ConfigError) as caught:
-        validate_params(params, {"epoch": 3}, "statistics")
+        make_system("statistics", {"epoch": 3})
     known = ", ".join(sorted(params.model_fields))
     assert str(caught.value) == f"unknown parameter 'epoch' of statistics (known: {known})"
 
 
 def test_an_unknown_nested_parameter_lists_the_known_ones_of_its_level() -> None:
-    params = system_class("contrastive").Params
     with pytest.raises(ConfigError) as caught:
-        validate_params(params, {"augmentation": {"mixing_up": 1}}, "contrastive")
+        make_system("contrastive", {"augmentation": {"mixing_up": 1}})
     assert "unknown parameter 'augmentation.mixing_up' of contrastive" in str(caught.value)
+    assert "did you mean 'mixing'?" in str(caught.value)
     assert "mixup" in str(caught.value)
     assert "temperature" not in str(caught.value)
 

@@ -1,0 +1,298 @@
+"""What every system promises, checked for each: parameters, rows, scores, saving and loading.
+
+To check a system of your own, add it to `SYSTEMS`.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from baseline_stores import make_store, poison
+from safetensors.torch import load_file, save_file
+
+from asdlib.baselines import Autoencoder, Autoencoder2022, MobileNetV2, TimeStatistics
+from asdlib.errors import ConfigError, RunError
+from asdlib.features import FeatureStore, Rows
+from asdlib.method import Contrastive
+from asdlib.system import System, choose_device
+
+AE = {"epochs": 1, "batch_size": 64, "hidden": 8, "bottleneck": 2, "device": "cpu"}
+CNN = {"epochs": 1, "batch_size": 8, "n_frames": 32, "alpha": 0.1, "device": "cpu"}
+CNN |= {"learning_rate": 0.01, "batch_norm_momentum": 0.2}
+CONTRASTIVE = {"epochs": 1, "crop_frames": 8, "batch_size": 8, "backend": "knn"}
+SYSTEMS: dict[str, tuple[type[System[Any]], dict[str, Any]]] = {
+    "statistics": (TimeStatistics, {"covariance": "pooled"}),
+    "autoencoder": (Autoencoder, AE),
+    "autoencoder2022": (Autoencoder2022, AE),
+    "mobilenetv2": (MobileNetV2, CNN),
+    "contrastive": (Contrastive, CONTRASTIVE),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    folder = tmp_path_factory.mktemp("systems")
+    return make_store(folder / "store", n_frames=48, n_mels=32, ragged=True, n_train=5, n_test=3)
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def build(name: str, seed: int = 3) -> System[Any]:
+    system, params = SYSTEMS[name]
+    return system(seed=seed, **params)
+
+
+@pytest.fixture(scope="module")
+def fitted(name: str, store: FeatureStore) -> System[Any]:
+    return build(name).fit(store.rows(split="train"))
+
+
+@pytest.fixture(scope="module")
+def scores(fitted: System[Any], store: FeatureStore) -> np.ndarray:
+    return fitted.score(store.rows(split="test"))
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: System[Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(fitted.name) / "model"
+    fitted.save(folder)
+    return folder
+
+
+def test_constructed_with_keywords(name: str) -> None:
+    system, params = SYSTEMS[name]
+    made = build(name)
+    assert (made.name, made.seed, made.params) == (name, 3, system.Params(**params))
+    assert system().params == system.Params()
+
+
+def test_scores_are_one_finite_number_per_clip_in_the_order_of_the_rows(
+    fitted: System[Any], scores: np.ndarray, store: FeatureStore
+) -> None:
+    test = store.rows(split="test")
+    assert (scores.shape, scores.dtype) == ((12,), np.float64)
+    assert np.isfinite(scores).all()
+    assert len(np.unique(scores)) == 12
+    turned = np.random.default_rng(0).permutation(12)
+    np.testing.assert_allclose(fitted.score(test.select(turned)), scores[turned], rtol=1e-4)
+    alone = [fitted.score(test.select([i]))[0] for i in range(3)]
+    np.testing.assert_allclose(alone, scores[:3], rtol=1e-4)
+
+
+def test_the_seed_decides_and_global_random_numbers_do_not(
+    name: str, scores: np.ndarray, store: FeatureStore
+) -> None:
+    torch.manual_seed(1)
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    train, test = store.rows(split="train"), store.rows(split="test")
+    assert np.array_equal(build(name).fit(train).score(test), scores)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    other = build(name, seed=4).fit(train).score(test)
+    assert np.array_equal(other, scores) == (name == "statistics")
+
+
+def test_what_is_saved_comes_back_exactly(
+    fitted: System[Any], scores: np.ndarray, saved: Path, store: FeatureStore, tmp_path: Path
+) -> None:
+    again = type(fitted).load(saved)
+    assert (again.params, again.seed, again.sections_) == (
+        fitted.params,
+        3,
+        ("fan/00", "fan/02", "pump/00", "pump/02"),
+    )
+    assert again.history_ is None
+    assert np.array_equal(again.score(store.rows(split="test")), scores)
+    again.save(tmp_path / "new" / "model")
+    files = ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == files
+    for file in files:
+        assert (tmp_path / "new" / "model" / file).read_bytes() == (saved / file).read_bytes()
+    facts = json.loads((saved / "model.json").read_text())
+    assert (facts["system"], facts["seed"]) == (fitted.name, 3)
+    assert facts["front_end"]["n_mels"] == 32
+
+
+def empty(store: FeatureStore) -> Rows:
+    return store.rows(np.arange(0))
+
+
+BAD_TRAINING: dict[str, tuple[Callable[[FeatureStore], Rows], str]] = {
+    "none": (empty, "no training clips selected"),
+    "anomalous": (lambda store: store.rows(), r"anomaly_id_00_00000005.wav' .* labelled 'anomaly'"),
+    "one clip": (lambda store: store.rows([0]), "1 training clip|the one section '00'"),
+    "not finite": (
+        lambda store: poison(store, 2, np.inf).rows(split="train"),
+        r"normal_id_00_00000002.wav' holds NaN or infinite values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TRAINING)
+def test_rows_that_cannot_be_trained_on(
+    name: str, case: str, store: FeatureStore, tmp_path: Path
+) -> None:
+    if case == "one clip" and name.startswith("autoencoder"):
+        pytest.skip("the autoencoders can be trained on one clip")
+    shutil.copytree(store.path, tmp_path / "store")
+    rows, message = BAD_TRAINING[case]
+    system = build(name)
+    with pytest.raises(RunError, match=message):
+        system.fit(rows(FeatureStore.open(tmp_path / "store")))
+    with pytest.raises(RunError, match=f"'{name}' is not fitted"):
+        system.score(store.rows(split="test"))
+
+
+def test_rows_that_cannot_be_scored(
+    name: str, fitted: System[Any], store: FeatureStore, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="no clips .* to score"):
+        fitted.score(empty(store))
+    other = make_store(tmp_path / "other", n_frames=48, n_mels=16)
+    with pytest.raises(RunError, match="n_mels 32 in training and 16 here; build both"):
+        fitted.score(other.rows(split="test"))
+    shutil.copytree(store.path, tmp_path / "store")
+    broken = poison(FeatureStore.open(tmp_path / "store"), 1)
+    with pytest.raises(RunError, match=r"normal_id_00_00000001.wav' holds NaN or infinite"):
+        fitted.score(broken.rows(split="train"))
+    new = make_store(tmp_path / "new", n_frames=48, n_mels=32, machines=("fan", "valve"))
+    with pytest.raises(RunError, match=r"machine 'valve' has no training rows \(known: fan, pump"):
+        fitted.score(new.rows(split="test"))
+    new = make_store(tmp_path / "sections", n_frames=48, n_mels=32, sections=("02", "04"))
+    with pytest.raises(RunError, match=r"section '04' is not .* 'fan' \(known: 00, 02\)"):
+        fitted.score(new.rows(split="test"))
+
+
+def test_a_score_that_is_not_finite_is_refused(
+    fitted: System[Any], store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitted, "_score", lambda rows: np.array([0.0, np.nan]))
+    with pytest.raises(RunError, match=r"score of clip 'normal_id_00_00000001.wav' is nan"):
+        fitted.score(store.rows([0, 1]))
+
+
+WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "statistics": [
+        ({"quantiles": (0.5, 1.5)}, "statistics: quantiles.1=1.5 is refused: .* less than"),
+        ({"statistic": "mean"}, r"'statistic' of statistics \(did you mean 'statistics'\? known: "),
+        ({"self": 1}, r"unknown parameter 'self' of statistics \(known: batch_size, "),
+    ],
+    "autoencoder": [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"batch_size": 1}, "batch_size=1 is refused"),
+        ({"device": "tpu"}, "device='tpu' is refused"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0 is refused"),
+    ],
+    "autoencoder2022": [({"epochs": 0}, "autoencoder2022: epochs=0 is refused")],
+    "mobilenetv2": [({"n_frames": 31}, "n_frames=31 is refused")],
+    "contrastive": [
+        ({"augmentation": {"mixing_up": 1}}, r"'augmentation.mixing_up' .*did you mean 'mixing'"),
+        ({"contrast_weight": 0, "classifier": "none"}, "leaves no loss; set classifier"),
+        ({"crop_frames": []}, "names no length"),
+        ({"crop_frames": [64, 4]}, "greater than or equal to 8"),
+        ({"classifier": "softmax"}, "'none', 'arcface' or 'sub_cluster_adacos'"),
+        ({"arcface_margin": 1.6}, "less than 1.57"),
+        ({"encoder": "ast"}, r"needs weights; set pretrained\.source"),
+        ({"pretrained": {"source": "x", "mode": "lora"}}, "no layers for adapters"),
+    ],
+}
+
+
+def test_wrong_parameters_are_refused(name: str) -> None:
+    for wrong, message in WRONG[name]:
+        with pytest.raises(ConfigError, match=message) as told:
+            SYSTEMS[name][0](**wrong)
+        assert "\n" not in str(told.value)
+
+
+def change(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_tensors(folder: Path, make: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change tensors of a folder without a digest, as version 0.1 wrote it."""
+    facts = json.loads((folder / "model.json").read_text())
+    del facts["sha256"]
+    (folder / "model.json").write_text(json.dumps(facts))
+    save_file(make(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no folder": (shutil.rmtree, r"\(model.json: No such file"),
+    "no model.json": (lambda at: (at / "model.json").unlink(), r"\(model.json: No such file"),
+    "no numbers": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: No such"),
+    "cut facts": (lambda at: (at / "model.json").write_text('{"system": "con'), "Unterminated"),
+    "no text": (lambda at: (at / "model.json").write_bytes(b"\xff\xfe\x00"), "decode"),
+    "a list": (lambda at: (at / "model.json").write_text("[1, 2]"), "list indices"),
+    "an empty object": (lambda at: (at / "model.json").write_text("{}"), "it lacks 'system'"),
+    "another system": (
+        lambda at: change(at / "model.json", system="diffusion"),
+        "holds system 'diffusion' of format 1, expected .* load it with its own class",
+    ),
+    "another format": (lambda at: change(at / "model.json", format=2), "of format 2, expected"),
+    "unknown parameter": (lambda at: change(at / "model.json", params={"foo": 1}), "'foo'"),
+    "no sections": (lambda at: change(at / "model.json", sections=None), "NoneType"),
+    "other numbers": (lambda at: change(at / "model.json", sha256="0" * 64), "does not belong"),
+    "cut numbers": (lambda at: cut(at / "model.safetensors"), "does not belong"),
+    "a tensor less": (
+        lambda at: change_tensors(at, lambda tensors: dict(list(tensors.items())[:-1])),
+        "",
+    ),
+    "other sizes": (
+        lambda at: change_tensors(
+            at, lambda tensors: {k: torch.zeros((3, *v.shape)) for k, v in tensors.items()}
+        ),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_is_refused_in_one_line(
+    name: str, saved: Path, tmp_path: Path, damage: str
+) -> None:
+    if damage == "other sizes" and name == "statistics":
+        pytest.skip("arrays of any size are read")
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    make, reason = DAMAGES[damage]
+    make(folder)
+    with pytest.raises(RunError, match=reason) as told:
+        SYSTEMS[name][0].load(folder)
+    message = str(told.value)
+    assert message.startswith(f"'{folder}' holds ")
+    assert "\n" not in message
+    assert "train again" in message or "load it with its own class" in message
+
+
+def test_a_failed_write_leaves_no_model(
+    fitted: System[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full_disk)
+    with pytest.raises(RunError, match="disk of .* is full"):
+        fitted.save(tmp_path / "model")
+    assert not list((tmp_path / "model").iterdir())
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == Autoencoder().device == Contrastive().device == torch.device("cpu")
+    with pytest.raises(RunError, match="device 'cuda:1' is not available"):
+        _ = Autoencoder(device="cuda:1").device
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device() == torch.device("cuda")
