@@ -1,0 +1,60 @@
+"""The README as a newcomer reads it: its commands and its Python run, its figures are measured."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIRMATION = ROOT / "results" / "toycar" / "confirmation"
+
+
+def section(title: str) -> str:
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(language: str, text: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_first_result_comes_as_printed(tmp_path: Path) -> None:
+    text = section("A first result in a minute")
+    commands = [line[2:] for block in blocks("console", text) for line in block.splitlines()]
+    programs = [[sys.executable, "-m", "asdlib", *shlex.split(line)[1:]] for line in commands]
+    (code,) = blocks("python", text)
+    assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "ASDLIB_CACHE": str(tmp_path / "cache")}
+    for program in [*programs, [sys.executable, "-c", code]]:
+        done = subprocess.run(
+            program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "statistics" / "metrics.csv").is_file()
+    assert {"machine", "section", "auc", "pauc", "Average"} <= set(done.stdout.split())
+
+
+def test_its_figures_are_those_of_the_confirmation() -> None:
+    sections = pd.read_csv(CONFIRMATION / "sections.csv")
+    means = 100 * sections.groupby("recipe")[["auc", "pauc"]].mean()
+    for recipe, words in {
+        "autoencoder": "autoencoder reaches {:.1f} and {:.1f} percent",
+        "statistics-pooled": "pooled covariance {:.1f} and {:.1f}",
+        "contrastive": "full contrastive method {:.1f} and {:.1f}",
+    }.items():
+        assert words.format(*means.loc[recipe]) in README
+    paired = pd.read_csv(CONFIRMATION / "paired.csv").set_index(["system", "reference", "metric"])
+    drawn = (CONFIRMATION / "main_result.svg").read_text(encoding="utf-8")
+    for recipe in ("contrastive", "statistics-pooled"):
+        assert f"{means.loc[recipe, 'pauc']:.1f}" in drawn
+    for reference, words in {
+        "statistics, pooled": "AUC {:+.1f} points, 95 % interval {:.1f} to {:.1f}",
+        "no augmentation": "augmentation ({:+.1f}, {:.1f} to {:.1f})",
+    }.items():
+        row = 100 * paired.loc[("contrastive", reference, "auc"), ["difference", "low", "high"]]
+        flat = " ".join(README.split()).replace("−", "-")
+        assert words.format(*row) in flat
