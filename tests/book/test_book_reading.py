@@ -77,7 +77,7 @@ def test_the_reader_chooses_between_light_and_dark(browser: Browser, site: str) 
 
 
 def test_keyboard_reaches_skip_link_search_and_menu(browser: Browser, site: str) -> None:
-    page, _ = open_page(browser, site, "book/metrics")
+    page, _ = open_page(browser, site, "notebooks/13_metrics")
     stops = []
     for _ in range(25):
         page.keyboard.press("Tab")
@@ -93,7 +93,7 @@ def test_keyboard_reaches_skip_link_search_and_menu(browser: Browser, site: str)
 
 
 def test_skip_link_goes_to_the_text(browser: Browser, site: str) -> None:
-    page, _ = open_page(browser, site, "book/metrics")
+    page, _ = open_page(browser, site, "notebooks/13_metrics")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
