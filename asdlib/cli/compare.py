@@ -4,6 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 from asdlib.cli.console import note, print_frame, print_metrics, say
@@ -90,35 +91,39 @@ def compare_command(
     ] = None,
 ) -> None:
     """Put runs, score files and published figures into one table that says what each row is."""
-    from asdlib.study import compare as study
-    from asdlib.study.text import for_terminal, to_markdown
+    from asdlib.files import write_text
+    from asdlib.study import comparison
+    from asdlib.study.summary import write_provenance, write_table
 
     if kind is None:
-        raise ConfigError("say what the recordings are: --kind real or --kind synthetic")
-    entries = [study.read_run(text, ground_truth) for text in runs or []]
+        raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
+    entries = [comparison.read_run(text, ground_truth) for text in runs or []]
     years = sorted({entry.evaluation.year for entry in entries} | ({year} if year else set()))
     if scores and not years:
         raise ConfigError("the year of score files alone is not known; give --year")
-    entries += [study.read_score_files(text, years[0], ground_truth) for text in scores or []]
-    told = study.Story(kind.value, data, split, selection)
-    table = study.compare(entries, told, published=published)
-    tests = study.pairwise(entries, against=against or ()) if paired or against else None
-    print_frame(for_terminal(table), "comparison, in %")
+    entries += [comparison.read_score_files(text, years[0], ground_truth) for text in scores or []]
+    table = comparison.compare(
+        entries,
+        data_kind=kind.value,
+        data=data,
+        split=split,
+        selection=selection,
+        published=published,
+    )
+    tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
+    print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
         for name in ("difference", "low", "high"):
             overall[name] = (100 * overall[name]).map("{:+.2f}".format)
-        overall["p_value"] = overall["p_value"].map("{:.3g}".format)
-        overall["delong_p"] = overall["delong_p"].map("{:.3g}".format).replace("nan", "")
+        for name in ("p_value", "delong_p"):
+            overall[name] = overall[name].map("{:.3g}".format).replace("nan", "")
         print_frame(overall, "paired bootstrap over clips, difference to the reference in points")
     if out is None:
         return
-    from asdlib.evaluation.scores import write_text_atomic
-    from asdlib.study.summary import write_provenance, write_table
-
-    write_table(study.tidy(entries), out / "systems.csv")
+    write_table(comparison.tidy(entries), out / "systems.csv")
     write_table(table, out / "comparison.csv")
-    write_text_atomic(out / "comparison.md", to_markdown(table))
+    write_text(out / "comparison.md", comparison.to_markdown(table))
     if tests is not None:
         write_table(tests, out / "paired.csv")
     write_provenance(
@@ -139,6 +144,19 @@ def compare_command(
     say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 
 
+def _narrow(shown: pd.DataFrame) -> pd.DataFrame:
+    """Return a comparison for a narrow screen: figures, and in one column what the row is."""
+    from asdlib.study import comparison
+
+    figures = [
+        name for name in comparison.FIGURES if name in shown and not name.startswith("pooled")
+    ]
+    words = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
+    words += shown["split"] + "; trained on: " + shown["training_data"] + "; selection: "
+    words += shown["selection"] + "; seeds: " + shown["seeds"] + "; source: " + shown["source"]
+    return shown[["system", *figures]].assign(row=words)
+
+
 def decide_command(
     run: Annotated[Path, typer.Argument(help="folder of a finished run")],
     quantile: Annotated[float, typer.Option(help="share of normal clips below the threshold")] = (
@@ -149,7 +167,7 @@ def decide_command(
     folds: Folds = None,
 ) -> None:
     """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
-    from asdlib.study.decide import decide_run
+    from asdlib.study.held_out import decide_run
 
     done = decide_run(run, quantile=quantile, out=out, train=train, folds=folds)
     print_frame(done.thresholds.round(4), f"thresholds, quantile {quantile:g}")

@@ -30,7 +30,7 @@ def conditions_command(
     """Find where each step of the block helps: machine, band, domain, clips, classes."""
     from pydantic import ValidationError
 
-    from asdlib.evaluation.scores import write_text_atomic
+    from asdlib.files import write_text
     from asdlib.plots.conditions import plot_conditions
     from asdlib.plots.intervals import save_figure
     from asdlib.study.conditions import CONDITIONS, ConditionsSpec, study_conditions
@@ -75,7 +75,7 @@ def conditions_command(
     save_figure(plot_conditions(found), out / "conditions")
     told: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "conditions": list(CONDITIONS)}
     write_provenance(out / "provenance.json", {}, command="asd conditions", **told)
-    write_text_atomic(out / "verdict.md", conditions_verdict(found) + "\n")
+    write_text(out / "verdict.md", conditions_verdict(found) + "\n")
     overall = found[found["question"] == "all machines"]
     print_frame(
         overall[["step", "seeds", "effect", "low", "high"]].round(1),

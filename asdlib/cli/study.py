@@ -90,7 +90,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Evaluate a folder of score files, ours or somebody else's."""
-    from asdlib.evaluation.tables import evaluate_folder
+    from asdlib.evaluation import evaluate_folder
 
     evaluation = evaluate_folder(scores, int(year.value), ground_truth)
     told = evaluation.to_json_dict()

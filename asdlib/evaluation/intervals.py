@@ -1,29 +1,49 @@
-"""How certain a figure is: bootstrap intervals over clips, paired tests, intervals over seeds.
+"""Uncertainty of a figure: bootstrap intervals over clips, paired tests, intervals over seeds.
 
 Conventions
 -----------
 - The bootstrap draws clips with replacement within machine, section, domain and label, so every
-  resample has the composition of the test set. Intervals are percentile intervals. They speak
-  about other test clips of the same machines, not about other machines or other training runs.
-- Intervals over seeds speak about other training runs on the same test clips.
-- Paired tests compare two systems on the same clips. p-values are two-sided.
+  resample has the composition of the test set. Intervals are percentile intervals. They are about
+  other test clips of the same machines, not about other machines or other training runs.
+- Intervals over seeds (:func:`t_interval`) are about other training runs on the same test clips.
+- Paired tests compare two systems A and B on the same clips, joined by name. p-values are
+  two-sided.
+- A figure that is not defined is NaN, with NaN bounds; averages skip it.
 - Randomness comes from the generator that is passed.
+
+Shape legend: N clips, K distinct scores, R resamples, M sections. A resample is a vector of counts,
+how often each clip was drawn, so scores are sorted once and not once per resample; the metrics
+equal scikit-learn's on the resampled clips (tests: 1e-12).
+
+References
+----------
+E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 44(3), 1988, equations 1 to 5.
+X. Sun, W. Xu, IEEE Signal Processing Letters 21(11), 2014: the same from mid-ranks, in
+O(N log N).
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from asdlib.data import clip_key
 from asdlib.errors import ScoreError
 from asdlib.evaluation import metrics
-from asdlib.evaluation.resampling import RankedScores, bootstrap_counts
+from asdlib.evaluation.metrics import MAX_FPR, Floats
 
-Floats = NDArray[np.float64]
-Metric = Literal["auc", "pauc"]
+Draws = dict[tuple[str, str, str], Floats]
+"""(machine, section, metric) → (1 + R,): the estimate, then R resamples."""
+
+_KEYS = ["machine", "section", "metric"]
+_BLOCK = 4_000_000
+"""Largest number of counts held at once (32 MB as float64)."""
 
 
 class Interval(NamedTuple):
@@ -43,98 +63,30 @@ class PairedTest(NamedTuple):
     p_value: float
 
 
-def check_settings(n_resamples: int, confidence: float) -> None:
-    """Refuse a number of resamples below 1 or a confidence outside (0, 1)."""
-    if n_resamples < 1:
-        raise ScoreError(f"n_resamples is {n_resamples}; expected 1 or more")
-    if not 0 < confidence < 1:
-        raise ScoreError(f"confidence is {confidence}; expected 0 < confidence < 1")
+class DeLongTest(NamedTuple):
+    """AUCs of systems A and B, their difference A − B, its standard error, z and p-value."""
 
-
-def percentile_bounds(draws: Floats, confidence: float) -> tuple[float, float]:
-    """Percentile bounds of resampled values; NaN if there are none."""
-    draws = draws[~np.isnan(draws)]
-    if draws.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def bootstrap_interval(
-    y_true: ArrayLike,
-    score: ArrayLike,
-    *,
-    metric: Metric = "auc",
-    n_resamples: int = 2000,
-    confidence: float = 0.95,
-    rng: np.random.Generator,
-) -> Interval:
-    """Percentile bootstrap interval of AUC or pAUC of one set of clips.
-
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score : (N,) anomaly scores
-    """
-    check_settings(n_resamples, confidence)
-    y, s = metrics.validate(y_true, score)
-    ranked = RankedScores(y, s)
-    compute = ranked.auc if metric == "auc" else ranked.pauc
-    draws = np.concatenate([compute(c) for c in bootstrap_counts(y, n_resamples, rng)])
-    return Interval(float(compute(np.ones(y.size))[0]), *percentile_bounds(draws, confidence))
-
-
-def paired_test(difference: Floats, confidence: float) -> PairedTest:
-    """Make a test of (1 + R,) differences: the estimate, then R resamples.
-
-    The p-value is twice the smaller tail beyond 0, with one added to each count, so it is never 0.
-    """
-    observed, draws = float(difference[0]), difference[1:]
-    if np.isnan(observed):
-        return PairedTest(observed, observed, observed, observed)
-    tails = [1 + int(np.sum(draws <= 0)), 1 + int(np.sum(draws >= 0))]
-    p_value = min(1.0, 2.0 * min(tails) / (draws.size + 1))
-    return PairedTest(observed, *percentile_bounds(draws, confidence), p_value)
-
-
-def paired_bootstrap(
-    y_true: ArrayLike,
-    score_a: ArrayLike,
-    score_b: ArrayLike,
-    *,
-    metric: Metric = "pauc",
-    n_resamples: int = 2000,
-    confidence: float = 0.95,
-    rng: np.random.Generator,
-) -> PairedTest:
-    """Compare two systems on the same clips of one set by the paired bootstrap.
-
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score_a, score_b : (N,) anomaly scores of both systems, in the same order of clips
-    """
-    check_settings(n_resamples, confidence)
-    ranked = [RankedScores(y_true, s) for s in (score_a, score_b)]
-    a, b = (r.auc if metric == "auc" else r.pauc for r in ranked)
-    y = np.asarray(y_true)
-    blocks = [np.ones((1, y.size)), *bootstrap_counts(y, n_resamples, rng)]
-    return paired_test(np.concatenate([a(c) - b(c) for c in blocks]), confidence)
+    auc_a: float
+    auc_b: float
+    difference: float
+    standard_error: float
+    z: float
+    p_value: float
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean over seeds with its Student-t interval.
+    """Return the mean over seeds with its Student-t interval.
 
     Parameters
     ----------
-    values : (S,) one figure a seed; with one seed the interval is NaN
+    values : (S,) one figure per seed; with one seed the interval is NaN
 
     Raises
     ------
     ScoreError
         No values, or one that is not finite.
     """
-    check_settings(1, confidence)
+    _check_settings(1, confidence)
     array = np.asarray(values, dtype=np.float64).ravel()
     if array.size == 0 or not np.isfinite(array).all():
         raise ScoreError(f"values over seeds are {array.tolist()}; expected finite numbers")
@@ -143,3 +95,345 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(mean, float("nan"), float("nan"))
     reach = stats.t.ppf((1 + confidence) / 2, array.size - 1) * stats.sem(array)
     return Interval(mean, mean - float(reach), mean + float(reach))
+
+
+def bootstrap_frame(
+    df: pd.DataFrame,
+    year: int,
+    *,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Compute bootstrap intervals of every figure of a metrics frame, and of omega.
+
+    Parameters
+    ----------
+    df : labelled score table
+
+    Returns
+    -------
+    DataFrame
+        ``machine``, ``section``, ``metric``, ``estimate``, ``low``, ``high``.
+    """
+    _check_settings(n_resamples, confidence)
+    metrics.validate_frame(df)
+    draws = _draw([df.reset_index(drop=True)], metrics.check_year(year), n_resamples, rng)[0]
+    rows = [(*key, float(v[0]), *_bounds(v[1:], confidence)) for key, v in draws.items()]
+    return pd.DataFrame(rows, columns=[*_KEYS, *Interval._fields])
+
+
+def paired_frame(
+    group_a: Sequence[pd.DataFrame],
+    group_b: Sequence[pd.DataFrame],
+    year: int,
+    *,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Compare two systems by the paired bootstrap: every section, the averages and omega.
+
+    A group holds the runs of one system with different seeds; it may be a single run. In each
+    resample every run of both groups sees the same clips, and a figure is the mean over the group.
+    So the test is about other clips with these very trainings.
+
+    Parameters
+    ----------
+    group_a, group_b : labelled score tables of the same clips, in any order
+
+    Returns
+    -------
+    DataFrame
+        ``machine``, ``section``, ``metric`` and the fields of :class:`PairedTest`.
+
+    Raises
+    ------
+    ScoreError
+        The tables do not hold the same clips, differ in a label or domain, or a group is empty.
+    """
+    _check_settings(n_resamples, confidence)
+    if not group_a or not group_b:
+        raise ScoreError("a group of runs is empty; give at least one score table for each system")
+    tables = [align(group_a[0], df)[1] for df in (*group_a, *group_b)]
+    draws = _draw(tables, metrics.check_year(year), n_resamples, rng)
+    n = len(group_a)
+    rows = []
+    for key in draws[0]:
+        a, b = (np.mean([d[key] for d in part], axis=0) for part in (draws[:n], draws[n:]))
+        rows.append((*key, *_test_draws(a - b, confidence)))
+    return pd.DataFrame(rows, columns=[*_KEYS, *PairedTest._fields])
+
+
+def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> DeLongTest:
+    """Test whether two systems have the same AUC on the same clips.
+
+    Parameters
+    ----------
+    y_true : (N,) 0 = normal, 1 = anomaly
+    score_a, score_b : (N,) anomaly scores of both systems, in the same order of clips
+
+    Returns
+    -------
+    DeLongTest
+        Two-sided. With no variance and no difference p is 1; with one clip in a class it is NaN.
+
+    Raises
+    ------
+    ScoreError
+        See :func:`asdlib.evaluation.metrics.validate`.
+    """
+    of_anomaly, of_normal = [], []
+    for scores in (score_a, score_b):
+        y, s = metrics.validate(y_true, scores)
+        anomaly, normal, rank = s[y == 1], s[y == 0], stats.rankdata(s)
+        # For each anomaly, the share of normal clips below it, and the reverse.
+        of_anomaly.append((rank[y == 1] - stats.rankdata(anomaly)) / normal.size)
+        of_normal.append(1.0 - (rank[y == 0] - stats.rankdata(normal)) / anomaly.size)
+    auc_a, auc_b = (float(share.mean()) for share in of_anomaly)
+    m, n = len(of_anomaly[0]), len(of_normal[0])
+    if min(m, n) < 2:
+        return _test_auc(auc_a, auc_b, float("nan"))
+    covariance = np.cov(of_anomaly) / m + np.cov(of_normal) / n
+    variance = covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1]
+    return _test_auc(auc_a, auc_b, float(variance))
+
+
+def delong_frame(df_a: pd.DataFrame, df_b: pd.DataFrame, year: int) -> pd.DataFrame:
+    """Run DeLong tests of AUC over all clips: every section, and the mean over sections.
+
+    Sections hold different clips, so the variance of the mean over M sections is the sum of their
+    variances divided by M².
+
+    Parameters
+    ----------
+    df_a, df_b : labelled score tables of the same clips, in any order
+
+    Returns
+    -------
+    DataFrame
+        ``machine``, ``section`` and the fields of :class:`DeLongTest`; the last row is the mean.
+        Sections with one class only are left out.
+    """
+    metrics.check_year(year)
+    a, b = align(df_a, df_b)
+    rows: list[tuple[object, ...]] = []
+    for (machine, section), group in a.groupby(["machine", "section"], sort=True):
+        y = metrics.labels_of(group)
+        if np.unique(y).size == 2:
+            rows.append((machine, section, *delong_test(y, *_scores([a, b], group))))
+    columns = ["machine", "section", *DeLongTest._fields]
+    table = pd.DataFrame(rows, columns=columns)
+    if rows:
+        variance = float((table["standard_error"] ** 2).sum()) / len(table) ** 2
+        mean = _test_auc(float(table["auc_a"].mean()), float(table["auc_b"].mean()), variance)
+        rows.append(("Average", "Average", *mean))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def align(df_a: pd.DataFrame, df_b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bring two labelled score tables into one order of clips, by machine, section and name.
+
+    Raises
+    ------
+    ScoreError
+        A clip is in one table only, or has another label or domain in the other.
+    """
+    keys = ["machine", "section", "key"]
+    tables = []
+    for df in (df_a, df_b):
+        metrics.validate_frame(df)
+        table = df.assign(key=df["clip"].map(clip_key))
+        tables.append(table.sort_values(keys, ignore_index=True))
+    a, b = tables
+    only = a[keys].merge(b[keys], how="outer", indicator=True).query("_merge != 'both'")
+    if not only.empty:
+        first = only.iloc[0]
+        which = "first" if first["_merge"] == "left_only" else "second"
+        raise ScoreError(
+            f"clip '{first['key']}' of {first['machine']}/{first['section']} is only in the "
+            f"{which} system's scores ({len(only)} such clips); compare on the same clips"
+        )
+    for column in ("label", "domain"):
+        differ = np.flatnonzero((a[column] != b[column]).to_numpy())
+        if differ.size:
+            row = int(differ[0])
+            raise ScoreError(
+                f"clip '{a['key'][row]}' of '{a['machine'][row]}' has {column} "
+                f"{a[column][row]!r} in one table and {b[column][row]!r} in the other"
+            )
+    return a.drop(columns="key"), b.drop(columns="key")
+
+
+class RankedScores:
+    """Scores of one set of clips, sorted once.
+
+    Parameters
+    ----------
+    y_true : (N,) 0 = normal, 1 = anomaly
+    score : (N,) anomaly scores
+    """
+
+    def __init__(self, y_true: ArrayLike, score: ArrayLike) -> None:
+        y, s = metrics.validate(y_true, score)
+        self._order = np.argsort(-s, kind="stable")
+        ranked = s[self._order]
+        # Clips of equal score enter the ROC curve as one step.
+        self._first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+        self._anomalous = (y[self._order] == 1).astype(np.float64)
+
+    def auc(self, weights: ArrayLike) -> Floats:
+        """Compute the AUC (R,) under ``weights`` (R, N); each class needs some weight."""
+        return self._partial_area(weights, 1.0)
+
+    def pauc(self, weights: ArrayLike, max_fpr: float = MAX_FPR) -> Floats:
+        """Compute the McClish-standardised pAUC (R,) under ``weights`` (R, N)."""
+        area = self._partial_area(weights, max_fpr)
+        least = 0.5 * max_fpr**2
+        return 0.5 * (1.0 + (area - least) / (max_fpr - least))
+
+    def _rates(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Return the rate (R, K) before each step of the ROC curve, and the height of the step."""
+        step = np.add.reduceat(weights, self._first, axis=1)
+        rate = np.cumsum(step, axis=1)
+        rate /= rate[:, -1:]
+        before = np.concatenate([np.zeros_like(rate[:, :1]), rate[:, :-1]], axis=1)
+        return before, rate - before
+
+    def _partial_area(self, weights: ArrayLike, max_fpr: float) -> Floats:
+        w = np.atleast_2d(np.asarray(weights, dtype=np.float64))[:, self._order]
+        below, height = self._rates(w * self._anomalous)
+        left, width = self._rates(w * (1.0 - self._anomalous))
+        # The step that crosses max_fpr counts up to there, its height interpolated.
+        used = np.clip(max_fpr - left, 0.0, width)
+        share = np.divide(used, width, out=np.zeros_like(width), where=width > 0)
+        area: Floats = np.sum(used * (below + 0.5 * share * height), axis=1)
+        return area
+
+
+def bootstrap_counts(
+    strata: ArrayLike, n_resamples: int, rng: np.random.Generator
+) -> Iterator[Floats]:
+    """Yield stratified resamples as counts (block, N), R rows in all.
+
+    Parameters
+    ----------
+    strata : (N,) stratum of each clip; each keeps its size
+    n_resamples : number of resamples R
+    rng : source of randomness
+    """
+    _, group = np.unique(np.asarray(strata), return_inverse=True)
+    members = [np.flatnonzero(group == g) for g in range(int(group.max()) + 1)]
+    block = max(1, _BLOCK // group.size)
+    for start in range(0, n_resamples, block):
+        size = min(block, n_resamples - start)
+        counts = np.zeros((size, group.size))
+        for rows in members:
+            drawn = rng.integers(rows.size, size=(size, rows.size))
+            flat = drawn + rows.size * np.arange(size)[:, None]
+            tally = np.bincount(flat.ravel(), minlength=size * rows.size)
+            counts[:, rows] = tally.reshape(size, rows.size)
+        yield counts
+
+
+def _check_settings(n_resamples: int, confidence: float) -> None:
+    if n_resamples < 1:
+        raise ScoreError(f"n_resamples is {n_resamples}; expected 1 or more")
+    if not 0 < confidence < 1:
+        raise ScoreError(f"confidence is {confidence}; expected 0 < confidence < 1")
+
+
+def _bounds(draws: Floats, confidence: float) -> tuple[float, float]:
+    draws = draws[~np.isnan(draws)]
+    if draws.size == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _test_draws(difference: Floats, confidence: float) -> PairedTest:
+    """Test (1 + R,) differences: p is twice the smaller tail, one added to each count."""
+    observed, draws = float(difference[0]), difference[1:]
+    if np.isnan(observed):
+        return PairedTest(observed, observed, observed, observed)
+    tails = [1 + int(np.sum(draws <= 0)), 1 + int(np.sum(draws >= 0))]
+    p_value = min(1.0, 2.0 * min(tails) / (draws.size + 1))
+    return PairedTest(observed, *_bounds(draws, confidence), p_value)
+
+
+def _test_auc(auc_a: float, auc_b: float, variance: float) -> DeLongTest:
+    difference = auc_a - auc_b
+    # Rounding leaves a variance of about 1e-20 where both systems rank all clips alike.
+    error = 0.0 if abs(variance) < 1e-18 else math.sqrt(variance)
+    if error == 0.0:
+        z = 0.0 if abs(difference) < 1e-12 else math.copysign(math.inf, difference)
+    else:
+        z = difference / error
+    return DeLongTest(auc_a, auc_b, difference, error, z, float(2.0 * stats.norm.sf(abs(z))))
+
+
+def _scores(tables: Sequence[pd.DataFrame], group: pd.DataFrame) -> list[Floats]:
+    return [t.loc[group.index, "anomaly_score"].to_numpy(dtype=np.float64) for t in tables]
+
+
+def _draw(
+    tables: Sequence[pd.DataFrame], year: int, n: int, rng: np.random.Generator
+) -> list[Draws]:
+    """Draw all figures of tables that share their clips, with the same resamples."""
+    out: list[Draws] = [{} for _ in tables]
+    for (machine, section), group in tables[0].groupby(["machine", "section"], sort=True):
+        y = metrics.labels_of(group)
+        domain = group["domain"].to_numpy(dtype=np.str_)
+        masks = metrics.section_masks(y, domain, year)
+        strata = np.char.add(domain, y.astype(np.str_))
+        counts = [np.ones((1, y.size)), *bootstrap_counts(strata, n, rng)]
+        for target, score in zip(out, _scores(tables, group), strict=True):
+            values = {name: np.full(1 + n, np.nan) for name in masks}
+            for name, mask in masks.items():
+                if np.unique(y[mask]).size == 2:
+                    ranked = RankedScores(y[mask], score[mask])
+                    compute = ranked.pauc if name.startswith("pauc") else ranked.auc
+                    values[name] = np.concatenate([compute(block[:, mask]) for block in counts])
+            if year == 2021:
+                for kind in ("auc", "pauc"):
+                    values[kind] = (values[f"{kind}_source"] + values[f"{kind}_target"]) / 2
+            for name in metrics.metric_columns(year):
+                target[str(machine), str(section), name] = values[name]
+    return [_with_averages(draws, year) for draws in out]
+
+
+def _mean(values: Sequence[Floats], harmonic: bool = False) -> Floats:
+    """Return the mean (1 + R,) over the rows that are defined."""
+    rows = np.stack([v for v in values if not np.isnan(v[0])] or [np.full_like(values[0], np.nan)])
+    if not harmonic:
+        mean: Floats = rows.mean(axis=0)
+        return mean
+    inverse: Floats = 1.0 / np.mean(1.0 / np.maximum(rows, metrics.FLOOR), axis=0)
+    return np.where(np.isnan(rows[0]), np.nan, inverse)
+
+
+def _with_averages(draws: Draws, year: int) -> Draws:
+    """Add the average rows and omega, as :mod:`asdlib.evaluation.metrics` defines them."""
+    out: Draws = {}
+    overall: dict[str, list[Floats]] = {}
+    omega: list[Floats] = []
+    terms = ["auc_source", "auc_target", *(["pauc"] if year > 2021 else [])]
+    terms += ["pauc_source", "pauc_target"] if year == 2021 else []
+    for machine in dict.fromkeys(machine for machine, _, _ in draws):
+        own = {key: value for key, value in draws.items() if key[0] == machine}
+        out.update(own)
+        for name in metrics.metric_columns(year):
+            # In 2021 "auc" and "pauc" average the rows of both domains, like the official table.
+            split = year == 2021 and name in ("auc", "pauc")
+            names = (f"{name}_source", f"{name}_target") if split else (name,)
+            values = [value for key, value in own.items() if key[2] in names]
+            out[machine, "Average", name] = _mean(values)
+            overall.setdefault(name, []).extend(
+                [out[machine, "Average", name]] if year == 2020 else values
+            )
+        omega += [value for key, value in own.items() if key[2] in terms]
+    for name, values in overall.items():
+        out["Average", "Average", name] = _mean(values)
+    if year != 2020:
+        out["Average", "Average", "omega"] = _mean(omega, harmonic=True)
+    return out

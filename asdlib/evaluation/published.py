@@ -2,10 +2,11 @@
 
 Conventions
 -----------
-- The files in ``published/`` hold percent, as printed by their sources. The loaders return
-  fractions, like every metric of this package.
+- The files in ``published/`` hold percent, as printed by their sources. :func:`load_published`
+  returns fractions, like every metric of this package.
 - A field that the source does not state reads "not stated"; a figure that it does not give is NaN.
-- A per-ID figure counts as published only where its status says "read" or "confirmed".
+- A figure of ``dcase2020_per_id`` counts as published only if its status says "read" or
+  "confirmed"; show any other only together with its status.
 - "Meng et al. 2024" is arXiv:2509.15570, known through its abstract and summaries only; which
   split its figures are from is not certain.
 - The omega of both 2022 baselines comes from another report than their other figures and does not
@@ -14,16 +15,11 @@ Conventions
   machine rows (75.52).
 """
 
-from __future__ import annotations
-
 from importlib import resources
-from typing import Literal
 
 import pandas as pd
 
 from asdlib.errors import ScoreError
-
-Table = Literal["dcase2020", "dcase2020_per_id", "dcase2020_mean", "dcase2022"]
 
 TABLES: dict[str, tuple[str, ...]] = {
     "dcase2020": ("auc", "pauc"),
@@ -34,7 +30,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 """Name of each table, and its columns of figures."""
 
 
-def load_published(table: Table) -> pd.DataFrame:
+def load_published(table: str) -> pd.DataFrame:
     """Load one published table.
 
     Parameters
@@ -64,31 +60,3 @@ def load_published(table: Table) -> pd.DataFrame:
         # Rounded, so that 65.83 % is 0.6583 and not the neighbour that division gives.
         df[column] = (pd.to_numeric(df[column]) / 100).round(8)
     return df
-
-
-def is_published(status: str) -> bool:
-    """Tell whether a status says that the figure was read in, or confirmed by, its source."""
-    return status.startswith(("read", "confirmed"))
-
-
-def published_per_id(*, only_published: bool = True) -> pd.DataFrame:
-    """Figures of the official 2020 autoencoder per machine ID.
-
-    Parameters
-    ----------
-    only_published
-        Replace figures by NaN whose status is not "read" or "confirmed", and drop rows without
-        any figure left. False: all figures; show them only together with their status.
-
-    Returns
-    -------
-    DataFrame
-        ``system``, ``machine``, ``section``, ``auc``, ``pauc``, ``auc_status``, ``pauc_status``,
-        ``source``.
-    """
-    df = load_published("dcase2020_per_id")
-    if not only_published:
-        return df
-    for column in ("auc", "pauc"):
-        df[column] = df[column].where(df[f"{column}_status"].map(is_published))
-    return df.dropna(subset=["auc", "pauc"], how="all").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Score files in the official formats: read from anybody, written without loss.
+"""Score files in the official formats: read, labelled, and written without loss.
 
 Conventions
 -----------
@@ -10,7 +10,10 @@ Conventions
 - Accepted on reading: names with and without the trailing ``_test``; the prefix ``DCASE20YYT2`` and
   the suffix ``_seed…`` of the baselines from 2023 on; CRLF, a byte-order mark, blank lines; clip
   names with folders before them (only the name itself counts).
-- Refused, with file and line: everything that would be evaluated wrongly in silence.
+- Refused, with file and line: everything that would silently be evaluated wrongly.
+- Label and domain come from file names or from ground truth, joined by name. The official
+  evaluators join by sorted order, where wrong names go unnoticed. A name that contradicts the
+  ground truth is refused.
 """
 
 from __future__ import annotations
@@ -18,17 +21,23 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 import pandas as pd
 
-from asdlib.data.naming import clip_key, parse_name
+from asdlib.data import (
+    clip_key,
+    join_ground_truth,
+    parse_name,
+    read_ground_truth_2020,
+    read_ground_truth_2022,
+)
 from asdlib.errors import DataError, ScoreError
-from asdlib.evaluation.metrics import check_year
+from asdlib.evaluation.metrics import DOMAINS, check_year
+from asdlib.files import write_text
 
 Kind = Literal["anomaly_score", "decision_result"]
 
@@ -40,48 +49,21 @@ _FILE = re.compile(
 )
 
 
-def write_text_atomic(path: str | Path, text: str) -> Path:
-    """Write ``text`` to a temporary name beside ``path``, then rename it."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        # newline="" keeps "\n" on every system: the official files have no "\r".
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
-
-
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV text with the line end of the official files."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
-
-
-def score_file_name(
-    machine: str, section: str, year: int, domain: str = "", kind: Kind = "anomaly_score"
-) -> str:
-    """Return the official name of one score or decision file.
-
-    Raises
-    ------
-    ScoreError
-        2021 needs the domain, because its files are one for each domain.
-    """
+def _file_name(machine: str, section: str, year: int, domain: str, kind: Kind) -> str:
     if check_year(year) == 2020:
         return f"{kind}_{machine}_id_{section}.csv"
-    if year == 2021:
-        if domain not in ("source", "target"):
-            raise ScoreError(
-                f"{machine}/{section} has a clip of domain {domain!r}; the score files of 2021 "
-                "are one for each domain (known: 'source', 'target')"
-            )
-        return f"{kind}_{machine}_section_{section}_{domain}_test.csv"
-    return f"{kind}_{machine}_section_{section}_test.csv"
+    if year != 2021:
+        return f"{kind}_{machine}_section_{section}_test.csv"
+    if domain not in DOMAINS:
+        raise ScoreError(
+            f"{machine}/{section} has a clip of domain {domain!r}; the score files of 2021 are one "
+            "for each domain (known: 'source', 'target')"
+        )
+    return f"{kind}_{machine}_section_{section}_{domain}_test.csv"
+
+
+def _expected_name(year: int, kind: Kind) -> str:
+    return _file_name("<machine>", "XX", year, "source", kind)
 
 
 def _number(text: str, kind: Kind, place: str) -> float:
@@ -114,33 +96,17 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ScoreError(f"'{path}' cannot be read: {error.strerror}") from None
 
 
-def read_score_file(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
-    """Read one official score or decision file.
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section``, ``clip`` and ``anomaly_score`` (or ``decision``), in file order.
-
-    Raises
-    ------
-    ScoreError
-        The name has another form; the file is empty; a line has not two fields, a bad number, or
-        a clip name that is foreign to the year or the section, or that came before.
-    """
-    path = Path(path)
+def _read_file(path: Path, year: int, kind: Kind) -> pd.DataFrame:
     match = _FILE.fullmatch(path.name)
-    form = "id" if check_year(year) == 2020 else "section"
+    form = "id" if year == 2020 else "section"
     if match is None or match["form"] != form or (match["domain"] and year != 2021):
-        domain = "source" if year == 2021 else ""
-        example = score_file_name("<machine>", "XX", year, domain, kind)
         raise ScoreError(
-            f"'{path}' is not named like a score file of {year}; expected '{example}': "
-            "rename or remove it, or give the right year"
+            f"'{path}' is not named like a score file of {year}; expected "
+            f"'{_expected_name(year, kind)}': rename or remove it, or give the right year"
         )
-    machine, section = match["machine"], match["section"]
-    seen: dict[str, int] = {}
-    rows: list[tuple[str, float]] = []
+    machine, section, domain = match["machine"], match["section"], match["domain"] or ""
+    line_of: dict[str, int] = {}
+    rows: list[tuple[str, str, str, float]] = []
     for line, fields in _lines(path):
         place = f"'{path}' line {line}"
         if len(fields) != 2:
@@ -151,127 +117,85 @@ def read_score_file(path: str | Path, year: int, kind: Kind = "anomaly_score") -
             clip = parse_name(name, machine=machine, split="test", year=year)
         except DataError as error:
             raise ScoreError(f"{place}: {error}") from None
-        if clip.section != section or f"_{clip.domain}" != (match["domain"] or f"_{clip.domain}"):
+        if clip.section != section or (domain and f"_{clip.domain}" != domain):
             raise ScoreError(
-                f"{place}: clip '{name}' is not of section '{section}'"
-                f"{(match['domain'] or '').replace('_', ' ')}, which the file is named for"
+                f"{place}: clip '{name}' is not of section '{section}'{domain.replace('_', ' ')}, "
+                "which the file is named for"
             )
-        first = seen.setdefault(clip_key(name), line)
+        first = line_of.setdefault(clip_key(name), line)
         if first != line:
-            raise ScoreError(f"{place}: clip '{name}' already stands on line {first}")
-        rows.append((name, value))
+            raise ScoreError(f"{place}: clip '{name}' is already on line {first}")
+        rows.append((machine, section, name, value))
     if not rows:
         raise ScoreError(f"'{path}' is empty; expected lines 'file name,score'")
-    df = pd.DataFrame(rows, columns=["clip", _COLUMN[kind]])
-    if kind == "decision_result":
-        df["decision"] = df["decision"].astype("int64")
-    df.insert(0, "machine", machine)
-    df.insert(1, "section", section)
-    return df
+    return pd.DataFrame(rows, columns=["machine", "section", "clip", _COLUMN[kind]])
 
 
-def _find(folder: Path, kind: Kind) -> list[Path]:
-    return sorted(p for p in folder.glob(f"{kind}_*.csv") if p.is_file())
+def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
+    """Read a folder of official score or decision files, whoever wrote them.
 
+    Parameters
+    ----------
+    path : the folder; files that are not named ``<kind>_*.csv`` are not read
+    year : 2020 to 2026
+    kind : "anomaly_score" or "decision_result"
 
-def _read_folder(path: str | Path, year: int, kind: Kind) -> pd.DataFrame:
+    Returns
+    -------
+    DataFrame
+        ``machine``, ``section``, ``clip`` (name as in the file, without folders), sorted by these,
+        and ``anomaly_score``, or ``decision`` (0 or 1).
+
+    Raises
+    ------
+    ScoreError
+        No such files; a name of another form; an empty file; a line without two fields, with a bad
+        number, or with a clip that is foreign to the year or the section or occurred before.
+    """
     folder = Path(path)
     check_year(year)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ScoreError(f"'{folder}' {what}; give a folder of official score files")
-    files = _find(folder, kind)
+    files = sorted(p for p in folder.glob(f"{kind}_*.csv") if p.is_file())
     if not files:
-        domain = "source" if year == 2021 else ""
-        example = score_file_name("<machine>", "XX", year, domain, kind)
         below = next((p.parent for p in sorted(folder.glob(f"**/{kind}_*.csv"))), None)
         hint = f"; the folder '{below}' has some" if below else ""
-        raise ScoreError(f"'{folder}' has no score files; expected '{example}'{hint}")
-    parts = [read_score_file(file, year, kind).assign(file=file.name) for file in files]
+        expected = _expected_name(year, kind)
+        raise ScoreError(f"'{folder}' has no score files; expected '{expected}'{hint}")
+    parts = [_read_file(file, year, kind).assign(file=file.name) for file in files]
     df = pd.concat(parts, ignore_index=True)
-    df["key"] = df["clip"].map(clip_key)
     # Two spellings of a file name may describe one section; two files may then hold one clip.
-    twice = df.duplicated(["machine", "section", "key"])
-    if twice.any():
-        machine, section, key = df.loc[twice, ["machine", "section", "key"]].iloc[0]
-        same = (df["machine"] == machine) & (df["section"] == section) & (df["key"] == key)
-        names = " and ".join(df.loc[same, "file"])
+    keys = df.assign(key=df["clip"].map(clip_key))[["machine", "section", "key"]]
+    if keys.duplicated().any():
+        twice = keys.loc[keys.duplicated()].iloc[0]
+        names = " and ".join(df.loc[(keys == twice).all(axis=1), "file"])
         raise ScoreError(
-            f"'{folder}': clip '{key}' of '{machine}' stands in {names}; keep one file"
+            f"'{folder}': clip '{twice['key']}' of '{twice['machine']}' is in {names}; keep one "
+            "file"
         )
-    df = df.drop(columns=["file", "key"])
+    if kind == "decision_result":
+        df["decision"] = df["decision"].astype("int64")
+    df = df.drop(columns="file")
     return df.sort_values(["machine", "section", "clip"], ignore_index=True)
 
 
-def read_score_folder(path: str | Path, year: int) -> pd.DataFrame:
-    """Read a folder of official score files, whoever wrote them.
+def write_score_folder(
+    df: pd.DataFrame, path: str | Path, year: int, kind: Kind = "anomaly_score"
+) -> list[Path]:
+    """Write official score or decision files, one for each machine and section (2021: and domain).
+
+    Everything is checked before the first file is written. Numbers keep full precision. Other files
+    in the folder stay.
 
     Parameters
     ----------
-    path : the folder; files that are not named ``anomaly_score_*.csv`` are not read
-    year : 2020 to 2026
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section``, ``clip`` (name as in the file, without folders) and
-        ``anomaly_score``; sorted by these.
-
-    Raises
-    ------
-    ScoreError
-        No score files, or see :func:`read_score_file`.
-    """
-    return _read_folder(path, year, "anomaly_score")
-
-
-def read_decision_folder(path: str | Path, year: int) -> pd.DataFrame | None:
-    """Read the ``decision_result_*.csv`` of a folder; None if there are none.
-
-    Returns
-    -------
-    DataFrame or None
-        ``machine``, ``section``, ``clip`` and ``decision`` (0 or 1).
-    """
-    if not _find(Path(path), "decision_result"):
-        return None
-    return _read_folder(path, year, "decision_result")
-
-
-def _write_folder(df: pd.DataFrame, path: str | Path, year: int, kind: Kind) -> list[Path]:
-    column = _COLUMN[kind]
-    wanted = ["machine", "section", "clip", column]
-    missing = [name for name in wanted if name not in df.columns]
-    if missing or df.empty:
-        lack = f"lacks the column '{missing[0]}'" if missing else "has no rows"
-        raise ScoreError(f"table {lack}; nothing was written (needed: {', '.join(wanted)})")
-    domains = df["domain"] if year == 2021 and "domain" in df.columns else [""] * len(df)
-    by_file: dict[str, dict[str, str]] = {}
-    rows = zip(df["machine"], df["section"], df["clip"], df[column], domains, strict=True)
-    for machine, section, clip, value, domain in rows:
-        text = repr(int(value)) if kind == "decision_result" else repr(float(value))
-        _number(text, kind, f"clip '{clip}' of '{machine}'")
-        lines = by_file.setdefault(score_file_name(machine, section, year, domain, kind), {})
-        if clip in lines:
-            raise ScoreError(f"clip '{clip}' of {machine}/{section} stands twice; give it once")
-        lines[clip] = text
-    return [
-        write_text_atomic(Path(path) / name, csv_text(sorted(lines.items())))
-        for name, lines in sorted(by_file.items())
-    ]
-
-
-def write_score_folder(df: pd.DataFrame, path: str | Path, year: int) -> list[Path]:
-    """Write official score files, one a machine and section (2021: and domain).
-
-    Everything is checked before the first file is written; each file is written under a temporary
-    name and renamed. Numbers keep full precision. Other files in the folder stay.
-
-    Parameters
-    ----------
-    df : ``machine``, ``section``, ``clip``, ``anomaly_score``; for 2021 also ``domain``
+    df
+        ``machine``, ``section``, ``clip`` and ``anomaly_score`` or ``decision``; for 2021 also
+        ``domain``.
     path : folder, made if absent
     year : 2020 to 2026
+    kind : "anomaly_score" or "decision_result"
 
     Returns
     -------
@@ -281,11 +205,122 @@ def write_score_folder(df: pd.DataFrame, path: str | Path, year: int) -> list[Pa
     Raises
     ------
     ScoreError
-        No rows, a missing column, a score that is not finite, or a clip that stands twice.
+        No rows, a missing column, a bad number, a clip that occurs twice, or a place that cannot be
+        written.
     """
-    return _write_folder(df, path, year, "anomaly_score")
+    wanted = ["machine", "section", "clip", _COLUMN[kind]]
+    missing = [name for name in wanted if name not in df.columns]
+    if missing or df.empty:
+        lack = f"lacks the column '{missing[0]}'" if missing else "has no rows"
+        raise ScoreError(f"table {lack}; nothing was written (needed: {', '.join(wanted)})")
+    domains = df["domain"] if year == 2021 and "domain" in df.columns else [""] * len(df)
+    by_file: dict[Path, dict[str, str]] = {}
+    rows = zip(*(df[name] for name in wanted), domains, strict=True)
+    for machine, section, clip, value, domain in rows:
+        text = repr(int(value)) if kind == "decision_result" else repr(float(value))
+        _number(text, kind, f"clip '{clip}' of '{machine}'")
+        file = Path(path) / _file_name(machine, section, year, domain, kind)
+        lines = by_file.setdefault(file, {})
+        if clip in lines:
+            raise ScoreError(f"clip '{clip}' of {machine}/{section} occurs twice; give it once")
+        lines[clip] = text
+    for file, lines in by_file.items():
+        content = io.StringIO()
+        csv.writer(content, lineterminator="\n").writerows(sorted(lines.items()))
+        write_text(file, content.getvalue(), ScoreError)
+    return sorted(by_file)
 
 
-def write_decision_folder(df: pd.DataFrame, path: str | Path, year: int) -> list[Path]:
-    """Write official decision files from the column ``decision``; see `write_score_folder`."""
-    return _write_folder(df, path, year, "decision_result")
+def read_truth(path: str | Path, year: int) -> pd.DataFrame:
+    """Read ground truth: the list CSV for 2020, a folder like the official evaluator's later.
+
+    Returns
+    -------
+    DataFrame
+        ``machine``, ``section``, ``clip``, ``label`` and, from 2021 on, ``domain``.
+
+    Raises
+    ------
+    ScoreError
+        The path is not ground truth of ``year``.
+    """
+    try:
+        if check_year(year) != 2020:
+            return read_ground_truth_2022(path)
+        truth = read_ground_truth_2020(path)
+        truth["section"] = [
+            parse_name(clip, machine=machine, split="test", year=2020).section
+            for machine, clip in zip(truth["machine"], truth["clip"], strict=True)
+        ]
+    except DataError as error:
+        raise ScoreError(f"ground truth of {year}: {error}") from None
+    return truth
+
+
+def label_scores(
+    scores: pd.DataFrame, year: int, truth: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Add the columns ``label`` and ``domain`` to scores.
+
+    Parameters
+    ----------
+    scores : ``machine``, ``section``, ``clip`` and any other columns
+    year : 2020 to 2026
+    truth
+        From :func:`read_truth`. None: the file names hold the labels, as in the development set.
+        Sections whose names hold labels need no ground truth.
+
+    Raises
+    ------
+    ScoreError
+        A name without a label and no ground truth for it; clips of a section that are in the
+        scores but not in the ground truth or the reverse; a name that contradicts the truth.
+    """
+    check_year(year)
+    out = scores.copy()
+    try:
+        clips = [
+            parse_name(clip, machine=machine, split="test", year=year)
+            for machine, clip in zip(out["machine"], out["clip"], strict=True)
+        ]
+    except DataError as error:
+        raise ScoreError(str(error)) from None
+    for clip, section in zip(clips, out["section"], strict=True):
+        if clip.section != section:
+            raise ScoreError(
+                f"clip '{clip.clip}' of '{clip.machine}' is in another section than its name says "
+                f"('{clip.section}'); correct the section"
+            )
+    out["label"] = [clip.label for clip in clips]
+    out["domain"] = [clip.domain for clip in clips]
+    if truth is not None:
+        _check_names(out, truth)
+        try:
+            out = join_ground_truth(out, truth)
+        except DataError as error:
+            raise ScoreError(str(error)) from None
+    bare = out.loc[out["label"] == ""]
+    if not bare.empty:
+        first = bare.iloc[0]
+        raise ScoreError(
+            f"clip '{first['clip']}' of '{first['machine']}' has no label in its name; "
+            "give the ground truth of the evaluation set"
+        )
+    return out
+
+
+def _check_names(named: pd.DataFrame, truth: pd.DataFrame) -> None:
+    """Refuse names whose label or domain differs from the ground truth."""
+    columns = [c for c in ("label", "domain") if c in truth.columns]
+    left = named.assign(key=named["clip"].map(clip_key))
+    right = truth.assign(key=truth["clip"].map(clip_key))[["machine", "key", *columns]]
+    both = left.merge(right, on=["machine", "key"], suffixes=("", "_true"))
+    for column in columns:
+        clash = both.loc[(both[column] != "") & (both[column] != both[f"{column}_true"])]
+        if not clash.empty:
+            first = clash.iloc[0]
+            raise ScoreError(
+                f"clip '{first['clip']}' of '{first['machine']}' says {column} "
+                f"'{first[column]}', the ground truth '{first[f'{column}_true']}'; "
+                "give the ground truth of this set"
+            )

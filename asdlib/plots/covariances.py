@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from asdlib.baselines import TimeStatistics
-from asdlib.evaluation.metrics import auc, pauc
+from asdlib.evaluation import auc, pauc
 from asdlib.features import FeatureStore, Rows
 from asdlib.method.contrastive import Contrastive
 from asdlib.method.pooled import SHARES, surprise_of_shares

@@ -78,7 +78,7 @@ def plot_systems(comparison: pd.DataFrame) -> Figure:
     Parameters
     ----------
     comparison
-        Of `asdlib.study.compare.compare`; published rows are not drawn.
+        Of `asdlib.study.comparison.compare`; published rows are not drawn.
     """
     chosen = comparison[comparison["origin"] == "measured"].iloc[::-1]
     figure, grid = plt.subplots(

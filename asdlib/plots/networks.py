@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from asdlib.evaluation.metrics import auc, pauc
+from asdlib.evaluation import auc, pauc
 from asdlib.features import FeatureStore, Rows
 from asdlib.method.backends import BACKENDS, build_backend
 from asdlib.method.contrastive import Contrastive

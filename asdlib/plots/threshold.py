@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from asdlib.errors import ScoreError
-from asdlib.evaluation.metrics import auc, pauc
+from asdlib.evaluation import auc, pauc
 from asdlib.plots.sound import show_html
 
 FALSE_ALARM_RATES = (0.0, 0.1, 0.25, 0.5)

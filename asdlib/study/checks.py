@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from asdlib.errors import ConfigError
-from asdlib.evaluation.metrics import auc, pauc
+from asdlib.evaluation import auc, pauc
 from asdlib.study.answers import Namespace, WrongAnswerError, answer, array_of, number_of
 
 

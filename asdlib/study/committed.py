@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from asdlib.errors import RunError
-from asdlib.study.text import in_percent
+from asdlib.study.comparison import in_percent
 from asdlib.study.verdicts import describe_difference, paired_difference, signed
 
 COMPARED = ("systems.csv", "comparison.csv", "provenance.json")

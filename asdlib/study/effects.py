@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from asdlib.errors import DataError
-from asdlib.evaluation.intervals import t_interval
+from asdlib.evaluation import t_interval
 from asdlib.study.conditions import BASE, CONDITIONS, FULL, STEPS
 from asdlib.study.verdicts import signed
 

@@ -1,7 +1,7 @@
 """Score fusion of finished runs: several systems, or several seeds of one, as one run.
 
 Every run's scores are brought to mean 0 and deviation 1 over the held-out scores of the normal
-training clips of the section, then averaged. Neither test scores nor labels enter. The outcome is
+training clips of the section, then averaged. Neither test scores nor labels enter. The result is
 the folder of a run, with held-out scores of its own: it can be evaluated, compared, decided upon
 and fused again.
 """
@@ -13,22 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError, RunError, ScoreError
-from asdlib.evaluation.labels import label_scores
-from asdlib.evaluation.scores import read_score_folder, write_score_folder
-from asdlib.evaluation.tables import write_metrics_csv
+from asdlib.evaluation import label_scores, read_score_folder, write_score_folder
+from asdlib.study.comparison import label_of
 from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
 from asdlib.study.held_out import held_out, write_held_out
-from asdlib.study.labels import label_of
 from asdlib.study.provenance import describe_environment
 from asdlib.study.result import RUN_JSON, RunResult, load_run
 from asdlib.study.run import evaluate_scores
 from asdlib.system import section_keys
-
-_CLIP = ["machine", "section", "clip"]
 
 
 def fuse(
@@ -64,8 +59,6 @@ def fuse(
     RunError
         If the runs do not score the same clips, or were not trained on the same ones.
     """
-    from asdlib.method.fusion import fuse_scores
-
     members = [load_run(run) for run in runs]
     keys = [str(member.record["key"]) for member in members]
     shares = list(weights) if weights is not None else [1.0] * len(members)
@@ -75,38 +68,37 @@ def fuse(
     trains = [held_out(member, train, folds=folds) for member in members]
     _check_clips(members, tests, "score")
     _check_clips(members, trains, "are trained on")
-    told = _config(members, shares, name)
-    key = hashlib.sha256(json.dumps([told, keys], sort_keys=True).encode()).hexdigest()
+    config = _config(members, shares, name)
+    key = hashlib.sha256(json.dumps([config, keys], sort_keys=True).encode()).hexdigest()
     out = Path(out)
-    names = [str(i) for i in range(len(members))]
-    weight_of = dict(zip(names, shares, strict=True))
-    of_training = {n: _values(t) for n, t in zip(names, trains, strict=True)}
-    training_sections = section_keys(trains[0])
-
-    def fused(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-        scores = fuse_scores(
-            {n: _values(t) for n, t in zip(names, tables, strict=True)},
-            section_keys(tables[0]),
-            of_training,
-            training_sections,
-            weight_of,
-        )
-        return tables[0].assign(anomaly_score=scores)
-
     with only_process(out, wait=False):
         if is_taken(out):
             return reuse(out, key)
         with whole_folder(out) as folder:
-            scores = fused(tests)
+            scores = _fused(tests, trains, shares)
             write_score_folder(scores, folder, year)
-            metrics, notices = evaluate_scores(_labelled(scores, year), year)
-            write_metrics_csv(metrics, folder / "metrics.csv")
-            write_held_out(fused(trains), folder)
+            try:
+                labelled = label_scores(scores, year)
+            except ScoreError:
+                # Clips of an evaluation set carry no label: scores without metrics, as for any run.
+                labelled = scores.assign(label="", domain="")
+            metrics, notices = evaluate_scores(labelled, year)
+            metrics.to_csv(folder / "metrics.csv", index=False)
+            write_held_out(_fused(trains, trains, shares), folder)
             first = members[0].record
             record = {
                 "key": key,
-                "config": told,
-                "members": [_member(m, w) for m, w in zip(members, shares, strict=True)],
+                "config": config,
+                "members": [
+                    {
+                        "run": member.path.absolute().name,
+                        "key": member.record["key"],
+                        "system": label_of(member.record),
+                        "seed": member.record["config"]["seed"],
+                        "weight": weight,
+                    }
+                    for member, weight in zip(members, shares, strict=True)
+                ],
                 "train": first["train"],
                 "test": first["test"],
                 "year": year,
@@ -122,49 +114,42 @@ def fuse(
     return RunResult(out, record, metrics, cached=False)
 
 
-def _values(table: pd.DataFrame) -> np.ndarray:
-    return table["anomaly_score"].to_numpy(dtype=np.float64)
+def _fused(
+    tables: Sequence[pd.DataFrame], trains: Sequence[pd.DataFrame], shares: Sequence[float]
+) -> pd.DataFrame:
+    from asdlib.method.fusion import fuse_scores
+
+    def by_member(scores: Sequence[pd.DataFrame]) -> dict[str, Any]:
+        return {str(i): t["anomaly_score"].to_numpy(dtype=float) for i, t in enumerate(scores)}
+
+    fused = fuse_scores(
+        by_member(tables),
+        section_keys(tables[0]),
+        by_member(trains),
+        section_keys(trains[0]),
+        {str(i): share for i, share in enumerate(shares)},
+    )
+    return tables[0].assign(anomaly_score=fused)
 
 
-def _labelled(scores: pd.DataFrame, year: int) -> pd.DataFrame:
-    try:
-        labelled: pd.DataFrame = label_scores(scores, year)
-    except ScoreError:
-        # Clips of an evaluation set carry no label: scores without metrics, as for any run.
-        return scores.assign(label="", domain="")
-    return labelled
-
-
-def _member(run: RunResult, weight: float) -> dict[str, Any]:
-    return {
-        "run": run.path.absolute().name,
-        "key": run.record["key"],
-        "system": label_of(run.record),
-        "seed": run.record["config"]["seed"],
-        "weight": weight,
-    }
-
-
-def _config(members: Sequence[RunResult], shares: Sequence[float], name: str | None) -> Any:
-    """Give the configuration of the fused run; that of all seeds of a fusion is the same."""
+def _config(
+    members: Sequence[RunResult], shares: Sequence[float], name: str | None
+) -> dict[str, Any]:
+    """Return the configuration of the fused run; that of all seeds of a fusion is the same."""
     labels = [label_of(member.record) for member in members]
-    seeds = sorted({int(member.record["config"]["seed"]) for member in members})
     if name is None:
         counts = {label: labels.count(label) for label in labels}
         name = "fusion of " + " + ".join(
             label if n == 1 else f"{n} × {label}" for label, n in counts.items()
         )
     first: Mapping[str, Any] = members[0].record["config"]
+    kept = ("train_fingerprint", "test_fingerprint", "machines", "code_version", "device")
     return {
         "system": name,
         "params": {"members": labels, "weights": list(shares)},
         # One that is not random has the seed 0; what varies are the others.
-        "seed": seeds[-1],
-        "train_fingerprint": first["train_fingerprint"],
-        "test_fingerprint": first["test_fingerprint"],
-        "machines": first["machines"],
-        "code_version": first["code_version"],
-        "device": first["device"],
+        "seed": max(int(member.record["config"]["seed"]) for member in members),
+        **{field: first[field] for field in kept},
     }
 
 
@@ -182,8 +167,9 @@ def _check(members: Sequence[RunResult], keys: Sequence[str], shares: Sequence[f
 
 
 def _check_clips(members: Sequence[RunResult], tables: Sequence[pd.DataFrame], what: str) -> None:
+    clip = ["machine", "section", "clip"]
     for member, table in zip(members[1:], tables[1:], strict=True):
-        if not table[_CLIP].equals(tables[0][_CLIP]):
+        if not table[clip].equals(tables[0][clip]):
             raise RunError(
                 f"'{member.path}' and '{members[0].path}' {what} other clips; only runs on the "
                 "same clips can be fused"

@@ -1,41 +1,49 @@
-"""Held-out scores of normal training clips: the scale of a system's scores without any test clip.
+"""Held-out scores of normal training clips, and the thresholds and decisions that they allow.
 
-Fusion needs them to bring systems to one scale, decisions to set a threshold. The training clips of
-each section and domain are divided into folds; each fold is scored by a system that was fitted on
-the others.
+They are the scale of a system's scores without any test clip: fusion brings systems to one scale by
+them, decisions set a threshold. The training clips of each section and domain are divided into
+folds; each fold is scored by a system that was fitted on the others.
 
 What is fitted again depends on the system. The contrastive system keeps its network and fits its
 back-end again: seconds. The network has then seen all folds in training, so its held-out scores are
 still a little low; training it again for each fold would cost as many trainings. Every other
 system is fitted again as a whole: seconds for the statistics, as many trainings as folds for
 networks.
+
+The threshold of a section is a quantile of a gamma distribution fitted to its held-out scores. The
+official baselines fit it to the scores of the very clips that the model was trained on, which are
+too low, and the 2022 MobileNetV2 baseline fits it to another score than the one it is then compared
+with (see the chapter on baselines). One threshold serves both domains of a section, as the domain
+of a test clip is not known.
 """
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from asdlib.errors import RunError
-from asdlib.evaluation.scores import write_text_atomic
+from asdlib.baselines import gamma_threshold
+from asdlib.errors import ConfigError, RunError, ScoreError
+from asdlib.evaluation import evaluate, label_scores, read_score_folder, write_score_folder
 from asdlib.features import FeatureStore, Rows
+from asdlib.files import write_text
 from asdlib.study.config import system_class
-from asdlib.study.result import RunResult
+from asdlib.study.result import RunResult, load_run
 from asdlib.study.run import training_rows
 from asdlib.system import System, section_keys
 
-HELD_OUT, FOLDS_TOLD = "held_out.csv", "held_out.json"
-DEFAULT_FOLDS = 5
+HELD_OUT, FOLDS, DECISIONS = "held_out.csv", "held_out.json", "decisions.json"
 COLUMNS = ["machine", "section", "clip", "domain", "anomaly_score"]
+_SECTION = ["machine", "section"]
 
 
 def held_out(
     run: RunResult, train: str | Path | None = None, *, folds: int | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """Give the held-out training scores of a finished run; computed once and kept in its folder.
+    """Return the held-out training scores of a finished run; computed once, kept in its folder.
 
     They are computed again if another number of folds is asked for than they were made with.
 
@@ -44,23 +52,28 @@ def held_out(
     run
         The run.
     train
-        Store that it was trained on; not looked at if the scores are there already.
+        Store that it was trained on; not opened if the scores are there already.
     folds
-        Number of parts; by default what is there, or five.
+        Number of parts, at least 2; by default what is there, or five.
     seed
         Seed of the division.
 
     Returns
     -------
-    ``machine, section, clip, domain, anomaly_score``, a row for each normal training clip.
+    DataFrame
+        ``machine, section, clip, domain, anomaly_score``, one row for each normal training clip.
 
     Raises
     ------
+    ConfigError
+        If there are fewer than two folds.
     RunError
         If the scores are damaged, or not there and no store is given or another one.
     """
+    if folds is not None and folds < 2:
+        raise ConfigError(f"folds is {folds}, expected at least 2")
     path = run.path / HELD_OUT
-    if path.is_file() and folds in (None, _folds_told(path)):
+    if path.is_file() and folds in (None, _folds_of(run)):
         return _read(path)
     if "members" in run.record["config"]["params"]:
         raise RunError(
@@ -78,32 +91,33 @@ def held_out(
             f"'{run.path}' holds no scores of held-out training clips ({HELD_OUT}); name the store "
             "that it was trained on (--train STORE), or run it with --held-out 5"
         )
-    folds = folds or DEFAULT_FOLDS
-    store = check_training_store(run, train)
-    config = run.record["config"]
-    detector = system_class(config["system"]).load(run.path / "model")
-    rows = training_rows(store, config["machines"])
-    table = rows.manifest[COLUMNS[:-1]].assign(
-        anomaly_score=scores_of_folds(detector, rows, folds=folds, seed=seed)
-    )
+    folds = folds or 5
+    rows = training_rows(_training_store(run, train), run.record["config"]["machines"])
+    detector = system_class(run.record["config"]["system"]).load(run.path / "model")
+    scores = _scores_of_folds(detector, rows, folds, seed)
     # Should it be cut between the two, the scores count as made with an unknown number.
-    (run.path / FOLDS_TOLD).unlink(missing_ok=True)
-    written = write_held_out(table, run.path)
-    write_text_atomic(run.path / FOLDS_TOLD, json.dumps({"folds": folds, "seed": seed}) + "\n")
+    (run.path / FOLDS).unlink(missing_ok=True)
+    written = write_held_out(rows.manifest.assign(anomaly_score=scores), run.path)
+    write_text(run.path / FOLDS, json.dumps({"folds": folds, "seed": seed}) + "\n")
     return written
 
 
-def _folds_told(path: Path) -> int | None:
-    """Give the number of folds that scores were made with, None if nothing tells it."""
+def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Write ``held_out.csv`` into the folder of a run, sorted by clip; return what was written."""
+    ordered = table[COLUMNS].sort_values(["machine", "section", "clip"], ignore_index=True)
+    write_text(folder / HELD_OUT, ordered.to_csv(index=False, lineterminator="\n"))
+    return ordered
+
+
+def _folds_of(run: RunResult) -> int | None:
+    """Return the number of folds that the scores were made with, None if it is not known."""
     try:
-        told = json.loads(path.with_name(FOLDS_TOLD).read_text(encoding="utf-8"))
-        return int(told["folds"])
+        return int(json.loads((run.path / FOLDS).read_text(encoding="utf-8"))["folds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Read ``held_out.csv``."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         scores = table["anomaly_score"].map(float)
@@ -117,14 +131,7 @@ def _read(path: Path) -> pd.DataFrame:
     return table.assign(anomaly_score=scores)
 
 
-def check_training_store(run: RunResult, train: str | Path) -> FeatureStore:
-    """Open the store that a run was trained on.
-
-    Raises
-    ------
-    RunError
-        If it is another one.
-    """
+def _training_store(run: RunResult, train: str | Path) -> FeatureStore:
     store = FeatureStore.open(train)
     expected = str(run.record["config"].get("train_fingerprint"))
     if store.fingerprint != expected:
@@ -135,50 +142,109 @@ def check_training_store(run: RunResult, train: str | Path) -> FeatureStore:
     return store
 
 
-def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Write ``held_out.csv`` into a run's folder, sorted by clip; gives what was written."""
-    ordered = table[COLUMNS].sort_values(["machine", "section", "clip"], ignore_index=True)
-    write_text_atomic(folder / HELD_OUT, ordered.to_csv(index=False, lineterminator="\n"))
-    return ordered
-
-
-def scores_of_folds(
-    detector: System[Any], rows: Rows, *, folds: int = DEFAULT_FOLDS, seed: int = 0
-) -> np.ndarray:
+def _scores_of_folds(detector: System[Any], rows: Rows, folds: int, seed: int) -> np.ndarray:
     """Score each clip with a system fitted on the other folds, shape (N,)."""
-    from asdlib.method.backend_base import Backend
-    from asdlib.method.contrastive import Contrastive
-    from asdlib.method.fusion import held_out_scores
+    from asdlib.method import Contrastive
+    from asdlib.method.fusion import divide, held_out_scores
 
     keys = section_keys(rows.manifest)
     domains = rows.manifest["domain"].to_numpy(dtype=object)
     if isinstance(detector, Contrastive):
-        backend: Backend = detector.backend_
-        return held_out_scores(backend, detector.embed(rows), keys, domains, folds=folds, seed=seed)
-    positions = np.arange(len(rows), dtype=np.float64)[:, None]
-    whole = cast(Backend, _WholeSystem(detector, rows))
-    return held_out_scores(whole, positions, keys, domains, folds=folds, seed=seed)
+        x = detector.embed(rows)
+        return held_out_scores(detector.backend_, x, keys, domains, folds=folds, seed=seed)
+    fold = divide(keys, domains, folds=folds, seed=seed)
+    scores = np.empty(len(rows))
+    for number in np.unique(fold):
+        held = fold == number
+        other = type(detector)(seed=detector.seed, **detector.params.model_dump())
+        scores[held] = other.fit(rows.select(~held)).score(rows.select(held))
+    return scores
 
 
-class _WholeSystem:
-    """A system in the shape of a back-end, so that both are divided alike.
+@dataclass(frozen=True)
+class Decisions:
+    """Decisions of a run.
 
-    Its "embeddings" are positions in the training rows, shape (N, 1).
+    Attributes
+    ----------
+    thresholds
+        ``machine, section, clips`` (held-out normal clips) and ``threshold``, in units of the
+        score.
+    metrics
+        Precision, recall and F1 of each section; empty if the clips carry no labels.
+    path
+        Folder of the decision files.
     """
 
-    def __init__(self, detector: System[Any], rows: Rows) -> None:
-        self.detector = detector
-        self.rows = rows
+    thresholds: pd.DataFrame
+    metrics: pd.DataFrame
+    path: Path
 
-    def params(self) -> dict[str, Any]:
-        """Give what a copy is made of: a system of the same parameters that is not fitted."""
-        params = self.detector.params.model_dump()
-        made = type(self.detector)(seed=self.detector.seed, **params)
-        return {"detector": made, "rows": self.rows}
 
-    def fit(self, x: np.ndarray, sections: Sequence[str], domains: Sequence[str]) -> Self:
-        self.detector.fit(self.rows.select(x[:, 0].astype(np.int64)))
-        return self
+def decide_run(
+    run: str | Path,
+    *,
+    quantile: float = 0.9,
+    out: str | Path | None = None,
+    train: str | Path | None = None,
+    folds: int | None = None,
+) -> Decisions:
+    """Set thresholds from normal clips only, write the official decision files, evaluate them.
 
-    def score(self, x: np.ndarray, sections: Sequence[str]) -> np.ndarray:
-        return self.detector.score(self.rows.select(x[:, 0].astype(np.int64)))
+    Parameters
+    ----------
+    run
+        Folder of a finished run.
+    quantile
+        Share of normal clips to lie below the threshold.
+    out
+        Folder for decision files and ``decisions.json``, by default that of the run; another one
+        gets the score files, too, so that it can be evaluated.
+    train, folds
+        See `held_out`.
+
+    Raises
+    ------
+    RunError
+        If score files are missing, held-out scores are lacking or of another store, or those of a
+        section give no gamma distribution.
+    """
+    result = load_run(run)
+    folder = Path(out) if out is not None else result.path
+    year = int(result.record["year"])
+    if train is not None:
+        _training_store(result, train)
+    normal = held_out(result, train, folds=folds)
+    rows = []
+    for (machine, section), part in normal.groupby(_SECTION, sort=True):
+        values = part["anomaly_score"].to_numpy(dtype=np.float64)
+        try:
+            threshold = gamma_threshold(values, quantile)
+        except RunError as error:
+            raise RunError(f"{machine} {section}: {error}") from None
+        rows.append((machine, section, len(values), threshold))
+    thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
+    scores = read_score_folder(result.path, year)
+    expected = result.record["test"]["clips"]
+    if len(scores) != expected:
+        raise RunError(
+            f"'{run}' has scores of {len(scores)} clips, expected {expected}: files are missing; "
+            "remove it and run it again"
+        )
+    scores = scores.merge(thresholds, on=_SECTION)
+    scores["decision"] = (scores["anomaly_score"] > scores["threshold"]).astype("int64")
+    try:
+        metrics = evaluate(label_scores(scores, year), year).decisions
+    except ScoreError:
+        metrics = None
+    if folder != result.path:
+        write_score_folder(scores, folder, year)
+    write_score_folder(scores, folder, year, "decision_result")
+    record = {
+        "run": result.record["key"],
+        "quantile": quantile,
+        "rule": "quantile of a gamma distribution fitted to held-out scores of normal clips",
+        "thresholds": thresholds.to_dict("records"),
+    }
+    write_text(folder / DECISIONS, json.dumps(record, indent=2) + "\n")
+    return Decisions(thresholds, pd.DataFrame() if metrics is None else metrics, folder)

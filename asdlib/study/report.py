@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from asdlib.evaluation.intervals import t_interval
+from asdlib.evaluation import t_interval
 from asdlib.features import FeatureStore
 
 

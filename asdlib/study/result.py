@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from asdlib.errors import RunError
-from asdlib.evaluation.labels import label_scores
-from asdlib.evaluation.scores import read_score_folder
+from asdlib.evaluation import label_scores, read_score_folder
 
 RUN_JSON = "run.json"
 

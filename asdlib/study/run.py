@@ -18,8 +18,7 @@ import pandas as pd
 
 from asdlib.data.naming import detect_year
 from asdlib.errors import RunError
-from asdlib.evaluation.scores import write_score_folder
-from asdlib.evaluation.tables import evaluate_frame, write_metrics_csv
+from asdlib.evaluation import evaluate, write_score_folder
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.study.config import RunConfig, code_version, make_system
 from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
@@ -159,7 +158,7 @@ def execute(
             year = _year(planned.test_rows)
             write_score_folder(scores, folder, year)
             metrics, notices = evaluate_scores(scores, year)
-            write_metrics_csv(metrics, folder / "metrics.csv")
+            metrics.to_csv(folder / "metrics.csv", index=False)
             if detector.history_ is not None:
                 detector.history_.to_csv(folder / "training.csv", index=False)
             record = {
@@ -230,7 +229,7 @@ def evaluate_scores(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list
     if labelled.empty:
         empty = pd.DataFrame(columns=["machine", "section", "auc", "pauc"])
         return empty, ["the test clips carry no labels: scores only, no metrics"]
-    evaluation = evaluate_frame(labelled, year)
+    evaluation = evaluate(labelled, year)
     notices = list(evaluation.notices)
     if len(labelled) < len(scores):
         bare = len(scores) - len(labelled)

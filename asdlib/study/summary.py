@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from asdlib.evaluation.intervals import t_interval
-from asdlib.evaluation.scores import write_text_atomic
+from asdlib.evaluation import t_interval
 from asdlib.features import FeatureStore
+from asdlib.files import write_text
 from asdlib.study.ablation import FULL
 from asdlib.study.config import code_version
 from asdlib.study.provenance import describe_environment
@@ -59,12 +59,12 @@ def summarise(table: pd.DataFrame, *, reference: str = FULL) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> Path:
-    """Write a table as CSV, under a temporary name first."""
-    return write_text_atomic(path, table.to_csv(index=False, lineterminator="\n"))
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **told: Any) -> Path:
+def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **told: Any) -> None:
     """Write ``provenance.json``: what was asked for, stores, code version, machine, time."""
     content = {
         **told,
@@ -81,4 +81,4 @@ def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **told: Any
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe_environment(),
     }
-    return write_text_atomic(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -7,7 +7,7 @@ seeds leaves out zero; with a single seed nothing is called shown.
 import numpy as np
 import pandas as pd
 
-from asdlib.evaluation.intervals import t_interval
+from asdlib.evaluation import t_interval
 from asdlib.study.profiles import Profile
 from asdlib.study.report import over_seeds, overall_rows
 

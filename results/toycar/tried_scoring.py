@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdlib.evaluation.metrics import auc, pauc
+from asdlib.evaluation import auc, pauc
 from asdlib.features import FeatureStore, Rows
 from asdlib.method.backend_base import (
     Array,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from asdlib.evaluation.metrics import auc
+from asdlib.evaluation import auc
 
 
 # %% frame_count

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_stores import make_store
+from study_stores import QUICK, make_store
 from threadpoolctl import threadpool_limits
 
 from asdlib.features import FeatureStore
+from asdlib.study import RunResult, run
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,6 +27,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("ASDLIB_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunResult]:
+    """Finished runs by name, beside their store; tests may add held-out scores, nothing else."""
+    folder = tmp_path_factory.mktemp("runs")
+    store = make_store(folder / "store").path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASDLIB_CACHE", str(folder / "cache"))
+        made = {"statistics": run("statistics", store, store, folder / "statistics")}
+        for seed in (0, 1, 2):
+            out, params = folder / f"c{seed}", QUICK["contrastive"]
+            made[out.name] = run("contrastive", store, store, out, params=params, seed=seed)
+    return made
 
 
 @pytest.fixture

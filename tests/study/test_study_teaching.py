@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asdlib.errors import ConfigError, RunError
-from asdlib.evaluation.metrics import auc
+from asdlib.evaluation import auc
 from asdlib.study.answers import WrongAnswerError
 from asdlib.study.checks import CHECKS, check
 from asdlib.study.teaching import (
@@ -95,7 +95,7 @@ def naive_mix(x: Any, z: Any, ratio: float) -> Any:
 
 
 def bare_area(y_true: Any, score: Any, max_fpr: float) -> float:
-    from asdlib.evaluation.metrics import pauc
+    from asdlib.evaluation import pauc
 
     least = max_fpr**2 / 2
     return (2 * pauc(y_true, score, max_fpr) - 1) * (max_fpr - least) + least

@@ -1,0 +1,430 @@
+"""Finished runs, score files of others and published figures in one table.
+
+Conventions
+-----------
+- Figures are fractions; NaN where a source gives none. Every row states its data, whether these are
+  real or synthetic, the split, the training data, how the model was selected and the source; where
+  a source does not say it, the field reads "not stated".
+- Runs of one name are seeds of one system and become one row: means, and Student-t intervals over
+  seeds. A single run has bootstrap intervals over its clips instead; the column ``interval`` says
+  which. What the runs cannot know (what the recordings are, how parameters were chosen) is stated
+  by the caller.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from asdlib.errors import ConfigError, ScoreError
+from asdlib.evaluation import (
+    Evaluation,
+    arithmetic_mean,
+    bootstrap_frame,
+    delong_frame,
+    evaluate_folder,
+    load_published,
+    mauc,
+    omega,
+    overall_metrics,
+    paired_frame,
+    t_interval,
+)
+from asdlib.study.config import SYSTEMS, system_class
+from asdlib.study.result import load_run
+
+NOT_STATED = "not stated"
+WORDS = (
+    *("system", "data", "data_kind", "split", "training_data"),
+    *("selection", "aggregate", "origin", "source"),
+)
+FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc", "pooled_auc", "pooled_pauc")
+BOUNDS = ("auc_low", "auc_high", "pauc_low", "pauc_high")
+COLUMNS = (*WORDS, *FIGURES, "seeds", "interval", *BOUNDS)
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of scores: a run, or score files by anybody.
+
+    Attributes
+    ----------
+    name
+        Name of the system in the table; entries of one name are seeds of one system.
+    path
+        The folder.
+    evaluation
+        Its figures.
+    record
+        Content of ``run.json``; None for score files.
+    """
+
+    name: str
+    path: Path
+    evaluation: Evaluation
+    record: Mapping[str, Any] | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the run; None for score files."""
+        return None if self.record is None else int(self.record["config"]["seed"])
+
+
+def read_run(text: str, ground_truth: str | Path | None = None) -> Entry:
+    """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system.
+
+    Raises
+    ------
+    RunError
+        If there is no finished run.
+    """
+    name, path = _split(text)
+    run = load_run(path)
+    evaluation = evaluate_folder(run.path, int(run.record["year"]), ground_truth)
+    return Entry(name or label_of(run.record), run.path, evaluation, run.record)
+
+
+def read_score_files(text: str, year: int, ground_truth: str | Path | None = None) -> Entry:
+    """Read a folder of official score files, ``NAME=FOLDER``.
+
+    Raises
+    ------
+    ConfigError
+        If the name is missing.
+    """
+    name, path = _split(text)
+    if not name:
+        raise ConfigError(f"'{text}' is not of the form NAME=FOLDER, e.g. --scores theirs=scores/")
+    return Entry(name, path, evaluate_folder(path, year, ground_truth))
+
+
+def _split(text: str) -> tuple[str, Path]:
+    """Split ``NAME=PATH``; what exists as a path is one."""
+    name, equals, path = text.partition("=")
+    return ("", Path(text)) if not equals or Path(text).exists() else (name.strip(), Path(path))
+
+
+def label_of(record: Mapping[str, Any]) -> str:
+    """Name the system of a run with the parameters that differ from its defaults.
+
+    Parameters
+    ----------
+    record
+        Content of ``run.json``.
+    """
+    config = record["config"]
+    system = str(config["system"])
+    if system not in SYSTEMS:
+        return system
+    defaults = _flat(system_class(system).Params().model_dump(mode="json"))
+    changed = [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in _flat(config["params"]).items()
+        if name not in defaults or defaults[name] != value
+    ]
+    return f"{system} ({', '.join(changed)})" if changed else system
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.name, []).append(entry)
+    for name, members in groups.items():
+        seeds = [member.seed for member in members]
+        twice = [seed for seed in seeds if seeds.count(seed) > 1]
+        if twice:
+            raise ConfigError(
+                f"'{name}' has two runs of seed {twice[0]}; name them apart (NAME=RUN)"
+            )
+    return groups
+
+
+def compare(
+    entries: Sequence[Entry],
+    *,
+    data_kind: str,
+    data: str | None = None,
+    split: str = "test rows of the store",
+    selection: str = "last epoch, parameters given in advance",
+    published: bool = False,
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Make the table: one row for each system, then the published figures of the year.
+
+    Parameters
+    ----------
+    entries
+        From `read_run` and `read_score_files`.
+    data_kind
+        Whether the recordings are "real" or "synthetic".
+    data, split, selection
+        What was scored, which part of it, how epoch and parameters were chosen; by default what the
+        runs know.
+    published
+        Whether to add published figures: of the machine type if there is only one, else averages.
+    rng
+        For intervals over clips.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`, as fractions, without the figures that no row has.
+
+    Raises
+    ------
+    ConfigError
+        If there are no entries, or one name stands for two systems.
+    ScoreError
+        If entries are of different years or the rows of one name of different data, a description
+        is empty, or nothing is published for the year or machine.
+    """
+    if not entries:
+        raise ConfigError("nothing to compare; name runs, or score files by --scores NAME=FOLDER")
+    if data_kind not in ("real", "synthetic"):
+        raise ScoreError(f"data_kind is {data_kind!r} (known: real, synthetic)")
+    for name, text in (("data", data), ("split", split), ("selection", selection)):
+        if text is not None and not text.strip():
+            raise ScoreError(f"{name} is {text!r} (write '{NOT_STATED}')")
+    years = sorted({entry.evaluation.year for entry in entries})
+    if len(years) > 1:
+        raise ScoreError(f"runs of the years {years} have different metrics; compare one year")
+    rng = rng or np.random.default_rng(0)
+    given = {"data": data, "data_kind": data_kind, "split": split, "selection": selection}
+    rows = [_measured(members, given, rng) for members in _by_name(entries).values()]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    if published:
+        machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
+        only = next(iter(machines)) if years[0] == 2020 and len(machines) == 1 else None
+        others = published_rows(years[0], only).to_dict("records")
+        table = pd.DataFrame([*rows, *others], columns=list(COLUMNS))
+    return table.dropna(axis="columns", how="all")
+
+
+def _measured(
+    members: Sequence[Entry], given: Mapping[str, str | None], rng: np.random.Generator
+) -> dict[str, Any]:
+    words = [_described(entry, given) for entry in members]
+    differ = [key for key in words[0] if len({one[key] for one in words}) > 1]
+    if differ:
+        raise ScoreError(
+            f"runs of '{members[0].name}' differ in {', '.join(differ)}; give them two names"
+        )
+    figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
+    kind = "run" if members[0].record is not None else "score files"
+    row: dict[str, Any] = {
+        **words[0],
+        "origin": "measured",
+        "source": f"{kind} {', '.join(entry.path.absolute().name for entry in members)}",
+        **{str(name): float(np.mean(values.to_numpy())) for name, values in figures.items()},
+        "seeds": str(len(members)),
+        "interval": "seeds" if len(members) > 1 else "clips",
+    }
+    if len(members) == 1:
+        one = members[0].evaluation
+        frame = bootstrap_frame(one.scores, one.year, n_resamples=RESAMPLES, rng=rng)
+        overall = frame[frame["machine"] == "Average"]
+        bounds = dict(
+            zip(overall["metric"], overall[["low", "high"]].to_numpy().tolist(), strict=True)
+        )
+    else:
+        bounds = {name: list(t_interval(figures[name])[1:]) for name in figures.dropna(axis=1)}
+    for name in ("auc", "pauc"):
+        row[f"{name}_low"], row[f"{name}_high"] = bounds.get(name, (np.nan, np.nan))
+    return row
+
+
+def _described(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str]:
+    own = {"data": entry.path.name, "training_data": NOT_STATED, "selection": NOT_STATED}
+    if entry.record is not None:
+        train, test = entry.record["train"], entry.record["test"]
+        own["data"] = f"'{test['store']}', {test['clips']} test clips"
+        own["training_data"] = f"{train['clips']} normal clips of '{train['store']}'"
+        own["selection"] = str(given["selection"])
+    over = (
+        "IDs, then machine types"
+        if entry.evaluation.year == 2020
+        else ("machine types and sections")
+    )
+    return {
+        "system": entry.name,
+        "data": given["data"] or own["data"],
+        "data_kind": str(given["data_kind"]),
+        "split": str(given["split"]),
+        "training_data": own["training_data"],
+        "selection": own["selection"],
+        "aggregate": f"arithmetic mean over {over}",
+    }
+
+
+def _figures(result: Evaluation) -> dict[str, float]:
+    means = overall_metrics(result.sections, result.year)
+    figures = {name: means[name] for name in FIGURES if name in means}
+    if result.year != 2020:
+        figures["omega"] = omega(result.sections, result.year)
+    figures["mauc"] = mauc(result.sections)
+    for name in ("auc", "pauc"):
+        figures[f"pooled_{name}"] = arithmetic_mean(result.pooled[name])
+    return figures
+
+
+def published_rows(year: int, machine: str | None = None) -> pd.DataFrame:
+    """Make rows of the published figures of 2020 or 2022.
+
+    Parameters
+    ----------
+    year
+        2020 or 2022.
+    machine
+        2020 only: the figures of one machine type instead of the averages. An average is the one
+        that the source prints; where it prints none, the mean of its machine rows.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`.
+
+    Raises
+    ------
+    ScoreError
+        Nothing is published for this choice here.
+    """
+    if year not in (2020, 2022):
+        raise ScoreError(f"no published rows for year {year} (known: 2020, 2022)")
+    df = load_published(f"dcase{year}")
+    if year == 2020:
+        df = df.rename(columns={"pooling": "aggregate"})
+        df = _averages(df) if machine is None else df.loc[df["machine"] == machine].copy()
+    else:
+        other = (df["omega_source"] != "") & (df["omega_source"] != df["source"])
+        df.loc[other, "source"] += "; omega: " + df["omega_source"]
+    if df.empty:
+        raise ScoreError(f"no published rows of {year} for machine {machine!r}")
+    df = df.assign(
+        data=f"DCASE {year} Task 2" + (f" {machine}" if machine else ""),
+        data_kind="real",
+        origin="published",
+        seeds=NOT_STATED,
+        interval="",
+    )
+    table = df.reindex(columns=list(COLUMNS))
+    return table.fillna({"training_data": NOT_STATED})
+
+
+def _averages(df: pd.DataFrame) -> pd.DataFrame:
+    keys = ["system", "split"]
+    printed = df.loc[df["machine"] == "average"]
+    lone = ~df.set_index(keys).index.isin(printed.set_index(keys).index)
+    how = {c: "mean" if c in ("auc", "pauc") else "first" for c in df.columns if c not in keys}
+    computed = df.loc[lone].groupby(keys, sort=False, as_index=False).agg(how)
+    computed["source"] += " (mean of its machine rows)"
+    return pd.concat([computed, printed], ignore_index=True)
+
+
+def pairwise(
+    entries: Sequence[Entry],
+    *,
+    against: Sequence[str] = (),
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Test every system against one or several of them, on the same clips.
+
+    Parameters
+    ----------
+    entries
+        Runs and score files.
+    against
+        Names of the systems to test against, by default the first one.
+    rng
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        ``system, reference, machine, section, metric, difference, low, high, p_value`` from the
+        paired bootstrap over clips (`paired_frame`), as fractions, and ``delong_p``, DeLong's
+        p-value of AUC where both systems have a single run.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two systems, or a name is not among them.
+    ScoreError
+        If they were not scored on the same clips.
+    """
+    groups = _by_name(entries)
+    if len(groups) < 2:
+        raise ConfigError(f"{len(groups)} system to test against others; name a second one")
+    unknown = [name for name in against if name not in groups]
+    if unknown:
+        raise ConfigError(
+            f"no system '{unknown[0]}' to test against (there are: {', '.join(groups)})"
+        )
+    rng = rng or np.random.default_rng(0)
+    year = entries[0].evaluation.year
+    scores = {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
+    tables = []
+    for reference in dict.fromkeys(against or list(groups)[:1]):
+        for name in (name for name in groups if name != reference):
+            own, other = scores[name], scores[reference]
+            table = paired_frame(own, other, year, n_resamples=RESAMPLES, rng=rng)
+            table.insert(0, "system", name)
+            table.insert(1, "reference", reference)
+            table["delong_p"] = np.nan
+            if len(own) == len(other) == 1:
+                tests = delong_frame(own[0], other[0], year).assign(metric="auc")
+                keys = ["machine", "section", "metric"]
+                found = table[keys].merge(tests[[*keys, "p_value"]], how="left", on=keys)
+                table["delong_p"] = found["p_value"]
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return every figure of every run: a row for each system, seed, machine and section."""
+    tables = []
+    for entry in entries:
+        record = entry.record or {}
+        table = entry.evaluation.frame.copy()
+        table.insert(0, "system", entry.name)
+        table.insert(1, "seed", entry.seed if entry.seed is not None else "")
+        table["fit_seconds"] = record.get("seconds", {}).get("fit", np.nan)
+        table["run"] = entry.path.absolute().name
+        table["key"] = str(record.get("key", ""))[:16]
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def in_percent(table: pd.DataFrame) -> pd.DataFrame:
+    """Turn the figures of a comparison into text, in percent, followed by their bounds."""
+    shown = table.drop(columns=[name for name in BOUNDS if name in table]).astype(object)
+    for name in (figure for figure in FIGURES if figure in table):
+        numbers = table.reindex(columns=[name, f"{name}_low", f"{name}_high"]).astype(float)
+        shown[name] = [
+            ("" if np.isnan(mean) else f"{100 * mean:.2f}")
+            + ("" if np.isnan([mean, low]).any() else f" [{100 * low:.2f}, {100 * high:.2f}]")
+            for mean, low, high in numbers.to_numpy()
+        ]
+    return shown
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Write a comparison as a Markdown table in percent, intervals in brackets."""
+    shown = in_percent(table)
+    lines: list[list[str]] = [[str(name) for name in shown], ["---"] * shown.shape[1]]
+    lines += shown.to_numpy(dtype=str).tolist()
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"

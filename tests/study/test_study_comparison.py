@@ -1,0 +1,230 @@
+"""One table of runs, score files and published figures, every row saying what it is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from asdlib.errors import ConfigError, ScoreError
+from asdlib.evaluation import (
+    delong_frame,
+    evaluate_folder,
+    load_published,
+    paired_frame,
+    read_score_folder,
+    write_score_folder,
+)
+from asdlib.study import RunResult, comparison
+from asdlib.study.comparison import (
+    Entry,
+    compare,
+    label_of,
+    pairwise,
+    published_rows,
+    read_run,
+    read_score_files,
+    tidy,
+    to_markdown,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
+
+
+@pytest.fixture(scope="module")
+def entries(runs: dict[str, RunResult]) -> list[Entry]:
+    return [
+        read_run(str(runs["statistics"].path)),
+        *(read_run(f"contrast={runs[f'c{seed}'].path}") for seed in (0, 1, 2)),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "RESAMPLES", 200)
+
+
+def synthetic(entries: list[Entry], **options: Any) -> pd.DataFrame:
+    return compare(entries, data_kind="synthetic", **options).set_index("system")
+
+
+def golden(year: int, name: str = "ours") -> Entry:
+    folder = GOLDEN / f"dcase{year}"
+    return Entry(name, folder, evaluate_folder(folder, year))
+
+
+def test_seeds_are_one_row_and_intervals_say_what_they_speak_about(entries: list[Entry]) -> None:
+    table = synthetic(entries)
+    assert table.index.tolist() == ["statistics", "contrast"]
+    aucs = np.array([entry.evaluation.frame["auc"].iloc[-1] for entry in entries[1:]])
+    row = table.loc["contrast"]
+    reach = 4.3026527 * aucs.std(ddof=1) / np.sqrt(3)
+    assert [row["auc"], row["auc_low"], row["auc_high"]] == pytest.approx(
+        [aucs.mean(), aucs.mean() - reach, aucs.mean() + reach]
+    )
+    assert (row["seeds"], row["interval"], row["source"]) == ("3", "seeds", "run c0, c1, c2")
+    reference = table.loc["statistics"]
+    assert (reference["seeds"], reference["interval"]) == ("1", "clips")
+    assert reference["auc_low"] < reference["auc"] < reference["auc_high"]
+    assert reference["training_data"] == "24 normal clips of 'store'"
+    assert reference["data"] == "'store', 32 test clips"
+    sections = entries[0].evaluation.sections
+    assert reference["mauc"] == pytest.approx(sections.groupby("machine")["auc"].min().mean())
+    pooled = entries[0].evaluation.pooled
+    assert reference["pooled_pauc"] == pytest.approx(pooled["pauc"].mean())
+    assert "omega" not in table
+    words = table.drop(columns=[name for name in table if table[name].dtype == float])
+    assert (words != "").all().all()
+
+
+def test_score_files_and_published_figures_are_rows(entries: list[Entry], tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    write_score_folder(read_score_folder(entries[0].path, 2020), theirs, 2020)
+    other = read_score_files(f"somebody's={theirs}", 2020)
+    table = synthetic([entries[0], other], published=True)
+    assert table.loc["somebody's", "auc"] == table.loc["statistics", "auc"]
+    assert table.loc["somebody's", "training_data"] == "not stated"
+    assert table.loc["somebody's", "source"] == "score files theirs"
+    assert set(table.iloc[:2]["data_kind"]) == {"synthetic"}
+    assert set(table.iloc[2:]["data_kind"]) == {"real"}
+    assert set(table.iloc[2:]["origin"]) == {"published"}
+    text = to_markdown(table.reset_index()).splitlines()
+    assert len(text) == 2 + len(table)
+    assert {line.count(" | ") for line in text} == {text[0].count(" | ")}
+
+
+def test_2022_rows_have_omega_and_its_source() -> None:
+    ours = golden(2022)
+    table = synthetic([ours], published=True)
+    assert table.loc["ours", "omega"] == ours.evaluation.to_json_dict()["omega"]
+    assert table.loc["ours", "aggregate"] == "arithmetic mean over machine types and sections"
+    assert "omega: AITHU" in table.loc["DCASE 2022 baseline AE", "source"].iloc[0]
+
+
+def test_published_averages_are_printed_ones_or_marked_as_computed() -> None:
+    table = published_rows(2020).set_index(["system", "split"])
+    page = table.loc["DCASE 2020 baseline AE (task page)", "development"]
+    assert page["auc"] == pytest.approx(0.7351, abs=1e-6)
+    assert page["source"].endswith("(mean of its machine rows)")
+    assert table.loc["IDNN", "development"]["auc"] == 0.7544
+    assert table.loc["Meng et al. 2024 (claimed)", "uncertain"]["pauc"] == 0.876
+    assert table.index.is_unique
+    printed = load_published("dcase2020").groupby(["system", "split"])["auc"]
+    assert set(printed.groups) == set(table.index)
+    one = published_rows(2020, "ToyCar")
+    assert set(one["data"]) == {"DCASE 2020 Task 2 ToyCar"}
+    assert one["auc"].iloc[0] == 0.7877
+    assert (one[list(comparison.WORDS)] != "").all().all()
+
+
+def test_two_single_runs_are_tested_like_two_tables(entries: list[Entry]) -> None:
+    tests = pairwise(entries[:2], rng=np.random.default_rng(3))
+    a, b = entries[1].evaluation.scores, entries[0].evaluation.scores
+    expected = paired_frame([a], [b], 2020, n_resamples=200, rng=np.random.default_rng(3))
+    pd.testing.assert_frame_equal(tests[list(expected)], expected)
+    found = tests[tests["delong_p"].notna()].set_index(["machine", "section"])
+    assert set(found["metric"]) == {"auc"}
+    delong = delong_frame(a, b, 2020).set_index(["machine", "section"])["p_value"].dropna()
+    assert len(delong) > 2
+    pd.testing.assert_series_equal(
+        found["delong_p"].sort_index(), delong.sort_index(), check_names=False
+    )
+
+
+def test_groups_of_seeds_are_tested_by_their_means(entries: list[Entry]) -> None:
+    tests = pairwise(entries)
+    overall = tests[tests["machine"] == "Average"].set_index("metric")
+    means = synthetic(entries)["auc"]
+    difference = means["contrast"] - means["statistics"]
+    assert overall.loc["auc", "difference"] == pytest.approx(difference)
+    assert tests["delong_p"].isna().all()
+    assert overall.loc["auc", "low"] < overall.loc["auc", "high"]
+    # A system against itself differs by nothing, in every resample.
+    renamed = [Entry("again", e.path, e.evaluation, e.record) for e in entries[1:]]
+    same = pairwise([*entries[1:], *renamed])
+    assert same[["difference", "low", "high"]].to_numpy() == pytest.approx(0, abs=1e-15)
+    assert (same["p_value"] == 1).all()
+
+
+def test_systems_are_tested_against_those_that_were_named(entries: list[Entry]) -> None:
+    both = pairwise(entries, against=["contrast", "statistics"])
+    pairs = both[["system", "reference"]].drop_duplicates().to_numpy().tolist()
+    assert pairs == [["statistics", "contrast"], ["contrast", "statistics"]]
+    means = both[both["machine"] == "Average"].set_index(["reference", "metric"])["difference"]
+    assert means["contrast", "auc"] == pytest.approx(-means["statistics", "auc"])
+
+
+def test_the_tidy_table_has_a_row_for_every_section(entries: list[Entry]) -> None:
+    table = tidy(entries)
+    assert list(table) == [
+        *("system", "seed", "machine", "section", "auc", "pauc", "fit_seconds", "run", "key")
+    ]
+    assert len(table) == 4 * 7
+    seeds = table.groupby("run")["seed"].first().to_dict()
+    assert seeds == {"statistics": 0, "c0": 0, "c1": 1, "c2": 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data_kind": "mixed"}, r"data_kind is 'mixed' \(known: real, synthetic\)"),
+        ({"selection": " "}, r"selection is ' ' \(write 'not stated'\)"),
+        ({"data": ""}, "data is ''"),
+    ],
+)
+def test_descriptions_that_do_not_say_enough_are_refused(
+    options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ScoreError, match=message):
+        compare([golden(2022)], **{"data_kind": "real", **options})  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_compared_is_refused(entries: list[Entry], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        synthetic([])
+    with pytest.raises(ConfigError, match="'statistics' has two runs of seed 0"):
+        synthetic([entries[0], entries[0]])
+    with pytest.raises(ScoreError, match=r"years \[2020, 2022\] have different metrics"):
+        synthetic([golden(2020), golden(2022)])
+    other = {**(entries[1].record or {}), "test": {"store": "other", "clips": 1}}
+    mixed = [entries[2], Entry("contrast", entries[1].path, entries[1].evaluation, other)]
+    with pytest.raises(ScoreError, match="runs of 'contrast' differ in data; give them two names"):
+        synthetic(mixed)
+    with pytest.raises(ScoreError, match="no published rows for year 2021"):
+        published_rows(2021)
+    with pytest.raises(ScoreError, match="no published rows of 2020 for machine 'press'"):
+        published_rows(2020, "press")
+    with pytest.raises(ConfigError, match="1 system to test"):
+        pairwise(entries[1:])
+    with pytest.raises(ConfigError, match="no system 'contrats' to test against"):
+        pairwise(entries, against=["contrats"])
+    with pytest.raises(ConfigError, match="not of the form NAME=FOLDER"):
+        read_score_files("scores", 2020)
+    scores = read_score_folder(entries[0].path, 2020)
+    write_score_folder(scores[scores["machine"] == "fan"], tmp_path / "fan", 2020)
+    with pytest.raises(ScoreError, match="compare on the same clips"):
+        pairwise([entries[0], read_score_files(f"fan={tmp_path / 'fan'}", 2020)])
+
+
+@pytest.mark.parametrize(
+    ("system", "params", "label"),
+    [
+        ("statistics", {"statistics": "mean"}, "statistics"),
+        (
+            "statistics",
+            {"statistics": "mean+deviation"},
+            "statistics (statistics=mean+deviation)",
+        ),
+        (
+            "contrastive",
+            {"augmentation": {"mixup": False}},
+            "contrastive (augmentation.mixup=false)",
+        ),
+        ("ensemble of 2", {"members": []}, "ensemble of 2"),
+    ],
+)
+def test_labels_say_what_differs_from_the_defaults(
+    system: str, params: dict[str, Any], label: str
+) -> None:
+    assert label_of({"config": {"system": system, "params": params}}) == label
