@@ -3,10 +3,11 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
+from rich.filesize import decimal
 
 from asdlib.cli.console import err_console, note, print_frame, progress_bar, say
 from asdlib.errors import ConfigError, DataError, DownloadError
@@ -15,6 +16,10 @@ _SHOWN = 20
 """Faults that are printed; all of a data set that lacks an archive would be thousands."""
 
 data_app = typer.Typer(help="Look at and check a folder of recordings.", rich_markup_mode=None)
+
+Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
+Year = Annotated[int | None, typer.Option(help="year, where the names do not tell")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 class Layout(StrEnum):
@@ -71,63 +76,37 @@ def download(
 ) -> None:
     """Download a DCASE Task 2 dataset: verified, resumable, unpacked to the official layout."""
     from asdlib.data.download import download as fetch
-    from asdlib.data.download import plan_download
-    from asdlib.data.plan import free_bytes
+    from asdlib.data.download import free_bytes, plan_download
 
     plan = plan_download(dataset, machine, subset, root, base_url=base_url)
     for text in plan.notes:
         note(text)
     if not plan.missing:
-        say(f"all {len(plan.items)} files of {dataset} are in place in {root}")
+        say(f"all {len(plan.archives)} files of {dataset} are in place in {root}")
         return
-    _print_plan(plan)
-    needed = plan.disk_needed(keep=keep, jobs=jobs)
-    unknown = f", {plan.unknown_sizes} files of unknown size" if plan.unknown_sizes else ""
+    sizes = [archive.to_fetch for archive in plan.missing]
+    shown = ["?" if size is None else decimal(size) for size in sizes]
+    rows = [(archive.file, archive.subset) for archive in plan.missing]
+    files = pd.DataFrame(rows, columns=["file", "subset"]).assign(**{"to fetch": shown})
+    print_frame(files, f"{dataset} → {root}")
+    unknown = f", {sizes.count(None)} files of unknown size" if None in sizes else ""
+    licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
-        f"to fetch: {_size(plan.bytes_to_fetch)}{unknown}; disk needed: about {_size(needed)} of "
-        f"{_size(free_bytes(root))} free; licence: {'; '.join(plan.licences)}"
+        f"to fetch: {decimal(sum(size or 0 for size in sizes))}{unknown}; disk needed: about "
+        f"{decimal(plan.disk_needed(keep=keep, jobs=jobs))} of {decimal(free_bytes(root))} free; "
+        f"licence: {'; '.join(licences)}"
     )
     if dry_run:
         return
     if not yes and not typer.confirm("Download?", default=False, err=True):
         raise DownloadError("nothing was downloaded; --yes answers the question beforehand")
     with progress_bar(sizes=True) as report:
-
-        def told(progress: Any) -> None:
-            what = f"{progress.file or 'all files'} {progress.stage}"
-            report(what, progress.done, progress.total or progress.done or 1)
-
-        done = fetch(plan, base_url=base_url, jobs=jobs, keep=keep, on_progress=told)
-    say(f"{len(done.fetched)} files fetched, {len(done.already_there)} were there; all in {root}")
-
-
-def _print_plan(plan: Any) -> None:
-    rows = [
-        {
-            "file": item.archive.file,
-            "subset": item.archive.subset,
-            "to fetch": "?" if item.to_fetch is None else _size(item.to_fetch),
-        }
-        for item in plan.missing
-    ]
-    print_frame(pd.DataFrame(rows), f"{plan.dataset} → {plan.root}")
-
-
-def _size(n_bytes: int) -> str:
-    value, unit = float(n_bytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit in ("B", "kB") else f"{value:.1f} {unit}"
+        fetched = len(fetch(plan, jobs=jobs, keep=keep, on_progress=report))
+    say(f"{fetched} files fetched, {len(plan.archives) - fetched} were there; all in {root}")
 
 
 @data_app.command("ls")
-def list_clips(
-    root: Annotated[Path, typer.Argument(help="folder of recordings in an official layout")],
-    year: Annotated[int | None, typer.Option(help="year, where the names do not tell")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
+def list_clips(root: Root, year: Year = None, as_json: AsJson = False) -> None:
     """Count the clips for each machine, section, split, domain and label."""
     from asdlib.data import index_folder, summarise
 
@@ -140,8 +119,8 @@ def list_clips(
 
 @data_app.command("check")
 def check(
-    root: Annotated[Path, typer.Argument(help="folder of recordings in an official layout")],
-    year: Annotated[int | None, typer.Option(help="year, where the names do not tell")] = None,
+    root: Root,
+    year: Year = None,
     official: Annotated[
         bool, typer.Option(help="compare with the official counts; --no-official for own data")
     ] = True,
@@ -149,33 +128,32 @@ def check(
         list[str] | None, typer.Option(help="machine that has to be there; may be repeated")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="threads")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Name every missing, surplus, unreadable, wrong-rate or wrong-length file."""
     from asdlib.data import check_folder
 
     with progress_bar() as report:
-        found = check_folder(
+        table, faults = check_folder(
             root,
             year=year,
             official=official,
-            machines=tuple(machine or ()),
+            machines=machine or (),
             jobs=jobs,
             on_progress=lambda done, total: report("headers", done, total),
         )
     if as_json:
-        faults = [{"path": f.path, "kind": f.kind, "message": f.message} for f in found.faults]
-        typer.echo(json.dumps({"clips": len(found.table), "faults": faults}, indent=2))
+        listed = [fault._asdict() for fault in faults]
+        typer.echo(json.dumps({"clips": len(table), "faults": listed}, indent=2))
     else:
-        for fault in found.faults[:_SHOWN]:
+        for fault in faults[:_SHOWN]:
             err_console.print(f"{fault.kind}: {fault.message}", soft_wrap=True, markup=False)
-        if len(found.faults) > _SHOWN:
-            note(f"{len(found.faults) - _SHOWN} more faults are not shown; --json lists all")
-    if not found.ok:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in found.by_kind().items())
+        if len(faults) > _SHOWN:
+            note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
+    if faults:
+        counts = pd.Series([fault.kind for fault in faults]).value_counts(sort=False)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         own = "; for recordings of your own give --no-official" if official else ""
-        raise DataError(
-            f"'{root}': {len(found.faults)} faults among {len(found.table)} clips: {kinds}{own}"
-        )
+        raise DataError(f"'{root}': {len(faults)} faults among {len(table)} clips: {kinds}{own}")
     if not as_json:
-        say(f"{len(found.table)} clips in {root}: no fault")
+        say(f"{len(table)} clips in {root}: no fault")

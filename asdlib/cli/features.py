@@ -38,8 +38,7 @@ def features(
     ] = None,
 ) -> None:
     """Build a log-mel feature store from recordings."""
-    from asdlib.data import index_folder, join_ground_truth, read_ground_truth
-    from asdlib.data.any_layout import index_any_folder
+    from asdlib.data import index_any_folder, index_folder, join_ground_truth, read_ground_truth
     from asdlib.features.build import build_store
 
     if any_layout and ground_truth:

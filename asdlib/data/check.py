@@ -1,84 +1,48 @@
 """Is a folder of recordings complete and sound? Official counts and audio headers.
 
-Conventions: nothing here decodes audio; a header scan reads a few hundred bytes a file. Faults are
-collected, not raised, and each is one line that names the file and the way out. Kinds: ``name``,
-``missing``, ``surplus`` (names and counts); ``unreadable``, ``empty``, ``truncated``, ``rate``,
-``channels``, ``length`` (audio).
+Nothing here decodes audio; a header scan reads a few hundred bytes per file. Faults are collected,
+not raised, and each is one line that names the file and the way out. Kinds: ``name``, ``missing``,
+``surplus`` (names and counts); ``unreadable``, ``empty``, ``truncated``, ``rate``, ``channels``,
+``length`` (audio).
+
+What the organisers say about their data stands in ``official_counts.csv``, where each row names its
+source, and in ``official_audio.csv``; ``*`` stands for any value. An archive is the smallest unit
+that a user can hold (one machine: development train and test together, additional training,
+evaluation test); only units that are present are judged, so that a part of the machines is not
+reported as broken.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
-from asdlib.data.clips import clip_table, scan_folder
+from asdlib.data.clips import Fault, clip_table, scan_folder
 from asdlib.data.headers import BadFile, Header, read_headers
-from asdlib.data.official import compare_counts, official_audio
 
-__all__ = ["AudioFault", "CheckReport", "Fault", "check_audio", "check_folder", "summarise"]
+__all__ = ["check_folder", "compare_counts", "official_counts", "summarise"]
 
-_LENGTH_TOLERANCE = 0.001
+RATE = 16000
+"""Sample rate of all official recordings, in Hz."""
+TOLERANCE = 0.001
+"""Deviation of a length that is allowed, in seconds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong: path relative to the root, kind, and a message of one line."""
-
-    path: str
-    kind: str
-    message: str
-
-
-AudioFault = Fault
-"""A fault of the kinds unreadable, empty, truncated, rate, channels or length."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CheckReport:
-    """What `check_folder` found.
-
-    Attributes
-    ----------
-    root
-        The folder.
-    year
-        Year of the file names; 0 if no file lies in a split folder.
-    table
-        The clip table of all files whose names fit.
-    faults
-        All faults, names first, then counts, then audio.
-    """
-
-    root: str
-    year: int
-    table: pd.DataFrame
-    faults: tuple[Fault, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """Counts of the table, see `summarise`."""
-        return summarise(self.table)
-
-    def by_kind(self) -> dict[str, int]:
-        """Return the number of faults of each kind, in the order of first occurrence."""
-        return dict(Counter(fault.kind for fault in self.faults))
+_GROUP = ["subset", "machine", "section", "split", "domain", "label"]
+_NUMBER = re.compile(r"_([0-9]{8}|[0-9]{4})(_.*)?(\.[^.]*)$")
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Count clips per machine, section, split, domain and label.
+    """Count the clips of a clip table per machine, section, split, domain and label.
 
     Returns
     -------
     pandas.DataFrame
-        Columns machine, section, split, domain, label, clips (int64); sorted, RangeIndex; empty
-        strings stand for what is not known.
+        Those columns and clips (int64); sorted, RangeIndex; empty strings stand for what is not
+        known.
     """
     groups = ["machine", "section", "split", "domain", "label"]
     return table.groupby(groups, sort=True).size().rename("clips").reset_index()
@@ -89,12 +53,10 @@ def check_folder(
     *,
     year: int | None = None,
     official: bool = True,
-    audio: bool = True,
     machines: Sequence[str] = (),
-    sample_rate: int = 16000,
     jobs: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> CheckReport:
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[pd.DataFrame, list[Fault]]:
     """Check names, counts and audio headers of a folder in an official layout.
 
     Parameters
@@ -107,117 +69,178 @@ def check_folder(
         Compare with the official counts (known for 2020 and 2022), channels and seconds of the
         year. Switch it off for data of one's own in an official layout; then one channel and any
         length are right.
-    audio
-        Scan the audio headers.
     machines
         Machines that must be there wherever another one is; others are compared only if present.
-    sample_rate
-        Expected rate in Hz.
     jobs, on_progress
-        See `check_audio`.
+        See `asdlib.data.headers.read_headers`.
 
     Returns
     -------
-    CheckReport
-        The table and all faults.
+    table
+        The clip table of all files whose names fit.
+    faults
+        All faults, names first, then counts, then audio.
 
     Raises
     ------
     DataError
         If the root does not exist, is not a folder or holds no audio, or if no year fits it.
     """
-    scan = scan_folder(root, year=year)
-    table = clip_table(scan.clips)
-    faults = [Fault(fault.path, "name", fault.message) for fault in scan.faults]
-    channels, seconds = official_audio(scan.year) if official else (1, {})
+    year, clips, faults = scan_folder(root, year=year)
+    table = clip_table(clips)
+    channels, seconds = _official_audio(year) if official else (1, {})
     if official:
-        counts = compare_counts(table, scan.year, machines=machines)
-        faults += [Fault(path, kind, message) for kind, path, message in counts]
-    if audio:
-        faults += check_audio(
-            root,
-            table,
-            sample_rate=sample_rate,
-            channels=channels,
-            seconds=seconds,
-            jobs=jobs,
-            on_progress=on_progress,
-        )
-    return CheckReport(str(root), scan.year, table, tuple(faults))
+        faults += compare_counts(table, year, machines)
+    paths = [f"{root}/{path}" for path in table["path"]]
+    headers = read_headers(paths, jobs=jobs, on_progress=on_progress)
+    for path, machine, header in zip(table["path"], table["machine"], headers, strict=True):
+        bounds = seconds.get(machine, seconds.get("*", (0.0, float("inf"))))
+        bad = _unexpected(header, channels, bounds) if isinstance(header, Header) else header
+        if bad is not None:
+            faults.append(Fault(path, bad.kind, f"file '{path}' {bad.what}"))
+    return table, faults
 
 
-def check_audio(
-    root: str | Path,
-    table: pd.DataFrame,
-    *,
-    sample_rate: int | None = 16000,
-    channels: int | None = 1,
-    seconds: Mapping[str, tuple[float, float]] | None = None,
-    jobs: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[AudioFault]:
-    """Scan the headers of all files of a clip table, in threads.
+def _unexpected(header: Header, channels: int, seconds: tuple[float, float]) -> BadFile | None:
+    """Return what is wrong with a readable file, None if it is as expected."""
+    if header.rate != RATE:
+        return BadFile("rate", f"has {header.rate} Hz, expected {RATE} Hz; resample it")
+    if header.channels != channels:
+        what = f"has {header.channels} channels, expected {channels}; choose or mix channels"
+        return BadFile("channels", what)
+    length, (shortest, longest) = header.frames / header.rate, seconds
+    if shortest - TOLERANCE <= length <= longest + TOLERANCE:
+        return None
+    wanted = f"{shortest:g}" if shortest == longest else f"{shortest:g} to {longest:g}"
+    return BadFile("length", f"lasts {length:.3f} s, expected {wanted} s; fetch or record it again")
 
-    Parameters
-    ----------
-    root
-        The folder that was indexed.
-    table
-        The clip table, or any table with columns machine and path.
-    sample_rate, channels
-        What every file must have, rate in Hz; None: not checked.
-    seconds
-        Machine → (shortest, longest) clip in seconds, ``*`` for machines that are not named; a
-        deviation up to 1 ms is allowed. Default: any length but zero.
-    jobs
-        Threads; by default twice the number of processors, at most 16.
-    on_progress
-        Called as ``on_progress(done, total)`` after every 256 files.
+
+@cache
+def _read(name: str) -> pd.DataFrame:
+    with (files("asdlib.data") / name).open(encoding="utf-8") as lines:
+        return pd.read_csv(lines, dtype=str, keep_default_na=False)
+
+
+def official_counts(year: int) -> pd.DataFrame:
+    """Return the official number of clips per group; empty for a year other than 2020 and 2022.
 
     Returns
     -------
-    list of AudioFault
-        In table order, at most one a file: missing or unreadable file, broken header, no audio,
-        header that promises more audio than the file holds (libsndfile would silently read less),
-        wrong rate, number of channels or length. A FLAC file has no such promise; its last sample
-        is decoded instead.
+    pandas.DataFrame
+        Columns year, subset, machine, section, split, domain, label, clips (int64), source; ``*``
+        where a count covers all values.
     """
-    paths = table["path"].tolist()
-    expected = seconds or {}
-    found = read_headers([f"{root}/{path}" for path in paths], jobs=jobs, on_progress=on_progress)
-    faults: list[AudioFault] = []
-    for path, machine, header in zip(paths, table["machine"], found, strict=True):
-        bound = expected.get(machine, expected.get("*"))
-        wrong = (
-            _unexpected(header, sample_rate, channels, bound)
-            if isinstance(header, Header)
-            else header
+    counts = _read("official_counts.csv")
+    return counts[counts["year"] == str(year)].astype({"clips": "int64"})
+
+
+def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
+    """Return channels, and machine → (shortest, longest) clip in seconds (``*``: the other ones).
+
+    Machines whose length is not known are left out; an unknown year is taken as one channel.
+    """
+    rows = _read("official_audio.csv")
+    rows = rows[rows["year"] == str(year)]
+    seconds = {
+        machine: (float(shortest), float(longest))
+        for machine, shortest, longest in rows[["machine", "seconds_min", "seconds_max"]].values
+        if longest
+    }
+    return max(map(int, rows["channels"]), default=1), seconds
+
+
+def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ()) -> list[Fault]:
+    """Compare a clip table with the official counts of its year.
+
+    Parameters
+    ----------
+    table
+        The clip table of one year.
+    year
+        A year without known counts gives an empty list.
+    machines
+        Machines that must be there wherever another machine is.
+
+    Returns
+    -------
+    list of Fault
+        Single files where the numbering tells which are missing or too many, else one entry per
+        group that says how many. Clips of groups that no official row covers are surplus.
+    """
+    counts = official_counts(year)
+    if counts.empty:
+        return []
+    found: dict[tuple[str, ...], list[tuple[str, int]]] = defaultdict(list)
+    for *cells, path, index in table[[*_GROUP, "path", "index"]].itertuples(index=False):
+        found[tuple(cells)].append((path, index))
+    present: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for group in found:
+        present[_unit(group)].add(group[1])
+    everything = set(counts["machine"]) - {"*"}
+    covered: set[tuple[str, ...]] = set()
+    faults: list[Fault] = []
+    for *row, expected in counts[[*_GROUP, "clips"]].itertuples(index=False):
+        groups = [
+            group
+            for group in found
+            if all(want in ("*", have) for want, have in zip(row, group, strict=True))
+        ]
+        covered.update(groups)
+        needed = everything if row[1] == "*" else {row[1]}
+        here = present[_unit(row)]
+        if here and needed <= here | set(machines):
+            clips = [clip for group in groups for clip in found[group]]
+            faults += _differences(_text(row), clips, expected, one_group=len(groups) <= 1)
+    for group in sorted(found.keys() - covered):
+        message = (
+            f"{_text(group)}: {len(found[group])} clips that {year} does not have; "
+            "remove them, or check without official counts"
         )
-        if wrong is not None:
-            faults.append(AudioFault(path, wrong.kind, f"file '{path}' {wrong.what}"))
+        faults.append(Fault(found[group][0][0].rpartition("/")[0], "surplus", message))
     return faults
 
 
-def _unexpected(
-    header: Header,
-    sample_rate: int | None,
-    channels: int | None,
-    seconds: tuple[float, float] | None,
-) -> BadFile | None:
-    """Tell what is wrong with a sound header, None if it is as expected."""
-    rate, tracks = header.rate, header.channels
-    if sample_rate is not None and rate != sample_rate:
-        return BadFile("rate", f"has {rate} Hz, expected {sample_rate} Hz; resample it")
-    if channels is not None and tracks != channels:
-        return BadFile(
-            "channels", f"has {tracks} channels, expected {channels}; choose or mix channels"
-        )
-    if seconds is not None:
-        length, (shortest, longest) = header.frames / rate, seconds
-        if not shortest - _LENGTH_TOLERANCE <= length <= longest + _LENGTH_TOLERANCE:
-            wanted = f"{shortest:g}" if shortest == longest else f"{shortest:g} to {longest:g}"
-            return BadFile(
-                "length",
-                f"lasts {length:.3f} s, expected {wanted} s; fetch or record it again",
-            )
-    return None
+def _unit(group: Sequence[str]) -> tuple[str, str]:
+    """Return (subset, split) of the archives that bring the group."""
+    subset, split = group[0], group[3]
+    # A development archive holds train and test, so that either demands the other.
+    return subset, "" if subset == "development" else split
+
+
+def _text(group: Sequence[str]) -> str:
+    subset, machine, section, split, domain, label = group
+    parts = [machine, f"section {section}", subset, split, domain, label]
+    return " ".join(part for part in parts if part and "*" not in part) or "all machines"
+
+
+def _differences(
+    group: str, clips: list[tuple[str, int]], expected: int, *, one_group: bool
+) -> list[Fault]:
+    """Name the clips that are missing or too many if numbers run from 0, else only count them."""
+    have = len(clips)
+    kind = "missing" if have < expected else "surplus"
+    numbers = {index for _, index in clips}
+    beyond = [path for path, index in clips if index >= expected]
+    wayout = "unpack or download its archive again" if kind == "missing" else "remove the others"
+    if have == expected:
+        return []
+    if not (
+        one_group and clips and len(numbers) == have and len(beyond) == max(0, have - expected)
+    ):
+        message = f"{group}: {have} clips, expected {expected} ({kind}); {wayout}"
+        return [Fault(clips[0][0].rpartition("/")[0] if clips else "", kind, message)]
+    if kind == "surplus":
+        text = f"is surplus: {group} has {expected} clips; remove it"
+        return [Fault(path, kind, f"file '{path}' {text}") for path in beyond]
+    absent = [_with_number(clips[0][0], n) for n in sorted(set(range(expected)) - numbers)]
+    return [Fault(path, kind, f"file '{path}' is missing; {wayout}") for path in absent]
+
+
+def _with_number(path: str, number: int) -> str:
+    """Return the path with another running number; its attributes are not known: ``*``."""
+    folder, slash, name = path.rpartition("/")
+
+    def numbered(match: re.Match[str]) -> str:
+        return f"_{number:0{len(match[1])}d}{'_*' if match[2] else ''}{match[3]}"
+
+    return folder + slash + _NUMBER.sub(numbered, name)

@@ -1,58 +1,38 @@
-"""The clip table: one row a recording, one schema for all years, and the scan that fills it.
+"""The clip table: one row per recording, one schema for all years, and the scan that fills it.
 
-Conventions: a recording lies at ``<…>/<machine>/<split folder>/<file>``; the split folders are
-``train``, ``test``, ``supplemental`` and, in 2021, ``source_test`` and ``target_test``. Only names
-are read here, no audio; `asdlib.data.check` opens the files. Files that are not WAV or FLAC, hidden
-files and ``__MACOSX`` folders are ignored; an audio file in another place or with another name is
-never skipped.
+A recording lies at ``<…>/<machine>/<split folder>/<file>``; the split folders are those of
+`asdlib.data.naming.SPLIT_FOLDERS`. Only names are read here, no audio; `asdlib.data.check` opens
+the files. Files that are not WAV or FLAC, hidden files and ``__MACOSX`` folders are ignored; an
+audio file in another place or with another name is never skipped.
 """
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from asdlib.data.grammars import AUDIO_SUFFIXES, SPLIT_FOLDERS
-from asdlib.data.naming import Clip, detect_year, parse_name
+from asdlib.data.naming import AUDIO_SUFFIXES, SPLIT_FOLDERS, Clip, detect_year, parse_name
 from asdlib.errors import DataError
 
-__all__ = [
-    "COLUMNS",
-    "Clip",
-    "FolderScan",
-    "NameFault",
-    "audio_files",
-    "clip_table",
-    "index_folder",
-    "scan_folder",
-]
+__all__ = ["COLUMNS", "Fault", "clip_table", "index_any_folder", "index_folder", "scan_folder"]
 
 COLUMNS = tuple(column.name for column in fields(Clip))
 """Columns of the clip table: the fields of `asdlib.data.naming.Clip`, in order."""
 
-_INTEGERS = ("year", "index")
 _row = attrgetter(*COLUMNS)
 _order = attrgetter("machine", "section", "split", "clip", "path")
 
 
-@dataclass(frozen=True, slots=True)
-class NameFault:
-    """An audio file whose name or place does not fit; ``path`` is relative to the root."""
+class Fault(NamedTuple):
+    """One thing that is wrong with a folder: path relative to it, kind, and a line of text."""
 
     path: str
+    kind: str
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class FolderScan:
-    """What a scan found: the records in table order, and the files that do not fit."""
-
-    year: int
-    clips: list[Clip]
-    faults: list[NameFault]
 
 
 def clip_table(clips: Iterable[Clip]) -> pd.DataFrame:
@@ -65,13 +45,8 @@ def clip_table(clips: Iterable[Clip]) -> pd.DataFrame:
         sorted by machine, section, split, clip (and path) in code-point order; RangeIndex.
     """
     rows = [_row(clip) for clip in sorted(clips, key=_order)]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(COLUMNS)
-    return pd.DataFrame(
-        {
-            name: pd.Series(values, dtype="int64" if name in _INTEGERS else "object")
-            for name, values in zip(COLUMNS, columns, strict=True)
-        }
-    )
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype="object")
+    return table.astype({"year": "int64", "index": "int64"})
 
 
 def index_folder(root: str | Path, *, year: int | None = None) -> pd.DataFrame:
@@ -97,47 +72,71 @@ def index_folder(root: str | Path, *, year: int | None = None) -> pd.DataFrame:
         If the root does not exist, is not a folder or holds no audio, if an audio file lies outside
         the layout or its name does not fit, or if one split of a machine holds a clip twice.
     """
-    scan = scan_folder(root, year=year)
-    if scan.faults:
-        more = f" (and {len(scan.faults) - 1} more such files)" if len(scan.faults) > 1 else ""
-        raise DataError(scan.faults[0].message + more)
-    return clip_table(scan.clips)
+    _, clips, faults = scan_folder(root, year=year)
+    if faults:
+        more = f" (and {len(faults) - 1} more such files)" if len(faults) > 1 else ""
+        raise DataError(faults[0].message + more)
+    return clip_table(clips)
 
 
-def scan_folder(root: str | Path, *, year: int | None = None) -> FolderScan:
+def index_any_folder(root: str | Path) -> pd.DataFrame:
+    """Index all WAV and FLAC files below a folder, whatever their names.
+
+    Such recordings serve pre-training, which asks for no machine, section or label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `clip_table`; ``clip`` and ``path`` are the path relative to ``root``, ``machine`` is
+        ``audio``, ``section`` ``00``, ``split`` ``train``, ``year`` 0 (no grammar applies);
+        ``domain`` and ``label`` are empty, ``index`` counts in order of the paths.
+
+    Raises
+    ------
+    DataError
+        If the root does not exist, is not a folder or holds no audio.
+    """
+    return clip_table(
+        Clip(path, 0, "development", "train", "audio", "00", "", "", index, "", path)
+        for index, path in enumerate(sorted(_audio_paths(Path(root))))
+    )
+
+
+def scan_folder(
+    root: str | Path, *, year: int | None = None
+) -> tuple[int, list[Clip], list[Fault]]:
     """Scan a folder as `index_folder` does, but collect the faulty names instead of stopping.
+
+    Returns
+    -------
+    year
+        Year of the file names; 0 if no file lies in a split folder.
+    clips
+        The records, in the order of the clip table.
+    faults
+        The files whose names or places do not fit, kind ``name``.
 
     Raises
     ------
     DataError
         If the root does not exist, is not a folder or holds no audio, or if no year fits it.
     """
-    base = Path(root)
-    found = audio_files(base)
-    if not found:
-        kinds = " or ".join(AUDIO_SUFFIXES)
-        raise DataError(
-            f"folder '{base}' holds no {kinds} file; give a folder with <machine>/train or "
-            "<machine>/test below it"
-        )
-    faults: list[NameFault] = []
+    # The root itself may be the split or the machine folder, so its own parents count too.
+    above = Path(root).resolve().parts
+    faults: list[Fault] = []
     placed: list[tuple[str, str, str, str]] = []
-    here = base.resolve()
-    for folder, names in found:
-        # The root itself may be the split or the machine folder, so its own parents count too.
-        parts = (*here.parts, *folder.split("/")) if folder else here.parts
-        prefix = f"{folder}/" if folder else ""
-        if len(parts) < 2 or parts[-1] not in SPLIT_FOLDERS:
-            where = f"'{folder}'" if folder else f"the root '{base}'"
-            message = (
-                f"lies in {where}, not in a split folder of a machine "
-                f"({', '.join(SPLIT_FOLDERS)}); move it to <machine>/<split>"
-            )
-            faults += [
-                NameFault(prefix + name, f"file '{prefix}{name}' {message}") for name in names
-            ]
+    for path in _audio_paths(Path(root)):
+        *folders, name = path.split("/")
+        machine, split = ("", *above, *folders)[-2:]
+        if split in SPLIT_FOLDERS:
+            placed.append((machine, split, name, path))
             continue
-        placed += [(parts[-2], parts[-1], name, prefix + name) for name in names]
+        where = f"'{'/'.join(folders)}'" if folders else f"the root '{root}'"
+        message = (
+            f"file '{path}' lies in {where}, not in a split folder of a machine "
+            f"({', '.join(SPLIT_FOLDERS)}); move it to <machine>/<split>"
+        )
+        faults.append(Fault(path, "name", message))
     if year is None and placed:
         year = detect_year(f"{split}/{name}" for _, split, name, _ in placed)
     clips: list[Clip] = []
@@ -145,51 +144,53 @@ def scan_folder(root: str | Path, *, year: int | None = None) -> FolderScan:
         try:
             clips.append(parse_name(name, machine=machine, split=split, year=year, path=path))
         except DataError as error:
-            faults.append(NameFault(path, str(error)))
-    clips, twice = _without_repeats(sorted(_subsets_by_machine(clips, here), key=_order))
-    return FolderScan(year or 0, clips, sorted(faults + twice, key=attrgetter("path")))
+            faults.append(Fault(path, "name", str(error)))
+    first: dict[tuple[str, str, str], Clip] = {}
+    for clip in sorted(_subsets_by_machine(clips, above), key=_order):
+        kept = first.setdefault((clip.machine, clip.split, clip.clip), clip)
+        if kept is not clip:
+            message = (
+                f"file '{clip.path}' repeats '{kept.path}' ({clip.machine}, {clip.split}); "
+                "keep one of them, or index the folders by themselves"
+            )
+            faults.append(Fault(clip.path, "name", message))
+    return year or 0, list(first.values()), sorted(faults)
 
 
-def audio_files(root: Path) -> list[tuple[str, list[str]]]:
-    """List the folders that hold audio: (POSIX path relative to ``root``, file names), sorted."""
-    if not root.exists():
-        raise DataError(
-            f"folder '{root}' does not exist; give the folder that holds the recordings"
-        )
+def _audio_paths(root: Path) -> Iterator[str]:
+    """Yield the POSIX paths of all audio files, relative to `root`; refuse a root without any."""
     if not root.is_dir():
-        raise DataError(f"'{root}' is a file; give the folder that holds the recordings")
-    found: list[tuple[str, list[str]]] = []
+        what = f"'{root}' is a file" if root.exists() else f"folder '{root}' does not exist"
+        raise DataError(f"{what}; give the folder that holds the recordings")
     seen: set[str] = set()
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
-        place = os.path.join(root, folder) if folder else str(root)  # noqa: PTH118
+    empty = True
+    for place, folders, names in os.walk(root, onerror=_unreadable, followlinks=True):
         # Symbolic links to data are common; a loop of links must still end.
         real = os.path.realpath(place)
         if real in seen:
+            folders.clear()
             continue
         seen.add(real)
-        names: list[str] = []
-        try:
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name.startswith(".") or name == "__MACOSX":
-                        continue
-                    if entry.is_dir():
-                        waiting.append(f"{folder}/{name}" if folder else name)
-                    elif name.lower().endswith(AUDIO_SUFFIXES):
-                        names.append(name)
-        except OSError as error:
-            raise DataError(
-                f"folder '{place}' cannot be read ({error.strerror}); check its permissions"
-            ) from error
-        if names:
-            found.append((folder, sorted(names)))
-    return sorted(found)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        prefix = Path(place).relative_to(root).as_posix() + "/"
+        for name in sorted(names):
+            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith("."):
+                empty = False
+                yield prefix.removeprefix("./") + name
+    if empty:
+        raise DataError(
+            f"folder '{root}' holds no {' or '.join(AUDIO_SUFFIXES)} file; give the folder that "
+            "holds the recordings"
+        )
 
 
-def _subsets_by_machine(clips: list[Clip], root: Path) -> list[Clip]:
+def _unreadable(error: OSError) -> None:
+    raise DataError(
+        f"folder '{error.filename}' cannot be read ({error.strerror}); check its permissions"
+    ) from error
+
+
+def _subsets_by_machine(clips: list[Clip], above: tuple[str, ...]) -> list[Clip]:
     """From 2023 on, let a whole machine be of the subset that its folder or test names show.
 
     The training names of a first-shot machine do not tell, its blind test names do.
@@ -197,9 +198,9 @@ def _subsets_by_machine(clips: list[Clip], root: Path) -> list[Clip]:
     if not clips or clips[0].year < 2023:
         return clips
     subsets = {"dev_data": "development", "eval_data": "evaluation"}
-    above = next((subsets[part] for part in reversed(root.parts) if part in subsets), "")
-    if above:
-        return [replace(clip, subset=above) for clip in clips]
+    subset = next((subsets[part] for part in reversed(above) if part in subsets), "")
+    if subset:
+        return [replace(clip, subset=subset) for clip in clips]
     blind = {clip.machine for clip in clips if clip.split == "test" and not clip.label}
     return [
         replace(clip, subset="evaluation")
@@ -207,22 +208,3 @@ def _subsets_by_machine(clips: list[Clip], root: Path) -> list[Clip]:
         else clip
         for clip in clips
     ]
-
-
-def _without_repeats(clips: list[Clip]) -> tuple[list[Clip], list[NameFault]]:
-    """Drop clips that one split of a machine holds twice, and name them."""
-    kept: list[Clip] = []
-    faults: list[NameFault] = []
-    first: dict[tuple[str, str, str], str] = {}
-    for clip in clips:
-        key = (clip.machine, clip.split, clip.clip)
-        if key in first:
-            message = (
-                f"file '{clip.path}' repeats '{first[key]}' ({clip.machine}, {clip.split}); "
-                "keep one of them, or index the folders by themselves"
-            )
-            faults.append(NameFault(clip.path, message))
-        else:
-            first[key] = clip.path
-            kept.append(clip)
-    return kept, faults

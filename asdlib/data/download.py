@@ -1,249 +1,360 @@
-"""Download of a dataset: fetch, verify, unpack, and remember that it is done.
+"""Download of a dataset: plan, fetch, verify, unpack, and remember that it is done.
 
-Each file goes through the same steps, several files at once: transfer to a ``.part`` name,
-checksum, rename, unpacking through a scratch folder, marker in the lock file, removal of the
-archive.  Every step can be killed; the next call goes on from what is there.  A second call finds
-the markers and does nothing.
+A plan says what will be done and writes nothing. Each file then goes through the same steps,
+several files at once: transfer to a ``.part`` name, checksum, rename, unpacking, marker in the lock
+file, removal of the archive. Every step can be killed; the next call goes on from what is there,
+and a call after the last step finds the markers and needs no network.
 
-Two processes may be told to download the same dataset: the second waits for the first and then
-finds the work done.  Checksums are computed with pooch; the transfer is `asdlib.data.fetch`,
-because pooch cannot resume.
+Layout of a data root::
+
+    asdlib-lock.json                     checksums and markers of all datasets
+    dcase2020/archives/                  archives in transfer, or kept
+    dcase2020/dev_data/<machine>/…       development
+    dcase2020/eval_data/<machine>/…      additional training, evaluation
+    dcase2020/ground_truth/…             labels of the evaluation
 
 Sizes are in bytes.
 """
 
-from __future__ import annotations
-
-import threading
-from collections.abc import Callable, Iterator
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-import pooch
-from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
-from asdlib.data.archives import Archive
-from asdlib.data.fetch import DiskFullError, Fetcher, Retry, drop_part
-from asdlib.data.lockfile import FilePin, LockData, LockFile, Unpacked
-from asdlib.data.plan import (
-    Item,
-    Plan,
-    archive_path,
-    free_bytes,
-    is_there,
-    part_path,
-    plan_download,
-)
-from asdlib.data.progress import Progress, Reporter
-from asdlib.data.unpack import Limits, RefusedError, unpack
+from asdlib.data.fetch import Fetcher
+from asdlib.data.sources import RECORD_URL, Archive, archives_for, of_machines, on_mirror
+from asdlib.data.unpack import RefusedError, unpack
 from asdlib.errors import DownloadError
+from asdlib.files import is_disk_full, only_process, whole_file, writing
 
-__all__ = ["Item", "Limits", "Plan", "Progress", "Report", "Retry", "download", "plan_download"]
+__all__ = ["LOCK_NAME", "LockData", "Plan", "download", "free_bytes", "plan_download"]
+
+LOCK_NAME = "asdlib-lock.json"
+
+# An estimate on the safe side: 16-bit recordings of noisy machines shrink little. Before an archive
+# is unpacked, its exact size is compared with the free space.
+UNPACKED_BY_PACKED = 1.4
+
+# Names from the network become names on the disk.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+
+OnProgress = Callable[[str, int, int], None]
+
+
+class RecordFile(BaseModel, extra="forbid"):
+    """Checksum and size of one file of a Zenodo record."""
+
+    md5: str
+    size: int
+
+
+class Record(BaseModel, extra="forbid"):
+    """What a Zenodo record said when it was first read."""
+
+    licence: str
+    files: dict[str, RecordFile]
+
+
+class FilePin(BaseModel, extra="forbid"):
+    """Checksum of a file that was taken as it came the first time."""
+
+    sha256: str
+    size: int
+
+
+class Unpacked(BaseModel, extra="forbid"):
+    """What came out of an archive: folder below the folder of its subset → number of files."""
+
+    checksum: str
+    placed: dict[str, int]
+
+
+class LockData(BaseModel, extra="forbid"):
+    """Content of the lock file of a data root.
+
+    What Zenodo records said at the first download, and the checksums of files without a published
+    one, are pinned: a file that differs later is an error, never a new truth.
+    """
+
+    version: Literal[1] = 1
+    records: dict[str, Record] = {}
+    files: dict[str, FilePin] = {}
+    unpacked: dict[str, Unpacked] = {}
+
+
+def _read_lock(root: Path) -> LockData:
+    path = root / LOCK_NAME
+    try:
+        return LockData.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return LockData()
+    except ValidationError as error:
+        raise DownloadError(
+            f"'{path}' is damaged ({error.errors()[0]['msg']}); delete it, and all checksums are "
+            "read anew"
+        ) from None
+
+
+def _update_lock(root: Path, change: Callable[[LockData], None]) -> LockData:
+    """Read, change and write the lock file in one step, safe for threads and processes."""
+    path = root / LOCK_NAME
+    with only_process(path, DownloadError, wait=True):
+        data = _read_lock(root)
+        change(data)
+        with whole_file(path, DownloadError) as partial, partial.open("wb") as sink:
+            sink.write(data.model_dump_json(indent=1).encode())
+            sink.flush()
+            # Without it, a power cut after the rename can leave an empty file.
+            os.fsync(sink.fileno())
+    return data
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a download did, by file name."""
+class Plan:
+    """What a download will do."""
 
-    fetched: tuple[str, ...] = ()
-    already_there: tuple[str, ...] = ()
+    dataset: str
+    root: Path
+    archives: tuple[Archive, ...]
+    """All files, also those in place."""
+    records: dict[str, Record]
+    """What Zenodo records said, to be pinned by the download."""
+    notes: tuple[str, ...]
+    """What the user should know, one line each."""
+    base_url: str | None
+    """Mirror in place of the hosts."""
+
+    @property
+    def missing(self) -> tuple[Archive, ...]:
+        """Files that are not in place."""
+        return tuple(archive for archive in self.archives if not archive.there)
+
+    def disk_needed(self, *, keep: bool = False, jobs: int = 2) -> int:
+        """Estimate the free disk space that a `download` with these options needs at its peak.
+
+        The archives that are on disk at the same time are added to the unpacked size, what is there
+        already is subtracted.
+        """
+        zips = [archive for archive in self.missing if archive.is_zip]
+        packed = sorted((archive.size or 0 for archive in zips), reverse=True)
+        beside = sum(packed) if keep else sum(packed[:jobs])
+        needed = int(sum(packed) * UNPACKED_BY_PACKED) + beside
+        return max(0, needed - sum(archive.fetched for archive in zips))
 
 
-class _Work:
-    """The steps of one file."""
+def free_bytes(root: Path) -> int:
+    """Return the free space on the disk that holds `root`, which need not exist yet."""
+    here = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    return shutil.disk_usage(here).free
 
-    def __init__(
-        self, plan: Plan, base_url: str | None, keep: bool, limits: Limits, report: Reporter
-    ) -> None:
-        self.root, self.base_url = plan.root, base_url
-        self.keep, self.limits, self.report = keep, limits, report
-        self.lock = LockFile(plan.root)
-        self.stop = threading.Event()
 
-    def run(self, archive: Archive, fetcher: Fetcher) -> None:
-        path = archive_path(self.root, archive)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        expected = _expected(archive, self.lock.read())
-        if not (expected and path.is_file() and self._matches(path, archive, expected)):
-            self._fetch(archive, path, expected, fetcher)
-        if archive.is_zip:
-            self._unpack(archive, path)
-        else:
-            pin = FilePin(sha256=_hash(path, "sha256"), size=path.stat().st_size)
-            self.lock.update(lambda data: data.files.update({archive.key: pin}))
-        self.report(archive.file, "done", archive.size or 0, archive.size)
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
-    def _matches(self, path: Path, archive: Archive, expected: str) -> bool:
-        self.report(archive.file, "verify", 0, archive.size)
-        algorithm, _, digest = expected.partition(":")
-        return _hash(path, algorithm) == digest
 
-    def _fetch(self, archive: Archive, path: Path, expected: str | None, fetcher: Fetcher) -> None:
-        part = part_path(path)
-        url = archive.url(self.base_url)
+def _looked_up(root: Path, archive: Archive, data: LockData) -> Archive:
+    """Fill in how much of a file is on disk; a marker and a count of files decide.
 
-        def on_bytes(done: int) -> None:
-            self.report(archive.file, "fetch", done, archive.size)
-
-        while True:
-            resumed = fetcher.file(
-                url, part, size=archive.size, verified=expected is not None, on_bytes=on_bytes
+    Damaged recordings are found by `asdlib.data.check_folder`.
+    """
+    path, pin = archive.path(root), data.files.get(archive.key)
+    if archive.is_zip:
+        done = data.unpacked.get(archive.key)
+        base = root / archive.dataset / archive.folder
+        there = (
+            done is not None
+            and (archive.md5 is None or done.checksum == f"md5:{archive.md5}")
+            and all(
+                sum(file.is_file() for file in (base / name).glob("*")) >= count
+                for name, count in done.placed.items()
             )
-            if expected is None or self._matches(part, archive, expected):
-                break
-            found = _hash(part, expected.partition(":")[0])
-            drop_part(part)
-            # Bytes of two versions may have met in a part that was continued; a file that came
-            # in one piece is what the server has.
-            if not resumed:
-                kind = expected.partition(":")[0].upper()
-                msg = f"{url} has {kind} {found}, expected {expected.partition(':')[2]}"
-                raise DownloadError(f"{msg}; it was deleted, try again later or another base URL")
-        part.replace(path)
-        drop_part(part)
-
-    def _unpack(self, archive: Archive, path: Path) -> None:
-        base = self.root / archive.dataset
-
-        def on_bytes(done: int, total: int) -> None:
-            if self.stop.is_set():
-                raise DownloadError(f"stopped while unpacking {path}; call again to go on")
-            self.report(archive.file, "unpack", done, total)
-
-        try:
-            placed = unpack(
-                path,
-                base / archive.folder,
-                machine=archive.machine,
-                scratch=base / ".unpack" / archive.subset / path.stem,
-                limits=self.limits,
-                on_bytes=on_bytes,
-            )
-        except RefusedError:
-            path.unlink(missing_ok=True)
-            raise
-        done = Unpacked(checksum=f"md5:{archive.md5}", placed=placed)
-        self.lock.update(lambda data: data.unpacked.update({archive.key: done}))
-        if not self.keep:
-            path.unlink()
+        )
+    else:
+        there = pin is not None and path.is_file() and path.stat().st_size == pin.size
+    held = [file.stat().st_size for file in (path, _part(path)) if file.is_file()]
+    return replace(archive, there=there, fetched=max(held, default=0))
 
 
-def _hash(path: Path, algorithm: str) -> str:
-    return str(pooch.file_hash(str(path), alg=algorithm))
-
-
-def _expected(archive: Archive, data: LockData) -> str | None:
-    """Checksum that a file must have; None if it is to be taken as it comes this once."""
-    if archive.md5 is not None:
-        return f"md5:{archive.md5}"
-    pin = data.files.get(archive.key)
-    return f"sha256:{pin.sha256}" if pin else None
-
-
-@contextmanager
-def _alone(folder: Path, report: Reporter) -> Iterator[None]:
-    """Hold the lock of a dataset's folder; the system frees it if the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".download.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        report("", "wait")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _check_disk(plan: Plan, keep: bool, jobs: int) -> None:
-    needed, free = plan.disk_needed(keep=keep, jobs=jobs), free_bytes(plan.root)
-    if needed > free:
-        msg = f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB are free"
-        raise DiskFullError(f"{msg}; free some space, choose another root or fewer machines")
-
-
-def download(
-    plan: Plan,
+def plan_download(
+    dataset: str,
+    machines: Sequence[str] | None = None,
+    subsets: Sequence[str] | None = None,
+    root: str | Path = "data",
     *,
     base_url: str | None = None,
-    jobs: int = 2,
-    keep: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
-    retry: Retry | None = None,
-    limits: Limits | None = None,
-) -> Report:
-    """Carry out a plan.
+) -> Plan:
+    """Find out what a download will do. Nothing is written.
+
+    Checksums, sizes and lists of files that are neither declared nor pinned are read from the JSON
+    of the Zenodo records.
 
     Parameters
     ----------
-    plan : asdlib.data.plan.Plan
-        From `plan_download`.
-    base_url : str, optional
-        Address of a mirror; the plan's own if None.
-    jobs : int
-        Files in work at once.  Zenodo answers many parallel downloads with 429.
-    keep : bool
-        Whether to keep the archives after unpacking.
-    on_progress : callable, optional
-        Gets a `Progress` at every step, from one thread at a time.
-    retry : Retry, optional
-        Patience with the server.
-    limits : Limits, optional
-        Bounds on what an archive may hold.
-
-    Returns
-    -------
-    Report
-        What was fetched and what was there.
+    dataset
+        For example ``dcase2020``.
+    machines, subsets
+        Only these; all if None or empty.
+    root
+        The data root.
+    base_url
+        Address of a mirror that serves the same paths.
 
     Raises
     ------
     DownloadError
-        If a file cannot be fetched, verified or unpacked.  The other files are finished first,
+        If dataset, machine or subset are not known, or if a record that is needed cannot be read
+        or contradicts a declared checksum.
+    """
+    root = Path(root)
+    data = _read_lock(root)
+    rows = of_machines(archives_for(dataset, subsets), machines)
+    rows = [_looked_up(root, row, data) for row in rows]
+    unread = dict.fromkeys(
+        row.record
+        for row in rows
+        if row.needs_record and row.record not in data.records and not row.there
+    )
+    read, notes = _read_records(unread, rows, base_url)
+    known = data.records | read
+    full = [archive for row in rows for archive in _resolved(row, known.get(row.record))]
+    archives = [_looked_up(root, archive, data) for archive in of_machines(full, machines)]
+    labelled = any(archive.subset == "ground_truth" for archive in archives)
+    if not labelled and (not subsets or "evaluation" in subsets):
+        notes.append(f"labels of the evaluation set of {dataset} are not part of this download")
+    return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url)
+
+
+def _read_records(
+    unread: Iterable[str], rows: list[Archive], base_url: str | None
+) -> tuple[dict[str, Record], list[str]]:
+    """Read Zenodo records; return them, and one note for each that could be spared."""
+    read: dict[str, Record] = {}
+    notes = []
+    with Fetcher() as fetcher:
+        for record in unread:
+            url = on_mirror(RECORD_URL.format(record=record), base_url)
+            try:
+                read[record] = _parsed_record(url, fetcher.json(url))
+            except DownloadError as error:
+                # With every checksum declared, only the sizes are lost.
+                if any(row.record == record and row.md5 is None for row in rows):
+                    raise
+                notes.append(f"sizes of record {record} are not known: {error}")
+    return read, notes
+
+
+def _parsed_record(url: str, said: Any) -> Record:
+    try:
+        files = {
+            entry["key"]: RecordFile(
+                md5=entry["checksum"].removeprefix("md5:").lower(), size=int(entry["size"])
+            )
+            for entry in said["files"]
+        }
+        for name in files:
+            if not _PLAIN_NAME.fullmatch(name):
+                raise ValueError(f"file name {name!r}")
+        licence = (said.get("metadata") or {}).get("license") or {}
+        return Record(licence=str(licence.get("id", "")), files=files)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DownloadError(
+            f"{url} is not the JSON of a record ({type(error).__name__}: {error}); files[] with "
+            "key, size, checksum were expected; check the base URL"
+        ) from None
+
+
+def _resolved(row: Archive, record: Record | None) -> list[Archive]:
+    """Fill in a row, or replace ``*`` by the archives that the record lists."""
+    if record is None:
+        return [row]
+    names = [row.file] if row.is_listed else [n for n in record.files if n.endswith(".zip")]
+    if not names or not set(names) <= set(record.files):
+        raise DownloadError(
+            f"record {row.record} has no {row.file if row.is_listed else 'archives'} "
+            f"(it lists: {', '.join(record.files) or 'no files'})"
+        )
+    said = [(name, record.files[name]) for name in names]
+    return [row.filled(name, file.md5, file.size, record.licence) for name, file in said]
+
+
+def download(
+    plan: Plan, *, jobs: int = 2, keep: bool = False, on_progress: OnProgress | None = None
+) -> list[str]:
+    """Carry out a plan, and return the names of the files that were fetched.
+
+    Parameters
+    ----------
+    plan
+        From `plan_download`.
+    jobs
+        Files in work at once. Zenodo answers many parallel downloads with 429.
+    keep
+        Whether to keep the archives after unpacking.
+    on_progress
+        Called as ``on_progress(what, done, total)``, in bytes, from several threads.
+
+    Raises
+    ------
+    DownloadError
+        If a file cannot be fetched, verified or unpacked. The other files are finished first,
         unless the disk is full.
     """
     if jobs < 1:
         raise DownloadError(f"jobs is {jobs}, at least 1 is needed")
-    names = {item.archive.key: item.archive.file for item in plan.items}
     if not plan.missing:
-        return Report(already_there=tuple(names.values()))
-    report, lock = Reporter(on_progress), LockFile(plan.root)
-    with _alone(plan.root / plan.dataset, report):
-        for record, said in plan.records.items():
-            lock.pin_record(record, said)
-        data = lock.read()
-        items = [
-            replace(item, there=is_there(plan.root, item.archive, data)) for item in plan.items
-        ]
-        plan = replace(plan, items=tuple(items))
-        _check_disk(plan, keep, jobs)
-        work = _Work(plan, base_url or plan.base_url, keep, limits or Limits(), report)
-        _run_all(work, [item.archive for item in plan.missing], jobs, retry)
-        _tidy(plan.root / plan.dataset)
-    missing = {item.archive.key for item in plan.missing}
-    return Report(
-        fetched=tuple(name for key, name in names.items() if key in missing),
-        already_there=tuple(name for key, name in names.items() if key not in missing),
-    )
+        return []
+    report = on_progress or (lambda what, done, total: None)
+    base = plan.root / plan.dataset
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_process(base, DownloadError))
+        except DownloadError:
+            report("waiting for another process", 0, 1)
+            stack.enter_context(only_process(base, DownloadError, wait=True))
+        data = _update_lock(
+            plan.root, lambda data: data.records.update(plan.records | data.records)
+        )
+        # Another process may have done some of the work since the plan was made.
+        here = (_looked_up(plan.root, archive, data) for archive in plan.archives)
+        plan = replace(plan, archives=tuple(here))
+        needed, free = plan.disk_needed(keep=keep, jobs=jobs), free_bytes(plan.root)
+        if needed > free:
+            raise DownloadError(
+                f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB are "
+                "free; free some space, choose another root or fewer machines"
+            )
+        _run_all(plan, jobs, keep, report)
+        for folder in (*base.glob(".unpack/*"), base / ".unpack", base / "archives"):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+    return [archive.file for archive in plan.missing]
 
 
-def _run_all(work: _Work, archives: list[Archive], jobs: int, retry: Retry | None) -> None:
+def _run_all(plan: Plan, jobs: int, keep: bool, report: OnProgress) -> None:
     failed: dict[str, DownloadError] = {}
-    with Fetcher(retry, work.stop) as fetcher, ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(work.run, archive, fetcher): archive for archive in archives}
+    with Fetcher() as fetcher, ThreadPoolExecutor(jobs) as pool:
+        futures = {
+            pool.submit(_put_in_place, plan, archive, keep, fetcher, report): archive.file
+            for archive in plan.missing
+        }
         try:
             for future in as_completed(futures):
                 try:
                     future.result()
-                except DiskFullError:
-                    raise
                 except DownloadError as error:
-                    failed[futures[future].file] = error
+                    if is_disk_full(error.__cause__):
+                        raise
+                    failed[futures[future]] = error
         except BaseException:
-            work.stop.set()
+            fetcher.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
     if failed:
@@ -252,8 +363,81 @@ def _run_all(work: _Work, archives: list[Archive], jobs: int, retry: Retry | Non
         raise DownloadError(f"{failed[first]}{rest}")
 
 
-def _tidy(base: Path) -> None:
-    """Remove working folders that are empty."""
-    for folder in (*base.glob(".unpack/*"), base / ".unpack", base / "archives"):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+def _put_in_place(
+    plan: Plan, archive: Archive, keep: bool, fetcher: Fetcher, report: OnProgress
+) -> None:
+    """Fetch and verify a file, unpack it if it is an archive, and record that it is done."""
+    path = archive.path(plan.root)
+    pin = _read_lock(plan.root).files.get(archive.key)
+    expected = f"md5:{archive.md5}" if archive.md5 else f"sha256:{pin.sha256}" if pin else ""
+    if not expected or not path.is_file() or _digest(path, expected) != expected:
+        _fetch(plan, archive, expected, fetcher, report)
+    if not archive.is_zip:
+        digest = _digest(path, "sha256").removeprefix("sha256:")
+        taken = FilePin(sha256=digest, size=path.stat().st_size)
+        _update_lock(plan.root, lambda data: data.files.update({archive.key: taken}))
+        return
+
+    def on_bytes(done: int, total: int) -> None:
+        if fetcher.stop.is_set():
+            raise DownloadError(f"stopped while unpacking {path}; call again to go on")
+        report(f"{archive.file} unpack", done, total)
+
+    base = plan.root / archive.dataset
+    scratch = base / ".unpack" / archive.subset / path.stem
+    try:
+        placed = unpack(path, base / archive.folder, archive.machine, scratch, on_bytes)
+    except RefusedError:
+        path.unlink(missing_ok=True)
+        raise
+    done = Unpacked(checksum=f"md5:{archive.md5}", placed=placed)
+    _update_lock(plan.root, lambda data: data.unpacked.update({archive.key: done}))
+    if not keep:
+        path.unlink()
+
+
+def _fetch(
+    plan: Plan, archive: Archive, expected: str, fetcher: Fetcher, report: OnProgress
+) -> None:
+    """Fetch a file, and give it its name once its checksum is right.
+
+    Without an expected checksum, the file is taken as it comes this once.
+    """
+    path, size = archive.path(plan.root), archive.size
+    part, url = _part(path), on_mirror(archive.url, plan.base_url)
+
+    def on_bytes(done: int) -> None:
+        report(f"{archive.file} fetch", done, size or max(1, done))
+
+    for _ in range(2):
+        try:
+            with writing(part, DownloadError):
+                part.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("ab") as sink:
+                    resumed = fetcher.fetch(
+                        url, sink, size=size, resume=bool(expected), on_bytes=on_bytes
+                    )
+        except DownloadError:
+            if part.is_file() and not part.stat().st_size:
+                part.unlink()
+            raise
+        found = _digest(part, expected) if expected else ""
+        if found == expected:
+            part.replace(path)
+            return
+        part.unlink()
+        # Bytes of two versions may have met in a part that was continued: once more, from byte 0.
+        if not resumed:
+            break
+    kind, _, digest = found.partition(":")
+    raise DownloadError(
+        f"{url} has {kind.upper()} {digest}, expected {expected.partition(':')[2]}; it was "
+        "deleted, try again later or another base URL"
+    )
+
+
+def _digest(path: Path, like: str) -> str:
+    """Return the checksum of a file as ``md5:<hex>``, of the kind that `like` begins with."""
+    kind = like.partition(":")[0]
+    with path.open("rb") as handle:
+        return f"{kind}:{hashlib.file_digest(handle, kind).hexdigest()}"

@@ -1,290 +1,181 @@
-"""Transfer of one file over HTTP: resumable, patient, and never under its final name.
+"""Transfer of one file over HTTP that goes on where a connection was cut.
 
-Bytes go to ``<name>.part``; what the server said about them goes to ``<name>.part.json``.  The
-caller verifies the part and renames it.  pooch, which hashes the files elsewhere in this room,
-does not do the transfer: its downloaders always begin at byte 0 and throw away what a cut
-connection has brought.  httpx gives the status, the headers and the raw stream that a resumed
-transfer needs.
-
-A part is continued only if the server confirms that the file is still the same: by ``If-Range``
-with a strong ETag (or the date of last change), by an equal weak ETag, or, if the server sends
-none of these, by the size, in which case the caller's checksum has the last word.  Otherwise the
-transfer starts again at byte 0.
+The checksum that the caller computes afterwards is the judge of what was fetched. A transfer with
+a known checksum is therefore continued with a plain ``Range`` request, whatever the server says
+about the version of the file; one without a checksum always starts at byte 0.
 
 Sizes are in bytes, times in seconds.
 """
 
-from __future__ import annotations
-
-import errno
+import json
+import re
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import httpx
 
-from asdlib.data.replies import Again, Identity, check_status, span
 from asdlib.errors import DownloadError
 
-__all__ = ["DiskFullError", "Fetcher", "Retry", "disk_full", "drop_part", "part_size"]
+__all__ = ["Fetcher"]
+
+TRIES = 5  # in a row that bring no new byte, before a transfer is given up
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # doubled with every further try
+LONGEST_PAUSE = 900.0  # a server that asks for more ends the transfer
+TIMEOUT = 30.0  # silence on a connection that counts as a cut
+
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SPAN = re.compile(r"bytes (\d+)-\d+/(\d*)\*?")
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How patient a transfer is.
+class _Again(Exception):  # noqa: N818 - a signal to try once more, not an error
+    """The try failed in a way that another may mend, after the pause that the server asks for."""
+
+    def __init__(self, reason: str, pause: float | None = None) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class Fetcher(httpx.Client):
+    """Fetches files with one connection pool, from any number of threads.
 
     Attributes
     ----------
-    tries : int
-        Tries in a row that bring no new byte before giving up.
-    first_wait, longest_wait : float
-        Wait before the second try; it doubles with every try up to the longest wait.
-    longest_retry_after : float
-        A server that asks for a longer pause (``Retry-After``) ends the transfer.
-    timeout : float
-        Silence on the connection that counts as a cut.
+    stop : threading.Event
+        Once it is set, every transfer ends at its next chunk with a `DownloadError`.
     """
 
-    tries: int = 5
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    longest_retry_after: float = 900.0
-    timeout: float = 30.0
-
-
-def _note(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def part_size(part: Path) -> int:
-    """Bytes fetched so far."""
-    try:
-        return part.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def drop_part(part: Path) -> None:
-    """Forget what was fetched."""
-    part.unlink(missing_ok=True)
-    _note(part).unlink(missing_ok=True)
-
-
-class DiskFullError(DownloadError):
-    """The disk has no room left; what was fetched can be continued."""
-
-
-def disk_full(error: OSError, where: Path) -> DiskFullError | None:
-    """Say in one line that the disk is full; None if the error is another one."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return None
-    return DiskFullError(
-        f"disk full while writing {where}; free some space and call again, it goes on from here"
-    )
-
-
-def _write(handle: BinaryIO, chunk: bytes) -> None:
-    handle.write(chunk)
-
-
-class Fetcher:
-    """Fetches files with one connection pool, from any number of threads.
-
-    Parameters
-    ----------
-    retry : Retry
-        Patience.
-    stop : threading.Event, optional
-        When it is set, every transfer ends at the next chunk with a `DownloadError`.
-    """
-
-    def __init__(self, retry: Retry | None = None, stop: threading.Event | None = None) -> None:
-        self.retry = retry or Retry()
-        self.stop = stop or threading.Event()
-        self._client = httpx.Client(
-            follow_redirects=True,
-            timeout=self.retry.timeout,
-            # Compressed on the way, the bytes could neither be counted nor resumed.
-            headers={"Accept-Encoding": "identity", "User-Agent": "asdlib"},
-        )
-
-    def __enter__(self) -> Fetcher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+    def __init__(self) -> None:
+        # Compressed on the way, the bytes could neither be counted nor resumed.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "asdlib"}
+        super().__init__(follow_redirects=True, timeout=TIMEOUT, headers=headers)
+        self.stop = threading.Event()
 
     def json(self, url: str) -> Any:
-        """Content of a JSON document.
+        """Return the content of a JSON document; raise `DownloadError` if it cannot be had."""
+        sink = BytesIO()
+        self.fetch(url, sink)
+        try:
+            return json.loads(sink.getvalue())
+        except ValueError:
+            raise DownloadError(f"{url} is not JSON; check the base URL") from None
 
-        Raises
-        ------
-        DownloadError
-            If it cannot be fetched or is not JSON.
-        """
-
-        def attempt() -> Any:
-            response = self._client.get(url)
-            check_status(response, url)
-            try:
-                return response.json()
-            except ValueError:
-                raise DownloadError(f"{url} is not JSON; check the base URL") from None
-
-        return self._retrying(url, attempt, lambda: 0)
-
-    def file(
+    def fetch(
         self,
         url: str,
-        part: Path,
+        sink: BinaryIO,
         *,
         size: int | None = None,
-        verified: bool = False,
-        on_bytes: Callable[[int], None] = lambda _: None,
+        resume: bool = False,
+        on_bytes: Callable[[int], None] = lambda done: None,
     ) -> bool:
-        """Fetch a file into `part`, going on where an earlier call ended.
+        """Fetch a file of `size` bytes into `sink`, which was opened for appending.
 
-        Parameters
-        ----------
-        url : str
-            Address.
-        part : Path
-            Where the bytes go; the folder exists.
-        size : int, optional
-            Size that the file must have.
-        verified : bool
-            Whether the caller knows a checksum.  Only then may a part be continued without the
-            server's word that the file is the same.
-        on_bytes : callable
-            Gets the number of bytes in the part; it may fall back to 0.
+        With `resume`, go on after the bytes in `sink`, now and after every cut. `on_bytes` is
+        called with the number of bytes in `sink`, which may fall back to 0.
 
         Returns
         -------
         bool
-            Whether any earlier bytes were continued.
+            Whether any bytes of an earlier reply were continued.
 
         Raises
         ------
         DownloadError
-            If the file cannot be had, has another size, or the disk is full.  A part that can
-            be continued is kept.
+            If the file cannot be had or has another size. What can be continued stays in `sink`.
         """
-        resumed, advances = False, 0
-
-        def attempt() -> None:
-            nonlocal resumed, advances
-            before = part_size(part)
-            positions: list[int] = []
-
-            def watch(position: int) -> None:
-                positions[:] = positions or [position]
-                on_bytes(position)
-
-            try:
-                self._attempt(url, part, size, verified, watch)
-            finally:
-                start = positions[0] if positions else before
-                resumed = resumed or start > 0
-                # A server without ranges begins anew each time: that is no advance, or a
-                # connection that is always cut would be tried for ever.
-                advances += start == before and part_size(part) > before
-
-        try:
-            self._retrying(url, attempt, lambda: advances)
-        except OSError as error:
-            raise (disk_full(error, part) or DownloadError(f"{part}: {error.strerror}")) from None
-        return resumed
-
-    def _attempt(
-        self,
-        url: str,
-        part: Path,
-        size: int | None,
-        verified: bool,
-        on_bytes: Callable[[int], None],
-    ) -> None:
-        have, seen = part_size(part), Identity.read(_note(part))
-        if have and ((size is not None and have > size) or not (verified or seen.is_known)):
-            drop_part(part)
-            have, seen = 0, Identity()
-        if have and have == (size if size is not None else seen.total):
-            return
-        headers = {}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-            if seen.condition:
-                headers["If-Range"] = seen.condition
-        with self._client.stream("GET", url, headers=headers) as response:
-            if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                drop_part(part)
-                raise Again("the server has fewer bytes than were fetched")
-            check_status(response, url)
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise DownloadError(f"{url} comes compressed; use a server that sends it as it is")
-            start, total = span(response)
-            now = Identity.of(response, total)
-            if start and (start != have or seen.differs(now)):
-                drop_part(part)
-                raise Again("the file has changed since the last try")
-            if size is not None and total is not None and total != size:
-                drop_part(part)
-                msg = f"{url} has {total} bytes, {size} were expected; the file has changed there"
-                raise DownloadError(msg)
-            self._store(response, part, start, now, size, on_bytes)
-        if part_size(part) < (size or total or 0):
-            raise Again("the connection ended early")
-
-    def _store(
-        self,
-        response: httpx.Response,
-        part: Path,
-        start: int,
-        now: Identity,
-        size: int | None,
-        on_bytes: Callable[[int], None],
-    ) -> None:
-        with part.open("ab" if start else "wb") as handle:
-            # Written once the part is empty: the note never speaks of other bytes.
-            now.write(_note(part))
-            done = start
-            on_bytes(done)
-            for chunk in response.iter_raw():
-                if self.stop.is_set():
-                    raise DownloadError(f"stopped; {part} is kept, call again to go on")
-                done += len(chunk)
-                if size is not None and done > size:
-                    break
-                _write(handle, chunk)
-                on_bytes(done)
-        if size is not None and done > size:
-            drop_part(part)
-            raise DownloadError(f"{response.url} has more than the {size} bytes expected")
-
-    def _retrying(self, url: str, attempt: Callable[[], Any], advances: Callable[[], int]) -> Any:
-        """Try until it works; a try that brought new bytes does not count against it."""
-        best, failures = 0, 0
+        resumed, failures = False, 0
         while True:
-            wait: float | None = None
+            have = start = sink.tell()
+            if not resume or (size is not None and have > size):
+                have = start = _emptied(sink)
+            if have and have == size:
+                return True
             try:
-                return attempt()
-            except Again as again:
-                reason, wait = str(again), again.wait
-            except httpx.TransportError as error:
-                reason = str(error) or type(error).__name__
-            except httpx.HTTPError as error:
+                headers = {"Range": f"bytes={have}-"} if have else {}
+                with self.stream("GET", url, headers=headers) as reply:
+                    if reply.headers.get("content-range") == f"bytes */{have}":
+                        return True
+                    start, total = _span(reply)
+                    if start != have:
+                        _emptied(sink)
+                    if start not in (0, have):
+                        raise _Again("the server has other bytes than were asked for")
+                    if size is not None and total not in (None, size):
+                        _emptied(sink)
+                        raise DownloadError(
+                            f"{url} has {total} bytes, {size} were expected; the file has changed "
+                            "there"
+                        )
+                    resumed = resumed or start > 0
+                    on_bytes(start)
+                    for chunk in reply.iter_raw():
+                        if self.stop.is_set():
+                            raise DownloadError(f"stopped fetching {url}; call again to go on")
+                        sink.write(chunk)
+                        on_bytes(sink.tell())
+                        if size is not None and sink.tell() > size:
+                            break
+                    if sink.tell() < (size or total or 0):
+                        raise _Again("the connection ended early")
+                return resumed
+            except (_Again, httpx.TransportError) as error:
+                reason, pause = str(error) or type(error).__name__, getattr(error, "pause", None)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise DownloadError(f"{url}: {error}") from None
-            failures = 0 if advances() > best else failures + 1
-            best = advances()
-            if failures >= self.retry.tries:
-                msg = f"{url}: {reason} ({failures} tries); call again to go on from here"
-                raise DownloadError(msg)
-            if wait is None:
-                doubled = self.retry.first_wait * 2 ** max(0, failures - 1)
-                wait = min(doubled, self.retry.longest_wait)
-            elif wait > self.retry.longest_retry_after:
-                msg = f"{url}: {reason} and asks for a pause of {wait:.0f} s; call again then"
-                raise DownloadError(msg)
-            if self.stop.wait(wait):
+            # A server without ranges begins anew each time. That is no advance, or a connection
+            # that is always cut would be tried for ever.
+            failures = 0 if resume and start == have < sink.tell() else failures + 1
+            if failures >= TRIES:
+                raise DownloadError(f"{url}: {reason} ({failures} tries); call again to go on")
+            if pause is None:
+                pause = min(FIRST_WAIT * 2 ** max(0, failures - 1), LONGEST_WAIT)
+            elif pause > LONGEST_PAUSE:
+                raise DownloadError(
+                    f"{url}: {reason} and asks for a pause of {pause:.0f} s; call again then"
+                )
+            if self.stop.wait(pause):
                 raise DownloadError(f"stopped while waiting for {url}; call again to go on")
+
+
+def _emptied(sink: BinaryIO) -> int:
+    sink.seek(0)
+    sink.truncate()
+    return 0
+
+
+def _span(reply: httpx.Response) -> tuple[int, int | None]:
+    """Return the first byte of a reply (-1 if it does not say) and the size of the whole file."""
+    code, headers = reply.status_code, reply.headers
+    if code in (httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
+        match = _SPAN.fullmatch(headers.get("content-range", ""))
+        return (int(match[1]), int(match[2] or 0) or None) if match else (-1, None)
+    if code in _AGAIN:
+        raise _Again(f"the server answers {code}", _pause(reply))
+    if code >= httpx.codes.BAD_REQUEST:
+        reason = reply.reason_phrase or "error"
+        raise DownloadError(f"{reply.url}: {code} {reason}; check the address and the base URL")
+    if headers.get("content-encoding", "identity") != "identity":
+        raise DownloadError(f"{reply.url} comes compressed; use a server that sends it as it is")
+    length = headers.get("content-length")
+    return 0, int(length) if length else None
+
+
+def _pause(reply: httpx.Response) -> float | None:
+    """Return the pause that the server asks for: ``Retry-After``, or the end of a rate limit.
+
+    Zenodo sends ``X-RateLimit-Reset`` (seconds since 1970) with its 429 replies.
+    """
+    after = reply.headers.get("retry-after", "").strip()
+    reset = reply.headers.get("x-ratelimit-reset", "")
+    if after.isdigit():
+        return float(after)
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+    if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and reset.isdigit():
+        return max(0.0, float(reset) - time.time())
+    return None

@@ -1,8 +1,8 @@
 """Labels and domains of the evaluation sets, and their join to clips by file name.
 
-Conventions: in the official lists 0 is normal or source, 1 is anomaly or target. Tables are joined
-by machine and clip key (`asdlib.data.naming.clip_key`), never by order: two sorted lists of
-different files join by order without a message.
+In the official lists 0 is normal or source, 1 is anomaly or target. Tables are joined by machine
+and clip key (`asdlib.data.naming.clip_key`), never by order: two sorted lists of different files
+join by order without a message.
 
 Sources: 2020, Zenodo record 3951620, ``eval_data_list.csv``. 2022, Kota-Dohi/dcase2022_evaluator,
 commit de8719b7d35280ff3a39487c9d1003413eef7818, ``ground_truth_data`` and ``ground_truth_domain``.
@@ -10,45 +10,40 @@ commit de8719b7d35280ff3a39487c9d1003413eef7818, ``ground_truth_data`` and ``gro
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from asdlib.data.naming import clip_key
 from asdlib.errors import DataError
 
-__all__ = ["join_ground_truth", "read_ground_truth_2020", "read_ground_truth_2022"]
+__all__ = [
+    "join_ground_truth",
+    "read_ground_truth",
+    "read_ground_truth_2020",
+    "read_ground_truth_2022",
+]
 
-_LABELS = ("normal", "anomaly")
-_DOMAINS = ("source", "target")
-_BLIND_2020 = re.compile(r"id_([0-9]{2})_[0-9]{8}\.wav")
-_ORIGINAL_2020 = re.compile(r"(normal|anomaly)_id_([0-9]{2})_[0-9]{8}\.wav")
+_ROW_2020 = re.compile(
+    r"(?P<machine>[^,]+)"
+    r"|(?P<clip>id_(?P<id>[0-9]{2})_[0-9]{8}\.wav),"
+    r"(?P<original>(?P<label>normal(?=.*,0$)|anomaly(?=.*,1$))_id_(?P=id)_[0-9]{8}\.wav),[01]"
+)
 _FILE_2022 = re.compile(r"ground_truth_(.+)_section_([0-9]{2})_test\.csv")
-_SECTION = re.compile(r"(?:id|section)_([0-9]{2})_")
+_SECTION = r"^(?:id|section)_([0-9]{2})_"
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells) of the rows that are not empty."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            for number, row in enumerate(csv.reader(lines), start=1):
-                cells = [cell.strip() for cell in row]
-                if any(cells):
-                    yield number, cells
-    except OSError as error:
-        raise DataError(
-            f"ground truth '{path}' cannot be read ({error.strerror}); give the official list"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"ground truth '{path}' is not a CSV text; fetch it again") from error
+def read_ground_truth(path: str | Path) -> pd.DataFrame:
+    """Read ground truth: the list of 2020 if `path` is a file, the evaluator's folder of 2022.
 
-
-def _bad_row(path: Path, number: int, cells: Sequence[str], expected: str) -> DataError:
-    return DataError(
-        f"ground truth '{path}' line {number} is '{','.join(cells)}', expected {expected}; "
-        "fetch the official list again"
-    )
+    Raises
+    ------
+    DataError
+        See `read_ground_truth_2020` and `read_ground_truth_2022`.
+    """
+    return read_ground_truth_2022(path) if Path(path).is_dir() else read_ground_truth_2020(path)
 
 
 def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
@@ -67,27 +62,22 @@ def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
         If the file cannot be read, if a row has another form, if the original name contradicts the
         label or the machine ID, or if a clip occurs twice.
     """
-    path = Path(csv_path)
-    machine = ""
-    found: dict[tuple[str, str], tuple[str, str, str, str]] = {}
-    for number, cells in _rows(path):
-        if not any(cells[1:]):
-            machine = cells[0]
-            continue
-        if not machine or len(cells) != 3 or cells[2] not in ("0", "1"):
-            raise _bad_row(
-                path, number, cells, "a machine, or below it 'id_01_00000000.wav,original name,0|1'"
-            )
-        clip, original, label = cells[0], cells[1], _LABELS[int(cells[2])]
-        blind, named = _BLIND_2020.fullmatch(clip), _ORIGINAL_2020.fullmatch(original)
-        if blind is None or named is None or named.groups() != (label, blind[1]):
-            raise _bad_row(path, number, cells, "an original name with the same ID and label")
-        if (machine, clip) in found:
-            raise _bad_row(path, number, cells, f"each clip of '{machine}' once")
-        found[machine, clip] = (machine, clip, original, label)
-    if not found:
-        raise DataError(f"ground truth '{path}' lists no clip; give the list of the 2020 set")
-    return pd.DataFrame(list(found.values()), columns=["machine", "clip", "original", "label"])
+    path, machine = Path(csv_path), ""
+    rows = []
+    expected = (
+        "a machine, or 'id_01_00000000.wav,original name,0|1' with the same ID and label in both"
+    )
+    for match in _matches(path, _ROW_2020, expected):
+        machine = match["machine"] or machine
+        if match["clip"]:
+            rows.append((machine, match["clip"], match["original"], match["label"]))
+    if not rows or not rows[0][0]:
+        raise DataError(
+            f"ground truth '{path}' lists no clip below a machine; give the list of the 2020 set"
+        )
+    truth = pd.DataFrame(rows, columns=["machine", "clip", "original", "label"])
+    _check_unique(truth, f"'{path}'")
+    return truth
 
 
 def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
@@ -97,7 +87,7 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
     ----------
     folder
         Holds ``ground_truth_data`` and ``ground_truth_domain`` with one file
-        ``ground_truth_<machine>_section_<SS>_test.csv`` a section; or holds one folder that does.
+        ``ground_truth_<machine>_section_<SS>_test.csv`` per section; or holds one folder that does.
 
     Returns
     -------
@@ -110,56 +100,40 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
         If a folder or file is missing, if a row has another form or another section, or if labels
         and domains do not name the same clips.
     """
-    data, domain = _evaluator_folders(Path(folder))
-    labels, domains = _flags(data, _LABELS), _flags(domain, _DOMAINS)
-    if unlike := sorted(labels.keys() ^ domains.keys()):
-        machine, clip = unlike[0]
-        have, lack = (data, domain) if unlike[0] in labels else (domain, data)
-        raise DataError(
-            f"clip '{clip}' of '{machine}' is in '{have}' but not in '{lack}' "
-            f"({len(unlike)} such clips); fetch both folders again"
-        )
-    rows = [
-        (machine, clip, section, label, domains[machine, clip][1])
-        for (machine, clip), (section, label) in labels.items()
-    ]
-    rows.sort(key=lambda row: (row[0], row[2], row[1]))
-    return pd.DataFrame(rows, columns=["machine", "clip", "section", "label", "domain"])
-
-
-def read_ground_truth(path: str | Path) -> pd.DataFrame:
-    """Read ground truth: the list of 2020 if `path` is a file, the evaluator's folder of 2022.
-
-    Raises
-    ------
-    DataError
-        See `read_ground_truth_2020` and `read_ground_truth_2022`.
-    """
-    return read_ground_truth_2022(path) if Path(path).is_dir() else read_ground_truth_2020(path)
-
-
-def _evaluator_folders(folder: Path) -> tuple[Path, Path]:
+    folder = Path(folder)
     if not folder.is_dir():
         raise DataError(
-            f"ground truth '{folder}' is not a folder; give the official evaluator's folder"
+            f"ground truth '{folder}' is not a folder; give the folder of the official evaluator"
         )
-    below = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    fitting = [
-        (place / "ground_truth_data", place / "ground_truth_domain")
-        for place in (folder, *below)
-        if (place / "ground_truth_data").is_dir() and (place / "ground_truth_domain").is_dir()
+    names = ("ground_truth_data", "ground_truth_domain")
+    places = [
+        place
+        for place in (folder, *sorted(folder.iterdir()))
+        if all((place / name).is_dir() for name in names)
     ]
-    if len(fitting) != 1:
+    if len(places) != 1:
         raise DataError(
-            f"ground truth '{folder}' holds {len(fitting)} pairs of 'ground_truth_data' and "
-            "'ground_truth_domain', expected one; give the official evaluator's folder"
+            f"ground truth '{folder}' holds {len(places)} pairs of '{names[0]}' and '{names[1]}', "
+            "expected one; give the folder of the official evaluator"
         )
-    return fitting[0]
+    labels = _flags(places[0] / names[0], "label", ("normal", "anomaly"))
+    domains = _flags(places[0] / names[1], "domain", ("source", "target"))
+    truth = labels.merge(domains, "outer", ["machine", "clip", "section"], indicator=True)
+    unlike = truth[truth["_merge"] != "both"]
+    if len(unlike):
+        machine, clip, _, _, _, side = unlike.iloc[0]
+        have, lack = names if side == "left_only" else reversed(names)
+        raise DataError(
+            f"clip '{clip}' of '{machine}' is in '{places[0] / have}' but not in '{lack}' "
+            f"({len(unlike)} such clips); fetch both folders again"
+        )
+    truth = truth.drop(columns="_merge").sort_values(["machine", "section", "clip"])
+    return truth.reset_index(drop=True)
 
 
-def _flags(folder: Path, words: tuple[str, str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Read (machine, clip) → (section, word of the flag) from all files of a folder."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
+def _flags(folder: Path, column: str, words: tuple[str, str]) -> pd.DataFrame:
+    """Read all files of a folder; the flag of each clip becomes one of two words."""
+    rows = []
     for path in sorted(folder.glob("*.csv")):
         named = _FILE_2022.fullmatch(path.name)
         if named is None:
@@ -168,18 +142,37 @@ def _flags(folder: Path, words: tuple[str, str]) -> dict[tuple[str, str], tuple[
                 "rename or remove it"
             )
         machine, section = named.groups()
-        for number, cells in _rows(path):
-            clip = cells[0]
-            if len(cells) != 2 or cells[1] not in ("0", "1"):
-                raise _bad_row(path, number, cells, f"'section_{section}_0000.wav,0|1'")
-            if not clip.startswith(f"section_{section}_") or not clip.endswith(".wav"):
-                raise _bad_row(path, number, cells, f"a clip of section {section}")
-            if (machine, clip) in found:
-                raise _bad_row(path, number, cells, "each clip once")
-            found[machine, clip] = (section, words[int(cells[1])])
-    if not found:
-        raise DataError(f"folder '{folder}' lists no clip; give the official evaluator's folder")
-    return found
+        pattern = re.compile(rf"(section_{section}_[^,]*\.wav),([01])")
+        expected = f"a clip of section {section}, 'section_{section}_0000.wav,0|1'"
+        for match in _matches(path, pattern, expected):
+            rows.append((machine, match[1], section, words[int(match[2])]))
+    if not rows:
+        raise DataError(f"folder '{folder}' lists no clip; give that of the official evaluator")
+    flags = pd.DataFrame(rows, columns=["machine", "clip", "section", column])
+    _check_unique(flags, f"'{folder}'")
+    return flags
+
+
+def _matches(path: Path, pattern: re.Pattern[str], expected: str) -> Iterator[re.Match[str]]:
+    """Yield the matches of the rows of a CSV file that are not empty."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            for number, cells in enumerate(csv.reader(lines), start=1):
+                row = ",".join(cell.strip() for cell in cells).rstrip(",")
+                match = pattern.fullmatch(row)
+                if match:
+                    yield match
+                elif row:
+                    raise DataError(
+                        f"ground truth '{path}' line {number} is '{row}', expected {expected}; "
+                        "fetch the official list again"
+                    )
+    except OSError as error:
+        raise DataError(
+            f"ground truth '{path}' cannot be read ({error.strerror}); give the official list"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"ground truth '{path}' is not a CSV text; fetch it again") from error
 
 
 def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -209,61 +202,58 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """
     joined = table.copy()
     for column in ("label", "domain"):
-        if column not in joined:
-            joined[column] = ""
-    known = _by_key(truth, "the ground truth")
-    keys = list(zip(joined["machine"], map(clip_key, joined["clip"]), strict=True))
-    label, domain = joined["label"].tolist(), joined["domain"].tolist()
-    blind = [row for row, text in enumerate(label) if not text]
-    _by_key(joined.iloc[blind], "the table")
-    if missing := [keys[row] for row in blind if keys[row] not in known]:
+        joined[column] = joined[column].astype("object") if column in joined else ""
+    blind = (joined["label"] == "").to_numpy()
+    keys, known = _keys(joined), _check_unique(truth, "the ground truth")
+    bare = _check_unique(joined[blind], "the table")
+    if len(missing := bare[~bare.isin(known)]):
         raise DataError(
             f"{_names(missing)} not in the ground truth; give the ground truth of the same "
             "year, or remove the files"
         )
-    sections = {(keys[row][0], _section(keys[row][1])) for row in blind}
-    present = set(keys)
-    if surplus := [
-        key for key in known if key not in present and (key[0], _section(key[1])) in sections
-    ]:
+    if len(surplus := known[~known.isin(keys) & _sections(known).isin(_sections(bare))]):
         raise DataError(
             f"{_names(surplus)} in the ground truth but not in the table; "
             "complete the recordings or scores"
         )
-    for column, values in (("label", label), ("domain", domain)):
-        if column not in truth:
-            continue
-        told = truth[column].tolist()
-        for row, key in enumerate(keys):
-            if key not in known:
-                continue
-            if values[row] and values[row] != told[known[key]]:
-                raise DataError(
-                    f"clip '{joined['clip'].iloc[row]}' of '{key[0]}' has {column} "
-                    f"'{values[row]}', but the ground truth says '{told[known[key]]}'; give the "
-                    "ground truth of the same year"
-                )
-            values[row] = told[known[key]]
-    joined["label"] = pd.Series(label, index=joined.index, dtype="object")
-    joined["domain"] = pd.Series(domain, index=joined.index, dtype="object")
+    row_of = known.get_indexer(keys)
+    there = row_of >= 0
+    for column in [name for name in ("label", "domain") if name in truth]:
+        said, told = joined[column].to_numpy(), truth[column].to_numpy()[row_of]
+        wrong = there & (said != "") & (said != told)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"clip '{joined['clip'].iloc[row]}' of '{keys[row][0]}' has {column} "
+                f"'{said[row]}', but the ground truth says '{told[row]}'; give the ground truth "
+                "of the same year"
+            )
+        joined[column] = np.where(there, told, said)
     return joined
 
 
-def _by_key(table: pd.DataFrame, what: str) -> dict[tuple[str, str], int]:
-    rows: dict[tuple[str, str], int] = {}
-    for row, (machine, clip) in enumerate(zip(table["machine"], table["clip"], strict=True)):
-        if rows.setdefault((machine, clip_key(clip)), row) != row:
-            raise DataError(f"clip '{clip}' of '{machine}' is in {what} twice; keep one of them")
-    return rows
+def _keys(table: pd.DataFrame) -> pd.MultiIndex:
+    """Return the pairs (machine, clip key) of a table, N of them."""
+    return pd.MultiIndex.from_arrays([table["machine"], table["clip"].map(clip_key)])
 
 
-def _section(key: str) -> str:
-    match = _SECTION.match(key)
-    return match[1] if match else ""
+def _check_unique(table: pd.DataFrame, what: str) -> pd.MultiIndex:
+    """Return the keys of a table that must hold each clip once."""
+    keys = _keys(table)
+    if keys.has_duplicates:
+        machine, clip = table[["machine", "clip"]].to_numpy()[keys.duplicated()][0]
+        raise DataError(f"clip '{clip}' of '{machine}' is in {what} twice; keep one of them")
+    return keys
 
 
-def _names(keys: Sequence[tuple[str, str]]) -> str:
+def _sections(keys: pd.MultiIndex) -> pd.MultiIndex:
+    """Return the pairs (machine, section) of clips, empty where a name shows no section."""
+    sections = keys.get_level_values(1).str.extract(_SECTION, expand=False)
+    return pd.MultiIndex.from_arrays([keys.get_level_values(0), sections.fillna("")])
+
+
+def _names(keys: pd.MultiIndex) -> str:
     """Name up to five clips in a sentence's subject, with its verb."""
-    shown = ", ".join(f"{machine}/{clip}" for machine, clip in keys[:5])
+    shown = ", ".join("/".join(key) for key in keys[:5])
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
     return f"{shown}{more} {'is' if len(keys) == 1 else 'are'}"

@@ -5,10 +5,12 @@ header takes one read of some hundred bytes. Everything else is opened by libsnd
 """
 
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
+from typing import NamedTuple
 
 import soundfile
 
@@ -41,17 +43,8 @@ class Header:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class BadFile:
-    """Why a file is no sound recording.
-
-    Attributes
-    ----------
-    kind
-        unreadable, empty or truncated.
-    what
-        What is wrong and the way out, to follow the name of the file.
-    """
+class BadFile(NamedTuple):
+    """Why a file is no sound recording: the kind of fault, and a text to follow its name."""
 
     kind: str
     what: str
@@ -61,7 +54,7 @@ def read_headers(
     paths: Sequence[str],
     *,
     jobs: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Header | BadFile]:
     """Read the headers of files, in their order.
 
@@ -78,13 +71,12 @@ def read_headers(
     def scan(start: int) -> list[Header | BadFile]:
         return [read_header(path) for path in paths[start : start + _CHUNK]]
 
-    workers = jobs or min(16, 2 * (os.cpu_count() or 1))
-    starts = range(0, len(paths), _CHUNK)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for start, found in zip(starts, pool.map(scan, starts), strict=True):
+    with ThreadPoolExecutor(jobs or min(16, 2 * (os.cpu_count() or 1))) as pool:
+        done = 0
+        for found in pool.map(scan, range(0, len(paths), _CHUNK)):
             yield from found
-            if on_progress:
-                on_progress(min(start + _CHUNK, len(paths)), len(paths))
+            done += len(found)
+            on_progress(done, len(paths))
 
 
 def read_header(path: str) -> Header | BadFile:
@@ -96,22 +88,16 @@ def read_header(path: str) -> Header | BadFile:
                 return BadFile("empty", f"is empty (0 bytes); {_AGAIN}")
             form, promised, at = _riff(stream, state.st_size)
     except OSError as error:
-        return BadFile(
-            "unreadable",
-            f"cannot be read ({error.strerror}); check the file and its permissions",
-        )
+        what = f"cannot be read ({error.strerror}); check the file and its permissions"
+        return BadFile("unreadable", what)
     held = state.st_size - at
     if promised == 0 and held > 0:
-        return BadFile(
-            "unreadable", f"has a header that was never completed (0 bytes promised); {_AGAIN}"
-        )
+        what = f"has a header that was never completed (0 bytes promised); {_AGAIN}"
+        return BadFile("unreadable", what)
     if promised is not None and promised > held:
         # libsndfile would silently read less.
-        return BadFile(
-            "truncated",
-            f"is truncated: its header promises {promised} bytes of audio, "
-            f"it holds {held}; {_AGAIN}",
-        )
+        what = f"is truncated: its header promises {promised} bytes of audio, it holds {held}"
+        return BadFile("truncated", f"{what}; {_AGAIN}")
     if promised and form:
         rate, channels = form
         frames, rest = divmod(promised, 2 * channels)
@@ -151,26 +137,21 @@ def _riff(stream: FileIO, size: int) -> tuple[tuple[int, int] | None, int | None
         Bytes before the audio.
     """
     head = stream.read(256)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None, None, 0
-    form = None
-    at = 12
-    while at + 8 <= size:
+    form, at = None, 12
+    while head[:4] == b"RIFF" and head[8:12] == b"WAVE" and at + 8 <= size:
+        chunk = head[at : at + 24]
         if at + 24 > len(head):
             stream.seek(at)
             chunk = stream.read(24)
-        else:
-            chunk = head[at : at + 24]
-        length = int.from_bytes(chunk[4:8], "little")
-        if chunk[:4] == b"data":
+            if len(chunk) < 8:
+                break
+        name, length = struct.unpack_from("<4sI", chunk)
+        if name == b"data":
             return form, length, at + 8
-        if chunk[:4] == b"fmt " and length >= 16 and len(chunk) == 24:
-            kind, channels, rate = chunk[8:10], chunk[10:12], chunk[12:16]
-            n, hz = int.from_bytes(channels, "little"), int.from_bytes(rate, "little")
-            # PCM, samples of 2 bytes, 16 bits of them used.
-            usual = kind == b"\1\0" and chunk[20:22] == (2 * n).to_bytes(2, "little")
-            if usual and chunk[22:24] == b"\x10\0" and n and hz:
-                form = hz, n
+        if name == b"fmt " and length >= 16 and len(chunk) == 24:
+            kind, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", chunk, 8)
+            if kind == 1 and bits == 16 and block == 2 * channels and channels and rate:
+                form = rate, channels
         # Chunks are padded to an even number of bytes.
         at += 8 + length + length % 2
     return None, None, 0

@@ -1,18 +1,101 @@
-"""What a file name of DCASE Task 2 says: names read into records, and records written as names.
+"""File names of DCASE Task 2, 2020 to 2026: read into records, and records written as names.
 
-Conventions: the grammars of all years stand in `asdlib.data.grammars`. A name that fits no form of
-its year is refused with the place where it leaves the grammar. A name is read together with its
-folder, because 2020 gives a training and a test clip the same name.
+Each year declares its forms: templates with named fields, each for one split. Reading and writing
+use the same templates, so that every name round-trips. A name that fits no form is refused with the
+place where it leaves the grammar. A name is read together with its folder, because 2020 gives a
+training and a test clip the same name.
+
+Given by the descriptions of the datasets: the forms of 2020 and 2022, the evaluation names of 2021
+and the test names of 2023, ``noAttribute`` in 2024, the ``supplemental`` folder of 2025, evaluation
+machines of 2023.
+Inferred, not given: attributes may be absent in every year after 2020; the folder ``test`` also
+serves 2021 (a public baseline merges ``source_test`` and ``target_test`` into it); supplemental
+names are ``section_00_<words>_NNNN[_attributes]`` (public lists show ``machine`` and ``noise``);
+2026 names are those of 2025; the evaluation machines of 2024 and 2025.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
-from asdlib.data.grammars import AUDIO_SUFFIXES, SPLIT_FOLDERS, Form, forms_of, reason, subset_of
 from asdlib.errors import DataError
 
 __all__ = ["Clip", "clip_key", "detect_year", "format_name", "parse_attributes", "parse_name"]
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+
+SPLIT_FOLDERS = {
+    "train": ("train", ""),
+    "test": ("test", ""),
+    "supplemental": ("supplemental", ""),
+    "source_test": ("test", "source"),
+    "target_test": ("test", "target"),
+}
+"""Folder name → (split, domain that the folder promises or empty)."""
+
+_ATTRIBUTES = r"[A-Za-z0-9.+-]+(?:_[A-Za-z0-9.+-]+)*"
+_FIELDS = {
+    "label": (r"(?P<label>normal|anomaly)", "'normal' or 'anomaly'"),
+    "domain": (r"(?P<domain>source|target)", "'source' or 'target'"),
+    "section": (r"(?P<section>[0-9]{2})", "two digits"),
+    "only": (r"(?P<section>00)", "section '00', the only one since 2023"),
+    "index": (r"(?P<index>[0-9]{4})", "a four-digit number"),
+    "long_index": (r"(?P<index>[0-9]{8})", "an eight-digit number"),
+    "kind": (r"(?P<kind>[A-Za-z]+(?:_[A-Za-z]+)*)", "words such as 'machine' or 'noise'"),
+    "rest": (rf"(?:_(?P<attributes>{_ATTRIBUTES}))?", "'_' and attributes"),
+}
+"""Field of a template → (regular expression, what is expected there)."""
+
+_TRAIN_AND_TEST = (
+    ("train", "section_{section}_{domain}_train_{label}_{index}{rest}"),
+    ("test", "section_{section}_{domain}_test_{label}_{index}{rest}"),
+)
+# The second spelling stands in the official READMEs, the first in the archives.
+_BLIND = (("test", "section_{section}_{index}"), ("test", "section_{section}_test_{index}"))
+_SECTIONS = _TRAIN_AND_TEST + _BLIND
+_FIRST_SHOT = tuple((split, text.replace("{section}", "{only}")) for split, text in _SECTIONS)
+_SUPPLEMENTAL = (("supplemental", "section_{only}_{kind}_{index}{rest}"),)
+
+FORMS = {
+    2020: (
+        ("train", "{label}_id_{section}_{long_index}"),
+        ("test", "{label}_id_{section}_{long_index}"),
+        ("test", "id_{section}_{long_index}"),
+    ),
+    2021: (*_TRAIN_AND_TEST, ("test", "section_{section}_{domain}_test_{index}")),
+    2022: _SECTIONS,
+    2023: _FIRST_SHOT,
+    2024: _FIRST_SHOT,
+    2025: _FIRST_SHOT + _SUPPLEMENTAL,
+    2026: _FIRST_SHOT + _SUPPLEMENTAL,
+}
+"""Year → pairs of split and template, in the order in which they are tried."""
+
+
+def _tokens(template: str) -> list[tuple[str, str]]:
+    """Split a template into pairs of a regular expression and what it expects."""
+    parts = filter(None, re.split(r"(\{\w+\})", template))
+    return [_FIELDS[p[1:-1]] if p[0] == "{" else (re.escape(p), f"'{p}'") for p in parts]
+
+
+_PATTERNS = {
+    template: re.compile("".join(pattern for pattern, _ in _tokens(template)))
+    for forms in FORMS.values()
+    for _, template in forms
+}
+
+_EVALUATION_IDS_2020 = {
+    "ToyCar": ("05", "06", "07"),
+    "ToyConveyor": ("04", "05", "06"),
+    **dict.fromkeys(("fan", "pump", "slider", "valve"), ("01", "03", "05")),
+}
+_EVALUATION_MACHINES = {
+    2023: "bandsaw grinder shaker ToyDrone ToyNscale ToyTank Vacuum",
+    2024: "3DPrinter AirCompressor BrushlessMotor HairDryer HoveringDrone RoboticArm Scanner "
+    "ToothBrush ToyCircuit",
+    2025: "AutoTrash BandSealer CoffeeGrinder HomeCamera Polisher ScrewFeeder ToyPet ToyRCCar",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +154,12 @@ def parse_name(
     machine
         Machine type, the name of the folder above the split.
     split
-        ``train``, ``test``, ``supplemental``, or the folders ``source_test`` and ``target_test``
-        of 2021.
+        A key of `SPLIT_FOLDERS`.
     year
         Year of the grammar; by default what the name itself shows, see `detect_year`.
     path
         POSIX path of the file relative to the indexed root; ``dev_data`` or ``eval_data`` in it
         tells the subset from 2023 on, where names do not.
-
-    Returns
-    -------
-    Clip
-        The record.
 
     Raises
     ------
@@ -92,55 +169,93 @@ def parse_name(
     """
     if split not in SPLIT_FOLDERS:
         raise DataError(f"split '{split}' is not known; use one of {', '.join(SPLIT_FOLDERS)}")
-    real_split, promised = SPLIT_FOLDERS[split]
-    where = path or f"{machine}/{split}/{name}"
+    folder, (split, promised) = split, SPLIT_FOLDERS[split]
+    where = path or f"{machine}/{folder}/{name}"
     if not name.isprintable():
         raise DataError(f"file {where!r} has a control character in its name; rename or remove it")
     if year is None:
-        year = detect_year([f"{split}/{name}"])
+        year = detect_year([f"{folder}/{name}"])
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix.lower() not in AUDIO_SUFFIXES:
         kinds = " or ".join(AUDIO_SUFFIXES)
         raise DataError(f"file '{where}' does not end in {kinds}; convert or remove it")
-    forms = forms_of(year, real_split)
-    match = next(filter(None, (form.pattern.fullmatch(stem) for form in forms)), None)
+    templates = _templates(year, split)
+    match = next(filter(None, (_PATTERNS[text].fullmatch(stem) for text in templates)), None)
     if match is None:
-        why = reason(stem, forms) if forms else f"{year} has no {real_split} clips"
+        why = _reason(stem, templates) if templates else f"{year} has no {split} clips"
         raise DataError(
-            f"file '{where}' has no {real_split} name of {year}: {why}; "
+            f"file '{where}' has no {split} name of {year}: {why}; "
             "rename or remove it, or give the right year"
         )
-    said = match.groupdict()
-    label = said.get("label") or ""
-    domain = "source" if year == 2020 else said.get("domain") or ""
-    attributes = said.get("attributes") or ""
-    if real_split == "train" and label == "anomaly":
+    said = {key: value or "" for key, value in match.groupdict().items()}
+    section, label, attributes = said["section"], said.get("label", ""), said.get("attributes", "")
+    domain = "source" if year == 2020 else said.get("domain", "")
+    if split == "train" and label == "anomaly":
         raise DataError(
             f"file '{where}' is anomalous, but a train folder holds only normal clips; "
             "move it to the test folder"
         )
     if promised and domain != promised:
         raise DataError(
-            f"file '{where}' is of domain '{domain}', but its folder '{split}' holds only "
+            f"file '{where}' is of domain '{domain}', but its folder '{folder}' holds only "
             f"'{promised}' clips; move it to {domain}_test"
         )
     if "kind" in said:
         words = said["kind"].split("_")
         domain = next((word for word in ("source", "target") if word in words), "")
         attributes = "_".join(filter(None, (f"kind_{'-'.join(words)}", attributes)))
+    subset = _subset(year, split, machine, section, label, path)
+    index = int(said["index"])
     return Clip(
-        clip=name,
-        year=year,
-        subset=subset_of(year, real_split, machine, said["section"], label, path),
-        split=real_split,
-        machine=machine,
-        section=said["section"],
-        domain=domain,
-        label=label,
-        index=int(said["index"]),
-        attributes=attributes,
-        path=path,
-    )
+        name, year, subset, split, machine, section, domain, label, index, attributes, path
+    )  # fmt: skip
+
+
+def _templates(year: int, split: str) -> list[str]:
+    """Return the templates of one split, none if the year has no such split."""
+    if year not in FORMS:
+        known = f"{min(FORMS)} to {max(FORMS)}"
+        raise DataError(f"year {year} has no file-name grammar (known: {known}); give one of them")
+    return [template for of_split, template in FORMS[year] if of_split == split]
+
+
+def _reason(stem: str, templates: Iterable[str]) -> str:
+    """Return where `stem` leaves the grammar, judged by the template that follows it furthest."""
+    reached: dict[int, list[str]] = {}
+    for template in templates:
+        at, expected = 0, "the end of the name"
+        for pattern, meaning in _tokens(template):
+            match = re.compile(pattern).match(stem, at)
+            if match is None:
+                expected = meaning
+                break
+            at = match.end()
+        reached.setdefault(at, []).append(expected)
+    at = max(reached)
+    found = f"'{stem[at:]}'" if stem[at:] else "the end of the name"
+    place = f"after '{stem[:at]}'" if at else "at its start"
+    return f"{place} expected {' or '.join(dict.fromkeys(reached[at]))}, found {found}"
+
+
+def _subset(year: int, split: str, machine: str, section: str, label: str, path: str) -> str:
+    """Return the subset that a clip belongs to.
+
+    A test name without a label is of the evaluation set. Else the section decides up to 2022; from
+    2023 on the folders ``dev_data`` and ``eval_data`` in the path, then the machine. Machines and
+    sections that no table knows count as development.
+    """
+    folders = path.split("/")[:-1]
+    if split == "test" and not label:
+        evaluation = True
+    elif year == 2020:
+        evaluation = section in _EVALUATION_IDS_2020.get(machine, ())
+    elif year < 2023:
+        evaluation = section >= "03"
+    elif "dev_data" in folders or "eval_data" in folders:
+        evaluation = "eval_data" in folders
+    else:
+        evaluation = machine in _EVALUATION_MACHINES.get(year, "").split()
+    return "evaluation" if evaluation else "development"
 
 
 def format_name(clip: Clip) -> str:
@@ -155,45 +270,36 @@ def format_name(clip: Clip) -> str:
     DataError
         If no name of the year can say what the record says.
     """
-    attributes, kind = clip.attributes, ""
+    kind, rest = "", clip.attributes
     if clip.split == "supplemental":
-        _, _, attributes = attributes.partition("kind_")
-        words, _, attributes = attributes.partition("_")
-        kind = words.replace("-", "_")
+        kind, _, rest = rest.removeprefix("kind_").partition("_")
+    fields = {
+        "label": clip.label,
+        "domain": clip.domain,
+        "section": clip.section,
+        "only": clip.section,
+        "index": f"{clip.index:04d}",
+        "long_index": f"{clip.index:08d}",
+        "kind": kind.replace("-", "_"),
+        "rest": rest and f"_{rest}",
+    }
     stem, dot, suffix = clip.clip.rpartition(".")
     names = []
-    for form in forms_of(clip.year, clip.split):
-        written = form.template.format(
-            label=clip.label,
-            domain=clip.domain,
-            section=clip.section,
-            section00=clip.section,
-            index4=f"{clip.index:04d}",
-            index8=f"{clip.index:08d}",
-            kind=kind,
-            rest=attributes and f"_{attributes}",
-        )
-        if _says(form, written, clip):
-            names.append(written)
+    for template in _templates(clip.year, clip.split):
+        name = template.format(**fields)
+        try:
+            read = parse_name(f"{name}.wav", machine=clip.machine, split=clip.split, year=clip.year)
+        except DataError:
+            continue
+        if replace(read, clip=clip.clip, subset=clip.subset, path=clip.path) == clip:
+            names.append(name)
     if not names:
         raise DataError(f"no {clip.split} name of {clip.year} says what this record says: {clip}")
     return (stem if stem in names else names[0]) + (dot + suffix or ".wav")
 
 
-def _says(form: Form, written: str, clip: Clip) -> bool:
-    """Tell whether ``written`` fits the form and reads back as the same record."""
-    if form.pattern.fullmatch(written) is None:
-        return False
-    name = written + ".wav"
-    try:
-        read = parse_name(name, machine=clip.machine, split=clip.split, year=clip.year)
-    except DataError:
-        return False
-    return replace(read, clip=clip.clip, subset=clip.subset, path=clip.path) == clip
-
-
 def detect_year(names: Iterable[str]) -> int:
-    """Tell the year of a set of names, each with or without its folders.
+    """Return the year of a set of names, each with or without its folders.
 
     The years share names, so this is the best reading, in this order: machine IDs → 2020; folders
     ``source_test``/``target_test``, or a domain without a label → 2021; a ``supplemental`` folder →
@@ -209,45 +315,42 @@ def detect_year(names: Iterable[str]) -> int:
     with_id = with_section = ""
     marks: set[int] = set()
     sections: set[str] = set()
-    blind = False
-    count = 0
+    count, blind = 0, False
     for path in names:
         folder, _, name = path.rpartition("/")
         if name.startswith(("normal_id_", "anomaly_id_", "id_")):
             with_id = with_id or path
-            continue
-        if not name.startswith("section_"):
-            continue
-        with_section = with_section or path
-        count += 1
-        sections.add(name[8:10])
-        if folder.endswith(("source_test", "target_test")) or _BLIND_2021.match(name):
-            marks.add(2021)
-        elif folder.endswith("supplemental"):
-            marks.add(2025)
-        elif "_noAttribute" in name:
-            marks.add(2024)
-        blind = blind or _BLIND.match(name) is not None
+        elif name.startswith("section_"):
+            with_section = with_section or path
+            count += 1
+            sections.add(name[8:10])
+            if folder.endswith(("source_test", "target_test")) or _BLIND_2021.match(name):
+                marks.add(2021)
+            elif folder.endswith("supplemental"):
+                marks.add(2025)
+            elif "_noAttribute" in name:
+                marks.add(2024)
+            blind = blind or _BLIND_NAME.match(name) is not None
     if with_id and with_section:
         raise DataError(
             f"'{with_id}' is a name of 2020 and '{with_section}' one of a later year; "
             "index the folder of each year by itself"
         )
-    if with_id:
-        return 2020
-    if not with_section:
+    if not with_id and not with_section:
         raise DataError(
             "no file name starts with 'normal_id_', 'anomaly_id_', 'id_' (2020) or 'section_' "
             "(2021 to 2026); give a folder in an official layout"
         )
-    for year in (2021, 2025, 2024):
-        if year in marks:
-            return year
-    return 2023 if sections == {"00"} and (blind or count > 1) else 2022
+    if with_id:
+        return 2020
+    first_shot = sections == {"00"} and (blind or count > 1)
+    return next(
+        (year for year in (2021, 2025, 2024) if year in marks), 2023 if first_shot else 2022
+    )
 
 
 _BLIND_2021 = re.compile(r"section_[0-9]{2}_(?:source|target)_test_[0-9]{4}\.")
-_BLIND = re.compile(r"section_[0-9]{2}_(?:test_)?[0-9]{4}\.")
+_BLIND_NAME = re.compile(r"section_[0-9]{2}_(?:test_)?[0-9]{4}\.")
 _KEY = re.compile(r"(section_[0-9]{2})_test(_[0-9]{4})")
 
 
@@ -267,7 +370,5 @@ def parse_attributes(attributes: str) -> dict[str, str]:
     ``noAttribute`` and the empty string give no pairs; a last key without a value (names of 2021
     such as ``strength_1_ambient``) gets the empty string.
     """
-    if attributes in ("", "noAttribute"):
-        return {}
-    fields = [part for part in attributes.split("_") if part != "noAttribute"]
-    return dict(zip(fields[::2], [*fields[1::2], ""][: len(fields[::2])], strict=True))
+    fields = [part for part in attributes.split("_") if part not in ("", "noAttribute")]
+    return dict(zip_longest(fields[::2], fields[1::2], fillvalue=""))

@@ -1,185 +1,126 @@
 """Unpacking of an archive into the official layout, safely.
 
-An archive is checked as a whole before its first byte is written: no absolute path, no ``..``,
-no link or device, no encryption, a bounded number of entries, a bounded size and a bounded ratio
-of unpacked to packed size.  Then it is unpacked into a scratch folder on the same disk, and only
-complete folders are renamed to their final place.  A run that is killed leaves a scratch folder,
-which the next call removes.
+An archive is checked as a whole before its first byte is written: no absolute path, no ``..``, no
+link or device, no encryption, a bounded number of entries, size and ratio of compression. Then it
+is unpacked into a scratch folder on the same disk, and complete folders are renamed to their final
+place. A process that is killed leaves a scratch folder, which the next call removes.
 
-Layout: ``<machine>/<split>/<clip>`` below the destination.  Sizes are in bytes.
+Layout: ``<machine>/<split>/<clip>`` below the destination. Sizes are in bytes.
 """
 
-from __future__ import annotations
-
-import os
+import errno
 import shutil
 import stat
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
-from asdlib.data.fetch import DiskFullError, disk_full
+from asdlib.data.naming import SPLIT_FOLDERS
 from asdlib.errors import DownloadError
+from asdlib.files import writing
 
-__all__ = ["Limits", "RefusedError", "count_files", "inspect_zip", "unpack"]
+__all__ = ["RefusedError", "inspect_zip", "unpack"]
 
-_SPLITS = frozenset({"train", "test", "supplemental", "source_test", "target_test"})
+MAX_ENTRIES = 200_000  # the largest official archives hold some thousands
+MAX_TOTAL = 200 << 30
+MAX_RATIO = 20.0  # unpacked by packed size; recorded 16-bit audio stays below 3
+SLACK = 16 << 20  # unpacked size that no ratio is asked of
+
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
-_CHUNK = 1 << 20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 class RefusedError(DownloadError):
     """The archive itself is damaged or unsafe; unpacking it again cannot help."""
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an archive may hold.
-
-    Attributes
-    ----------
-    entries : int
-        Number of entries.  The largest official archives hold some thousands.
-    total : int
-        Unpacked size.
-    ratio : float
-        Unpacked by packed size.  Recorded 16-bit audio stays below 3.
-    slack : int
-        Unpacked size that no ratio is asked of.
-    """
-
-    entries: int = 200_000
-    total: int = 200 << 30
-    ratio: float = 20.0
-    slack: int = 16 << 20
+    def __init__(self, archive: Path, reason: str) -> None:
+        super().__init__(f"{archive.name} is refused: {reason}; nothing of it was put in place")
 
 
-def _refuse(archive: Path, what: str) -> RefusedError:
-    return RefusedError(f"{archive.name} is refused: {what}; nothing of it was put in place")
+def inspect_zip(archive: Path, machine: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """Check every entry of an archive; return place below the destination → entry.
 
-
-def _safe_parts(archive: Path, name: str) -> tuple[str, ...]:
-    parts = PurePosixPath(name).parts
-    unsafe = (
-        not parts
-        or name.startswith("/")
-        or ".." in parts
-        or "\\" in name
-        or (len(name) > 1 and name[1] == ":")
-        or any(ord(letter) < 32 for letter in name)
-    )
-    if unsafe:
-        raise _refuse(archive, f"entry {name!r} points outside the folder or has no valid name")
-    return parts
-
-
-def _check_kind(archive: Path, info: zipfile.ZipInfo) -> None:
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _refuse(archive, f"entry {info.filename!r} is a link or a device")
-    if info.flag_bits & 0x1:
-        raise _refuse(archive, f"entry {info.filename!r} is encrypted")
-
-
-def _place(archive: Path, parts: tuple[str, ...], machine: str) -> PurePosixPath | None:
-    """Place of an entry below the destination; None for what file managers leave behind."""
-    if _LITTER.intersection(parts) or parts[-1].startswith("._"):
-        return None
-    if not machine:
-        return PurePosixPath(*parts)
-    if machine in parts[:-1]:
-        return PurePosixPath(*parts[parts.index(machine) :])
-    if len(parts) == 1 or parts[0] in _SPLITS:
-        return PurePosixPath(machine, *parts)
-    raise _refuse(archive, f"entry '{'/'.join(parts)}' is not below '{machine}/'")
-
-
-def inspect_zip(
-    archive: Path, machine: str = "", limits: Limits | None = None
-) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Check every entry of an archive, and say where each file belongs.
-
-    Parameters
-    ----------
-    archive : Path
-        A zip archive.
-    machine : str
-        Machine folder that the files must be in; ``""`` takes the paths as they are.
-    limits : Limits, optional
-        Bounds.
-
-    Returns
-    -------
-    dict
-        Place below the destination → entry.
+    Parameters as in `unpack`, which this is the first part of.
 
     Raises
     ------
     RefusedError
         If the archive is damaged, unsafe, too large or not in the official layout.
     """
-    limits = limits or Limits()
     try:
         with zipfile.ZipFile(archive) as bundle:
             entries = bundle.infolist()
     except _BROKEN as error:
-        raise _refuse(archive, f"it is damaged ({error})") from None
-    if len(entries) > limits.entries:
-        raise _refuse(archive, f"{len(entries)} entries, at most {limits.entries} are allowed")
+        raise RefusedError(archive, f"it is damaged ({error})") from None
+    if len(entries) > MAX_ENTRIES:
+        reason = f"{len(entries)} entries, at most {MAX_ENTRIES} are allowed"
+        raise RefusedError(archive, reason)
     total = sum(info.file_size for info in entries)
-    allowed = min(limits.total, limits.slack + limits.ratio * archive.stat().st_size)
+    allowed = min(MAX_TOTAL, SLACK + MAX_RATIO * archive.stat().st_size)
     if total > allowed:
-        raise _refuse(archive, f"it unpacks to {total} bytes, at most {allowed:.0f} are allowed")
+        reason = f"it unpacks to {total} bytes, at most {allowed:.0f} are allowed"
+        raise RefusedError(archive, reason)
     places: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in entries:
-        parts = _safe_parts(archive, info.filename)
-        _check_kind(archive, info)
-        place = None if info.is_dir() else _place(archive, parts, machine)
-        if place is None:
+        if reason := _unsafe(info):
+            raise RefusedError(archive, f"entry {info.filename!r} {reason}")
+        parts = PurePosixPath(info.filename).parts
+        if info.is_dir() or _LITTER.intersection(parts) or parts[-1].startswith("._"):
             continue
+        if machine in parts[:-1]:
+            parts = parts[parts.index(machine) :]
+        elif machine and len(parts) > 1 and parts[0] not in SPLIT_FOLDERS:
+            raise RefusedError(archive, f"entry {info.filename!r} is not below '{machine}/'")
+        elif machine:
+            parts = (machine, *parts)
+        place = PurePosixPath(*parts)
         if place in places:
-            raise _refuse(archive, f"two entries are called '{place}'")
+            raise RefusedError(archive, f"two entries are called '{place}'")
         places[place] = info
     for place in places:
-        for parent in place.parents:
-            if parent in places:
-                raise _refuse(archive, f"'{parent}' is a file and a folder")
+        if parent := next((parent for parent in place.parents if parent in places), None):
+            raise RefusedError(archive, f"'{parent}' is a file and a folder")
     if not places:
-        raise _refuse(archive, "it holds no files")
+        raise RefusedError(archive, "it holds no files")
     return places
+
+
+def _unsafe(info: zipfile.ZipInfo) -> str:
+    """Return why an entry must not be unpacked; empty if it may."""
+    name = info.filename
+    parts = PurePosixPath(name).parts
+    drive_or_control = name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
+    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or drive_or_control:
+        return "points outside the folder or has no valid name"
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    return "is encrypted" if info.flag_bits & 0x1 else ""
 
 
 def unpack(
     archive: Path,
     destination: Path,
-    *,
     machine: str,
     scratch: Path,
-    limits: Limits | None = None,
     on_bytes: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
     """Unpack an archive below `destination`.
 
     Parameters
     ----------
-    archive : Path
+    archive
         A zip archive whose checksum was verified.
-    destination : Path
+    destination
         For example ``<root>/dcase2020/dev_data``.
-    machine : str
-        Machine folder, see `inspect_zip`.
-    scratch : Path
-        Folder for the work in progress, on the same disk.  What an interrupted call left there
-        is removed first; it is gone at the end.
-    limits : Limits, optional
-        Bounds.
-    on_bytes : callable
-        Gets the bytes written so far and those to write.
+    machine
+        Machine folder that the files must be in; empty: the paths are taken as they are.
+    scratch
+        Folder for the work in progress, on the same disk; what an interrupted call left there is
+        removed.
+    on_bytes
+        Called with the bytes written so far and those to write.
 
     Returns
     -------
@@ -191,43 +132,36 @@ def unpack(
     RefusedError
         If the archive is damaged or unsafe.
     DownloadError
-        If the disk is full or the folder cannot be written.  In no case is anything half-written
+        If the disk is full or the folder cannot be written. In no case is anything half-written
         left under a final name.
     """
-    places = inspect_zip(archive, machine, limits)
-    total = sum(info.file_size for info in places.values())
+    places = inspect_zip(archive, machine)
+    total, done = sum(info.file_size for info in places.values()), 0
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        free = shutil.disk_usage(scratch).free
-        if total > free:
-            msg = f"{archive.name} unpacks to {total} bytes, {free} are free; free some space"
-            raise DiskFullError(f"{msg} and call again")
-        done = 0
-        with zipfile.ZipFile(archive) as bundle:
-            for place, info in places.items():
-                target = scratch / place
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with bundle.open(info) as source:
-                    _copy(source, target)
-                done += info.file_size
-                on_bytes(done, total)
-        _install(scratch, destination)
+        with writing(destination, DownloadError):
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            free = shutil.disk_usage(scratch).free
+            if total > free:
+                raise DownloadError(
+                    f"{archive.name} unpacks to {total} bytes, {free} are free; free some room "
+                    "and call again"
+                ) from OSError(errno.ENOSPC, "too little room")
+            with zipfile.ZipFile(archive) as bundle:
+                for place, info in places.items():
+                    target = scratch / place
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    # "x": on a disk that ignores case, two names may be one file.
+                    with bundle.open(info) as source, target.open("xb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                    done += info.file_size
+                    on_bytes(done, total)
+            _install(scratch, destination)
     except _BROKEN as error:
-        raise _refuse(archive, f"it is damaged ({error})") from None
-    except OSError as error:
-        reason = DownloadError(f"{destination}: {error.strerror or error} ({error.filename})")
-        raise (disk_full(error, destination) or reason) from None
+        raise RefusedError(archive, f"it is damaged ({error})") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return dict(Counter(place.parent.as_posix() for place in places))
-
-
-def _copy(source: IO[bytes], target: Path) -> None:
-    # "x": on a disk that ignores case, two names may be one file.
-    with target.open("xb") as sink:
-        while chunk := source.read(_CHUNK):
-            sink.write(chunk)
 
 
 def _install(source: Path, destination: Path) -> None:
@@ -239,12 +173,3 @@ def _install(source: Path, destination: Path) -> None:
             _install(path, target)
         else:
             path.replace(target)
-
-
-def count_files(folder: Path) -> int:
-    """Count the files directly in a folder; 0 if the folder is missing."""
-    try:
-        with os.scandir(folder) as entries:
-            return sum(entry.is_file() for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return 0

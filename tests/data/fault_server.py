@@ -1,6 +1,6 @@
 """A web server on 127.0.0.1 that fails on demand, and small archives to serve.
 
-Paths are those of the real hosts, so that a base URL is all that a test has to set.  Faults are
+Paths are those of the real hosts, so that a base URL is all that a test has to set. Faults are
 queued for a path; each request takes one from the queue, later requests are answered well.
 """
 
@@ -16,7 +16,6 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,6 @@ class Fault:
 class Request:
     path: str
     range: str | None
-    condition: str | None
     status: int
     sent: int
     time: float
@@ -53,7 +51,6 @@ class FaultServer:
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.log: list[Request] = []
         self.ranges = True
-        self.etag = "strong"  # "strong", "weak" or "none"
         self.delay = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -63,12 +60,7 @@ class FaultServer:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -76,16 +68,13 @@ class FaultServer:
         self.files[path] = content
         return path
 
-    def add_zenodo(
-        self, record: str, archives: dict[str, bytes], licence: str = "cc-by-4.0"
-    ) -> None:
-        for name, content in archives.items():
-            self.add(f"/records/{record}/files/{name}", content)
-        listing = [
-            {"key": name, "size": len(data), "checksum": f"md5:{hashlib.md5(data).hexdigest()}"}
-            for name, data in archives.items()
-        ]
-        said = {"id": int(record), "metadata": {"license": {"id": licence}}, "files": listing}
+    def add_zenodo(self, record: str, archives: dict[str, bytes]) -> None:
+        listing = []
+        for name, data in archives.items():
+            self.add(f"/records/{record}/files/{name}", data)
+            checksum = f"md5:{hashlib.md5(data).hexdigest()}"
+            listing.append({"key": name, "size": len(data), "checksum": checksum})
+        said = {"id": int(record), "metadata": {"license": {"id": "cc-by-4.0"}}, "files": listing}
         self.add(f"/api/records/{record}", json.dumps(said).encode())
 
     def fail(self, path: str, *faults: Fault) -> None:
@@ -104,50 +93,27 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             queue = server.faults[path]
             fault = queue.popleft() if queue else Fault()
             content = server.files.get(path)
-            if server.delay:
-                time.sleep(server.delay)
-            status = fault.status or (200 if content is not None else 404)
-            body, headers = b"", dict(fault.headers)
+            time.sleep(server.delay)
+            status, body = fault.status or (404 if content is None else 200), b""
+            headers, wanted = dict(fault.headers), self.headers["Range"]
             if status == 200 and content is not None:
-                status, body, headers = self._body(content, headers)
+                body = content
+                start = int(wanted[6:-1]) if wanted and server.ranges else 0
+                if start:
+                    status, body = (206, content[start:]) if start < len(content) else (416, b"")
+                    span = f"{start}-{len(content) - 1}" if body else "*"
+                    headers["Content-Range"] = f"bytes {span}/{len(content)}"
             self.send_response(status)
-            for key, value in headers.items():
+            for key, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(key, value)
-            self.send_header("Content-Length", str(len(body)))
             sent = body if fault.cut is None else body[: fault.cut]
             # Before the answer leaves: a client without a body to wait for is quicker than this.
-            server.log.append(
-                Request(
-                    path,
-                    self.headers["Range"],
-                    self.headers["If-Range"],
-                    status,
-                    len(sent),
-                    time.monotonic(),
-                )
-            )
+            server.log.append(Request(path, wanted, status, len(sent), time.monotonic()))
             if fault.then is not None:
                 server.files[path] = fault.then
             self.end_headers()
             self.wfile.write(sent)
-            if len(sent) < len(body):
-                self.close_connection = True
-
-        def _body(
-            self, content: bytes, headers: dict[str, str]
-        ) -> tuple[int, bytes, dict[str, str]]:
-            tag = f'"{hashlib.md5(content).hexdigest()}"'
-            if server.etag != "none":
-                headers["ETag"] = tag if server.etag == "strong" else f"W/{tag}"
-            wanted = self.headers["Range"]
-            condition = self.headers["If-Range"]
-            if not server.ranges or wanted is None or (condition and condition != headers["ETag"]):
-                return 200, content, headers
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(content):
-                return 416, b"", headers | {"Content-Range": f"bytes */{len(content)}"}
-            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return 206, content[start:], headers | {"Content-Range": span}
+            self.close_connection = self.close_connection or len(sent) < len(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Keep the test output clean."""

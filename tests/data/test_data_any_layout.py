@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asdlib.data.any_layout import index_any_folder
-from asdlib.data.clips import COLUMNS
+from asdlib.data import COLUMNS, index_any_folder
 from asdlib.errors import DataError
 from asdlib.features.build import build_store
 

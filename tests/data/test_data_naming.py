@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asdlib.data.grammars import GRAMMARS
 from asdlib.data.naming import (
+    FORMS,
     Clip,
     clip_key,
     detect_year,
@@ -105,7 +105,7 @@ SUFFIX = st.sampled_from([".wav", ".flac", ".WAV"])
 @st.composite
 def structures(draw: st.DrawFn) -> tuple[str, str, str, int]:
     """(part before the attributes, attributes, split folder, year), built without the templates."""
-    year = draw(st.sampled_from(sorted(GRAMMARS)))
+    year = draw(st.sampled_from(sorted(FORMS)))
     label, domain = draw(LABEL), draw(DOMAIN)
     section = draw(SECTION) if year < 2023 else "00"
     if year == 2020:

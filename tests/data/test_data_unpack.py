@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import stat
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from fault_server import recordings, zip_of
@@ -14,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asdlib.data import unpack as unpack_module
-from asdlib.data.fetch import DiskFullError
-from asdlib.data.unpack import Limits, RefusedError, count_files, inspect_zip, unpack
+from asdlib.data.unpack import RefusedError, inspect_zip, unpack
+from asdlib.errors import DownloadError
+from asdlib.files import is_disk_full
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -26,22 +29,13 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def run(
-    tmp_path: Path,
-    entries: dict[str, bytes] | Iterable[tuple[zipfile.ZipInfo | str, bytes]],
-    *,
-    machine: str = "fan",
-    limits: Limits | None = None,
-) -> dict[str, int]:
-    archive = tmp_path / "dev_fan.zip"
+Entries = dict[str, bytes] | Iterable[tuple[zipfile.ZipInfo | str, bytes]]
+
+
+def run(tmp_path: Path, entries: Entries | bytes, *, machine: str = "fan") -> dict[str, int]:
+    archive, out = tmp_path / "dev_fan.zip", tmp_path / "out"
     archive.write_bytes(entries if isinstance(entries, bytes) else zip_of(entries))
-    return unpack(
-        archive,
-        tmp_path / "out" / "dev_data",
-        machine=machine,
-        scratch=tmp_path / "out" / ".unpack",
-        limits=limits,
-    )
+    return unpack(archive, out / "dev_data", machine, out / ".unpack")
 
 
 def test_official_layout_and_counts(tmp_path: Path) -> None:
@@ -49,7 +43,6 @@ def test_official_layout_and_counts(tmp_path: Path) -> None:
     placed = run(tmp_path, entries)
     assert tree(tmp_path / "out") == {f"dev_data/{name}": data for name, data in entries.items()}
     assert placed == {"fan/train": 10, "fan/test": 10, "fan": 1}
-    assert count_files(tmp_path / "out/dev_data/fan/train") == 10
 
 
 def test_two_archives_share_a_machine_folder(tmp_path: Path) -> None:
@@ -114,20 +107,24 @@ def test_encrypted_entry_is_refused(tmp_path: Path) -> None:
     archive = tmp_path / "dev_fan.zip"
     archive.write_bytes(bytes(raw))
     with pytest.raises(RefusedError, match="is encrypted"):
-        inspect_zip(archive)
+        inspect_zip(archive, "fan")
 
 
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (Limits(entries=20), "21 entries, at most 20"),
-        (Limits(total=10_000), "at most 10000 are allowed"),
-        (Limits(ratio=0.5, slack=0), "it unpacks to"),
+        ({"MAX_ENTRIES": 20}, "21 entries, at most 20"),
+        ({"MAX_TOTAL": 10_000}, "at most 10000 are allowed"),
+        ({"MAX_RATIO": 0.5, "SLACK": 0}, "it unpacks to"),
     ],
 )
-def test_bounds(tmp_path: Path, limits: Limits, reason: str) -> None:
+def test_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], reason: str
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(unpack_module, name, value)
     with pytest.raises(RefusedError, match=reason):
-        run(tmp_path, recordings(), limits=limits)
+        run(tmp_path, recordings())
     assert set(tree(tmp_path)) == {"dev_fan.zip"}
 
 
@@ -141,7 +138,7 @@ def test_damage_inside_an_entry_leaves_nothing(tmp_path: Path) -> None:
     raw = bytearray(zip_of(recordings()))
     raw[len(raw) // 2] ^= 0xFF
     with pytest.raises(RefusedError, match="damaged"):
-        run(tmp_path, bytes(raw))  # type: ignore[arg-type]
+        run(tmp_path, bytes(raw))
     assert set(tree(tmp_path)) == {"dev_fan.zip"}
 
 
@@ -149,21 +146,22 @@ def test_damage_inside_an_entry_leaves_nothing(tmp_path: Path) -> None:
 def test_truncated_archive_leaves_nothing(tmp_path: Path, tenth: int) -> None:
     raw = zip_of(recordings())
     with pytest.raises(RefusedError, match="damaged"):
-        run(tmp_path, raw[: len(raw) * tenth // 10])  # type: ignore[arg-type]
+        run(tmp_path, raw[: len(raw) * tenth // 10])
     assert set(tree(tmp_path)) == {"dev_fan.zip"}
 
 
 def test_disk_full_while_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(source: object, target: Path) -> None:
-        if target.name.endswith("0004_m-n_W.wav"):
-            target.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device", str(target))
-        copy(source, target)  # type: ignore[arg-type]
+    def full(source: IO[bytes], sink: IO[bytes], length: int) -> None:
+        if sink.name.endswith("0004_m-n_W.wav"):
+            sink.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, sink, length)
 
-    copy = unpack_module._copy
-    monkeypatch.setattr(unpack_module, "_copy", full)
-    with pytest.raises(DiskFullError, match="disk full while writing"):
+    copy = shutil.copyfileobj
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(DownloadError, match="the disk of '.*dev_data' is full") as caught:
         run(tmp_path, recordings())
+    assert is_disk_full(caught.value.__cause__)
     assert set(tree(tmp_path)) == {"dev_fan.zip"}
     monkeypatch.undo()
     run(tmp_path, recordings())
@@ -174,9 +172,10 @@ def test_disk_too_small_is_seen_before_the_first_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr("asdlib.data.unpack.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(DiskFullError, match="1000 are free"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DownloadError, match="1000 are free") as caught:
         run(tmp_path, recordings())
+    assert is_disk_full(caught.value.__cause__)
     assert set(tree(tmp_path)) == {"dev_fan.zip"}
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from asdlib.data.clips import Clip
-from asdlib.data.naming import format_name
+from asdlib.data.naming import Clip, format_name
 from asdlib.data.synthetic.anomalies import BANDS, CAUSES, apply_fault
 from asdlib.data.synthetic.domains import draw_conditions
 from asdlib.data.synthetic.machine import OperatingPoint

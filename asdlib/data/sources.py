@@ -1,0 +1,212 @@
+"""Where the recordings come from: one declared table of sources for all years.
+
+The table is the package file ``archives.csv``, one row per file. It states only what is known for
+certain: MD5 and size may be empty. A Zenodo record whose files are not declared has ``file = *``;
+its list of files is read from the record at the first download. A source that cannot be fetched
+(ground truth in a repository of which no commit is pinned) has an empty ``file``. Files of a Git
+repository are pinned by the commit in their address.
+
+A dataset is called ``dcase<year>``. Its subsets are ``development``, ``additional``,
+``evaluation`` and ``ground_truth``; ``evaluation`` brings the ground truth along where it can be
+fetched. Sizes are in bytes.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from asdlib.errors import DownloadError
+
+__all__ = ["RECORD_URL", "Archive", "all_archives", "archives_for", "of_machines", "on_mirror"]
+
+RECORD_URL = "https://zenodo.org/api/records/{record}"
+"""Address of the JSON of a Zenodo record: ``files[]`` with key, size and checksum."""
+
+_FOLDERS = {"development": "dev_data", "ground_truth": "ground_truth"}
+_MACHINE = re.compile(
+    r"(?:dev_data|dev|eval_data_train|eval_data_test|eval_data)_"
+    r"([A-Za-z0-9]+)(?:_train|_test)?(?:_r2)?\.zip"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One file of a dataset: what the table declares, and how much of it is on disk."""
+
+    year: int
+    subset: str
+    machine: str
+    """Empty for a file about all machines; ``*`` if the list of files is not declared."""
+    record: str
+    """Zenodo record, or ``owner/name/commit`` of a Git repository."""
+    file: str
+    """File name, for a repository its path; ``*`` or empty as described above."""
+    md5: str | None
+    size: int | None
+    licence: str
+    pattern: str
+    """Address with ``{record}`` and ``{file}`` to fill in."""
+    source: str
+    """Where the row can be looked up."""
+    there: bool = False
+    """Whether the content is in place."""
+    fetched: int = 0
+    """Bytes on disk that need not be fetched again."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset, for example ``dcase2020``."""
+        return f"dcase{self.year}"
+
+    @property
+    def key(self) -> str:
+        """Name of the file in the lock file: ``dataset/subset/file``."""
+        return f"{self.dataset}/{self.subset}/{self.file}"
+
+    @property
+    def url(self) -> str:
+        """Address of the file."""
+        return self.pattern.format(record=self.record, file=quote(self.file))
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the name of the file is known."""
+        return self.file not in ("", "*")
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether the file is to be unpacked."""
+        return self.file.endswith(".zip")
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether its Zenodo record knows something that the table does not."""
+        complete = self.is_listed and self.md5 is not None and self.size is not None
+        return "zenodo.org" in self.pattern and not complete
+
+    def path(self, root: Path) -> Path:
+        """Return the final name of the file below a data root."""
+        return root / self.dataset / ("archives" if self.is_zip else self.folder) / self.file
+
+    @property
+    def folder(self) -> str:
+        """Folder of the official layout below the folder of the dataset."""
+        return _FOLDERS.get(self.subset, "eval_data")
+
+    @property
+    def to_fetch(self) -> int | None:
+        """Bytes still to fetch; None if the size is not known."""
+        if self.there:
+            return 0
+        return None if self.size is None else max(0, self.size - self.fetched)
+
+    def filled(self, file: str, md5: str, size: int, licence: str) -> "Archive":
+        """Return the row with what its Zenodo record says about `file`; declared values are kept.
+
+        Raises
+        ------
+        DownloadError
+            If the record contradicts a declared checksum or size.
+        """
+        for what, declared, said in (("MD5", self.md5, md5), ("size", self.size, size)):
+            if declared not in (None, said):
+                raise DownloadError(
+                    f"{self.record}/{file}: the record says {what} {said}, declared is {declared}"
+                )
+        match = _MACHINE.fullmatch(file)
+        machine = self.machine if self.machine != "*" else match[1] if match else ""
+        licence = self.licence or licence
+        return replace(self, file=file, machine=machine, md5=md5, size=size, licence=licence)
+
+
+def on_mirror(address: str, base_url: str | None) -> str:
+    """Replace scheme and host of an address by those (and the path prefix) of a mirror, if any.
+
+    Raises
+    ------
+    DownloadError
+        If `base_url` is not an http(s) address.
+    """
+    if base_url is None:
+        return address
+    if urlsplit(base_url).scheme not in ("http", "https"):
+        raise DownloadError(
+            f"base URL '{base_url}' is not an http(s) address, e.g. https://mirror.example/dcase"
+        )
+    return base_url.rstrip("/") + "/" + address.split("/", 3)[3]
+
+
+@cache
+def all_archives() -> tuple[Archive, ...]:
+    """Return every row of the declared table, in the order of the file."""
+    text = files("asdlib.data").joinpath("archives.csv").read_text(encoding="utf-8")
+    return tuple(
+        Archive(
+            year=int(row["year"]),
+            subset=row["subset"],
+            machine=row["machine"],
+            record=row["record"],
+            file=row["file"],
+            md5=row["md5"] or None,
+            size=int(row["size"]) if row["size"] else None,
+            licence=row["licence"],
+            pattern=row["url"],
+            source=row["source"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Archive]:
+    """List the declared files of a dataset, or of some subsets of it, that can be fetched.
+
+    Raises
+    ------
+    DownloadError
+        If the dataset or a subset is not known, or a named subset cannot be fetched.
+    """
+    rows = [row for row in all_archives() if row.dataset == dataset]
+    if not rows:
+        names = ", ".join(dict.fromkeys(row.dataset for row in all_archives()))
+        raise DownloadError(f"dataset '{dataset}' is not known (known: {names})")
+    known = dict.fromkeys(row.subset for row in rows)
+    for subset in subsets or ():
+        here = [row for row in rows if row.subset == subset]
+        if not here:
+            raise DownloadError(
+                f"subset '{subset}' is not in {dataset} (known: {', '.join(known)})"
+            )
+        if not any(row.file for row in here):
+            raise DownloadError(
+                f"{dataset} '{subset}' cannot be fetched, no commit is pinned; "
+                f"copy it from {here[0].source}"
+            )
+    wanted = set(subsets or known)
+    if "evaluation" in wanted:
+        wanted.add("ground_truth")
+    return [row for row in rows if row.subset in wanted and row.file]
+
+
+def of_machines(archives: list[Archive], machines: Sequence[str] | None) -> list[Archive]:
+    """Return the archives of some machines, all if None or empty; files about all machines stay.
+
+    Raises
+    ------
+    DownloadError
+        If no archive holds one of the machines, and all archives are listed.
+    """
+    if not machines:
+        return archives
+    known = sorted({archive.machine for archive in archives} - {""}, key=str.lower)
+    for machine in machines:
+        if machine not in known and "*" not in known:
+            raise DownloadError(
+                f"machine '{machine}' is not in {archives[0].dataset} with these subsets "
+                f"(known: {', '.join(known) or 'none'})"
+            )
+    return [archive for archive in archives if archive.machine in ("", "*", *machines)]

@@ -1,0 +1,109 @@
+"""The declared table of sources."""
+
+import csv
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asdlib.data.sources import all_archives, archives_for, of_machines, on_mirror
+from asdlib.errors import DownloadError
+
+YEARS = range(2020, 2027)
+FAN = next(row for row in all_archives() if row.file == "dev_data_fan.zip")
+
+
+def test_the_table_is_complete_and_well_formed() -> None:
+    for year in YEARS:
+        subsets = {row.subset for row in archives_for(f"dcase{year}")}
+        assert subsets >= {"development", "additional", "evaluation"}
+    rows = [row for row in all_archives() if row.is_listed]
+    assert len({row.key for row in rows}) == len(rows)
+    for row in rows:
+        assert row.md5 is None or (len(row.md5) == 32 and int(row.md5, 16) >= 0)
+        assert row.size is None or row.size > 0
+        assert row.source
+        if row.is_zip:
+            unnamed = replace(row, machine="*")
+            assert unnamed.filled(row.file, row.md5 or "", row.size or 0, "").machine == row.machine
+    zips = [row for row in archives_for("dcase2020") if row.is_zip]
+    assert len(zips) == 18
+    assert all(row.md5 and row.licence == "CC BY-NC-SA 4.0" for row in zips)
+
+
+def test_evaluation_brings_the_ground_truth_along() -> None:
+    rows = of_machines(archives_for("dcase2020", ["evaluation"]), ["fan"])
+    assert [row.file for row in rows] == ["eval_data_test_fan.zip", "eval_data_list.csv"]
+    rows = of_machines(archives_for("dcase2022", ["evaluation"]), ["fan"])
+    assert [row.file for row in rows if row.is_zip] == ["eval_data_fan_test.zip"]
+    truth = [row for row in rows if row.subset == "ground_truth"]
+    assert len(truth) == 6
+    assert all("de8719b7d35280ff3a39487c9d1003413eef7818" in row.url for row in truth)
+    rows = of_machines(archives_for("dcase2023", ["additional"]), ["bandsaw"])
+    assert [(row.record, row.file) for row in rows] == [("7830345", "*")]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: archives_for("dcase2019"), r"'dcase2019' .* \(known: dcase2020, .*2026\)"),
+        (lambda: archives_for("dcase2022", ["dev"]), r"'dev' is not in dcase2022 \(known: develo"),
+        (lambda: archives_for("dcase2025", ["ground_truth"]), "'ground_truth' is not in dcase2025"),
+        (
+            lambda: archives_for("dcase2023", ["ground_truth"]),
+            "no commit is pinned; copy it from https://github.com/",
+        ),
+        (
+            lambda: of_machines(archives_for("dcase2020"), ["fann"]),
+            r"machine 'fann' is not in dcase2020 .* \(known: fan, pump, slider, Toy.*valve\)",
+        ),
+        (lambda: on_mirror(FAN.url, "mirror"), "'mirror' is not an http"),
+        (
+            lambda: FAN.filled(FAN.file, "00", 1354774772, ""),
+            "the record says MD5 00, declared is 649bdfc0",
+        ),
+    ],
+)
+def test_errors_name_the_value_and_what_is_known(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(DownloadError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_addresses_and_mirrors() -> None:
+    path = "/records/3678171/files/dev_data_fan.zip?download=1"
+    assert on_mirror(FAN.url, None) == f"https://zenodo.org{path}"
+    mirror = "http://127.0.0.1:8000/mirror"
+    assert on_mirror(FAN.url, f"{mirror}/") == mirror + path
+
+
+@pytest.mark.parametrize(
+    ("file", "machine"),
+    [
+        ("dev_bearing.zip", "bearing"),
+        ("eval_data_3DPrinter_train_r2.zip", "3DPrinter"),
+        ("eval_data_train_fan.zip", "fan"),
+        ("readme.zip", ""),
+        ("dev_...zip", ""),
+    ],
+)
+def test_machine_of_a_listed_file(file: str, machine: str) -> None:
+    (row,) = archives_for("dcase2023", ["development"])
+    assert row.filled(file, "0", 1, "").machine == machine
+
+
+def test_table_agrees_with_the_reference_list() -> None:
+    folder = os.environ.get("ASDLIB_REFERENCE")
+    if not folder:
+        pytest.skip("ASDLIB_REFERENCE is not set: no reference list to compare with")
+    names = {"additional training": "additional", "ground truth": "ground_truth"}
+    with (Path(folder) / "archives.csv").open(encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    table = {row.key: row for row in all_archives()}
+    for row in rows:
+        subset = names.get(row["subset"], row["subset"])
+        mine = table[f"dcase{row['year']}/{subset}/{row['file']}"]
+        assert (mine.record, mine.md5 or "") == (row["zenodo_record"], row["md5"])
+        assert str(mine.size or "") == row["bytes"]
