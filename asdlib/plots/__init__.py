@@ -5,7 +5,6 @@ cards and tables for notebooks and resynthesises spectrograms, ``intervals`` dra
 differences with whiskers, ``roc`` ROC curves. What one page alone draws stands in that page.
 """
 
-from asdlib.plots.batches import drift, plot_drift
 from asdlib.plots.calibration import (
     calibration_table,
     calibration_verdict,
@@ -17,13 +16,7 @@ from asdlib.plots.conditions import plot_conditions
 from asdlib.plots.covariances import compare_covariances, plot_shares, share_curves
 from asdlib.plots.differences import plot_differences, plot_premise, plot_systems
 from asdlib.plots.intervals import draw_whiskers, plot_effects, save_figure
-from asdlib.plots.learning import (
-    batch_of,
-    loss_landmarks,
-    pair_counts,
-    plot_pairs,
-    plot_temperature,
-)
+from asdlib.plots.learning import loss_landmarks, plot_temperature
 from asdlib.plots.machines import describe_machine, hear_machine, machine_ranges, plot_bands
 from asdlib.plots.networks import (
     band_importance,
@@ -55,26 +48,9 @@ from asdlib.plots.sound import (
     show_html,
     table,
 )
-from asdlib.plots.spectrogram import STANDARDISED, draw_log_mel, plot_log_mels, unit_of
-from asdlib.plots.spectrograms import (
-    plot_augmentation_steps,
-    plot_examples,
-    plot_front_ends,
-    plot_view_difference,
-    plot_views,
-    preset_table,
-)
-from asdlib.plots.steps import (
-    hear_crops,
-    hear_mixing,
-    make_block,
-    mixing_levels,
-    plot_crop_sizes,
-    plot_crops,
-    plot_mixing_spectra,
-    plot_pre_norm,
-    zoomed_share,
-)
+from asdlib.plots.spectrogram import STANDARDISED, draw_log_mel, mel_ticks, plot_log_mels, unit_of
+from asdlib.plots.spectrograms import plot_examples, plot_front_ends, preset_table
+from asdlib.plots.steps import make_block, training_crops
 from asdlib.plots.style import (
     BLUE,
     GREEN,
@@ -111,7 +87,6 @@ __all__ = [
     "Card",
     "apply_style",
     "band_importance",
-    "batch_of",
     "calibration_table",
     "calibration_verdict",
     "colour_of",
@@ -122,14 +97,11 @@ __all__ = [
     "draw_log_mel",
     "draw_roc",
     "draw_whiskers",
-    "drift",
     "encoder_table",
     "explore_threshold",
     "front_end_of",
     "glue",
-    "hear_crops",
     "hear_machine",
-    "hear_mixing",
     "listen",
     "listening_cards",
     "log_mel_to_audio",
@@ -137,28 +109,20 @@ __all__ = [
     "machine_ranges",
     "make_block",
     "marker_of",
-    "mixing_levels",
-    "pair_counts",
+    "mel_ticks",
     "plot_ablation",
-    "plot_augmentation_steps",
     "plot_band_importance",
     "plot_bands",
     "plot_calibration",
     "plot_comparison",
     "plot_conditions",
-    "plot_crop_sizes",
-    "plot_crops",
     "plot_differences",
     "plot_domains",
-    "plot_drift",
     "plot_effects",
     "plot_embeddings",
     "plot_examples",
     "plot_front_ends",
     "plot_log_mels",
-    "plot_mixing_spectra",
-    "plot_pairs",
-    "plot_pre_norm",
     "plot_premise",
     "plot_roc",
     "plot_scores",
@@ -167,8 +131,6 @@ __all__ = [
     "plot_systems",
     "plot_temperature",
     "plot_training",
-    "plot_view_difference",
-    "plot_views",
     "preset_table",
     "save_figure",
     "say",
@@ -177,7 +139,7 @@ __all__ = [
     "show_html",
     "table",
     "trained_system",
+    "training_crops",
     "unit_of",
     "untrained",
-    "zoomed_share",
 ]

@@ -60,12 +60,8 @@ def draw_log_mel(
         vmax=high,
         extent=(0.0, seconds, -0.5, n_mels - 0.5),
     )
-    frequencies = source.mel_frequencies()
-    ticks = [hz for hz in TICKS_HZ if frequencies[0] <= hz <= frequencies[-1] * 1.02]
-    axes.set_yticks(
-        np.interp(ticks, frequencies, np.arange(n_mels)), [f"{hz / 1000:g}" for hz in ticks]
-    )
-    axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
+    axes.set_yticks(*mel_ticks(source))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
     axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     axes.label_outer()
     return image
@@ -107,6 +103,14 @@ def plot_log_mels(
         axes.remove()
     figure.colorbar(image, ax=grid, pad=0.01, aspect=30).set_label(unit or unit_of(source))
     return figure
+
+
+def mel_ticks(source: FeatureStore | FrontEnd) -> tuple[np.ndarray, list[str]]:
+    """Return places of ticks in mel bins and their labels in kilohertz, for an axis over bins."""
+    frequencies = source.mel_frequencies()
+    ticks = [hz for hz in TICKS_HZ if frequencies[0] <= hz <= frequencies[-1] * 1.02]
+    places = np.interp(ticks, frequencies, np.arange(len(frequencies)))
+    return places, [f"{hz / 1000:g}" for hz in ticks]
 
 
 def common_limits(log_mels: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -15,7 +15,6 @@ mpl.use("agg")
 from asdlib import plots
 from asdlib.errors import ConfigError, DataError, ScoreError
 from asdlib.features import PRESETS, FrontEnd, LogMel
-from asdlib.plots.learning import PAIR_KINDS, pair_kinds
 from asdlib.plots.sound import player
 from asdlib.plots.threshold import section_scores, threshold_table
 from asdlib.study.parameters import check_number
@@ -126,28 +125,11 @@ def test_interactive_figure_needs_both_labels() -> None:
         section_scores(scores[scores["label"] == "normal"])
 
 
-def test_pairs_by_class_and_across_domains() -> None:
-    classes = np.array(["a", "a", "a", "b"])
-    domains = np.array(["source", "source", "target", "source"])
-    kinds = np.array(PAIR_KINDS)[pair_kinds(classes, domains, cross_domain=False)]
-    assert (np.diag(kinds) == "itself").all()
-    assert (kinds[:6, 6:] == "negative").all()
-    assert (kinds[0, 1:6] == "positive").all()
-    crossed = np.array(PAIR_KINDS)[pair_kinds(classes, domains, cross_domain=True)]
-    assert list(crossed[0, 1:6]) == ["positive", "left out", "left out", "positive", "positive"]
-    assert (crossed[:6, 6:] == "negative").all()
-    assert (crossed == crossed.T).all()
-
-
 def test_numbers_that_chapters_quote() -> None:
     cases = plots.loss_landmarks(classes=8, views=16)
     assert cases["collapsed"] == pytest.approx(math.log(127), abs=1e-4)
     assert cases["ideal"] == pytest.approx(math.log(15), abs=5e-3)
     assert cases["random"] > cases["collapsed"]
-    assert plots.zoomed_share() == pytest.approx(4 / 9, abs=5e-3)
-    levels = plots.mixing_levels(10 / math.log(10))
-    np.testing.assert_allclose(levels["input here (dB)"], levels["input as power (dB)"])
-    np.testing.assert_allclose(levels["partner here (dB)"], levels["partner as power (dB)"])
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, float("nan")])
