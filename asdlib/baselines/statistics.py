@@ -19,7 +19,7 @@ from torch import Tensor
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.method.pooled import PooledMahalanobis
+from asdlib.method.backends import PooledMahalanobis
 from asdlib.system import Progress, System, finite_batches, section_keys
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -90,7 +90,7 @@ class TimeStatistics(System[TimeStatisticsParams]):
     well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate
     Analysis 88, 2004), which keeps it invertible with fewer clips than statistics. With
     ``covariance="pooled"`` it leans on the other sections of the machine type, as far as held-out
-    normal clips ask for it (`asdlib.method.pooled.PooledMahalanobis`).
+    normal clips ask for it (`asdlib.method.PooledMahalanobis`).
 
     Parameters
     ----------

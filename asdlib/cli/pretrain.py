@@ -52,7 +52,7 @@ def weights(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
     """Fetch a public checkpoint, after showing its licence and size."""
-    from asdlib.method.pretrained_weights import Offer, fetch, weights_sha256
+    from asdlib.method.weights import Offer, fetch, weights_sha256
 
     def confirm(offer: Offer) -> bool:
         say(

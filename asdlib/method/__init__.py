@@ -9,9 +9,17 @@ back-end, which turns embeddings into anomaly scores. `Contrastive` is the compl
 """
 
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
-from asdlib.method.backends import BACKENDS, build_backend
+from asdlib.method.backends import (
+    BACKENDS,
+    SHARES,
+    Backend,
+    PooledMahalanobis,
+    build_backend,
+    held_out_scores,
+    surprise_of_shares,
+)
 from asdlib.method.contrastive import Contrastive, mean_and_deviation
-from asdlib.method.encoders import ENCODERS, build_encoder
+from asdlib.method.encoders import ENCODERS, Encoder, ProjectionHead, build_encoder
 from asdlib.method.losses import (
     ArcFaceHead,
     SubClusterAdaCosHead,
@@ -22,27 +30,31 @@ from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.network import Network
 from asdlib.method.normalise import PreNorm, post_normalise
 from asdlib.method.parameters import ContrastiveParams
-from asdlib.method.pooled import PooledMahalanobis
 from asdlib.method.pretraining import pretrain
 from asdlib.method.resize import draw_crops, resize_crop
 
 __all__ = [
     "BACKENDS",
     "ENCODERS",
+    "SHARES",
     "ArcFaceHead",
     "AugmentationParams",
+    "Backend",
     "Contrastive",
     "ContrastiveParams",
+    "Encoder",
     "InputBank",
     "Network",
     "PooledMahalanobis",
     "PreNorm",
+    "ProjectionHead",
     "SpectrumAugmentation",
     "SubClusterAdaCosHead",
     "build_backend",
     "build_encoder",
     "draw_crops",
     "first_bin_above",
+    "held_out_scores",
     "log_mixup_exp",
     "mean_and_deviation",
     "nt_xent_loss",
@@ -50,4 +62,5 @@ __all__ = [
     "pretrain",
     "resize_crop",
     "supervised_contrastive_loss",
+    "surprise_of_shares",
 ]

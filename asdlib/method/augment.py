@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from asdlib.errors import ConfigError
-from asdlib.method.mixing import InputBank, draw_uniform, first_bin_above, log_mixup_exp
+from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
 from asdlib.method.resize import draw_crops, resize_crop
 
@@ -51,7 +51,7 @@ class AugmentationParams(BaseModel):
         None,
         ge=1,
         description="[I] batches after which running statistics freeze; BYOL-A: those of ten "
-        "epochs; null: only freeze() ends them",
+        "epochs; null: never",
     )
     mix_alpha: float = Field(
         0.4, ge=0, le=1, description="[I] largest share of the partner; λ = alpha·u, u ~ U(0, 1)"
@@ -150,16 +150,6 @@ class SpectrumAugmentation(nn.Module):
             {str(length): InputBank(self.params.bank_size) for length in sorted(crop_lengths)[1:]}
         )
 
-    @property
-    def mean(self) -> float:
-        """Mean that pre-norm subtracts now."""
-        return float(self.pre_norm.mean)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation that pre-norm divides by now."""
-        return float(self.pre_norm.std)
-
     @torch.no_grad()
     def forward(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Make two views.
@@ -167,7 +157,7 @@ class SpectrumAugmentation(nn.Module):
         Parameters
         ----------
         log_mel
-            One crop a clip, of which both views are made, shape (B, F, T); or one crop for each
+            One crop per clip, of which both views are made, shape (B, F, T); or one crop for each
             view, shape (V, B, F, T).
         generator
             Source of the random numbers, on any device; by default torch's own.
@@ -200,14 +190,10 @@ class SpectrumAugmentation(nn.Module):
             views = self.post_normalise(views)
         return views.reshape(shape).to(log_mel.dtype)
 
-    def normalise(self, log_mel: Tensor) -> Tensor:
-        """Prepare test input: pre-norm alone, or nothing if pre-norm is off; any shape."""
-        return self.pre_normalise(log_mel)
-
     def pre_normalise(self, log_mel: Tensor) -> Tensor:
         """Step 1, [P]: subtract the mean and divide by the standard deviation; any shape.
 
-        The identity if pre-norm is off.
+        The identity if pre-norm is off. At test it is the only step.
         """
         if not self.params.pre_norm:
             return log_mel
@@ -215,19 +201,9 @@ class SpectrumAugmentation(nn.Module):
         return normalised
 
     def log_mixup_exp(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Step 2, [I]: mix a past input into every input; see `asdlib.method.mixing`.
+        """Step 2, [I]: mix a past input into every pre-normalised input (B, F, T).
 
-        Parameters
-        ----------
-        x
-            Pre-normalised inputs, shape (B, F, T).
-        generator
-            Source of the random numbers.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, F, T); the input itself as long as the bank is empty.
+        As long as the bank is empty, the inputs stay as they are. See `asdlib.method.mixing`.
         """
         bank = self._bank(x)
         if len(bank) == 0:
@@ -235,30 +211,16 @@ class SpectrumAugmentation(nn.Module):
         uniform = draw_uniform(len(x), 2, generator)
         ratio = (self.params.mix_alpha * uniform[:, 0]).float().to(x.device)
         partner = bank.draw(uniform[:, 1], x)
-        if self.first_bin == 0:
-            mixed = log_mixup_exp(x.float(), partner, ratio, eps=self.params.mix_eps)
-            return mixed.to(x.dtype)
-        high = slice(self.first_bin, None)
-        mixed = x.clone()
-        mixed[:, high] = log_mixup_exp(
-            x[:, high].float(), partner[:, high], ratio, eps=self.params.mix_eps
+        low, high = x[:, : self.first_bin], x[:, self.first_bin :]
+        mixed = log_mixup_exp(
+            high.float(), partner[:, self.first_bin :], ratio, eps=self.params.mix_eps
         ).to(x.dtype)
-        return mixed
+        return torch.cat((low, mixed), dim=1) if self.first_bin else mixed
 
     def random_resize_crop(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Step 3, [I]: zoom into a random part of every input; see `asdlib.method.resize`.
+        """Step 3, [I]: zoom into a random part of every input (B, F, T).
 
-        Parameters
-        ----------
-        x
-            Inputs, shape (B, F, T).
-        generator
-            Source of the random numbers.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, F, T).
+        See `asdlib.method.resize`.
         """
         n_mels, n_frames = x.shape[1:]
         canvas = int(self.params.frequency_canvas * n_mels), int(self.params.time_canvas * n_frames)
@@ -278,13 +240,9 @@ class SpectrumAugmentation(nn.Module):
         return post_normalise(views)
 
     def _bank(self, x: Tensor) -> InputBank:
-        """Give the memory of inputs as long as x."""
+        """Return the memory of inputs as long as x."""
         banks = dict(self.further_banks.items())
         return cast(InputBank, banks.get(str(x.shape[-1]), self.bank))
-
-    def freeze(self) -> None:
-        """Keep the running statistics as they are from now on."""
-        self.pre_norm.frozen = True
 
     def _check_shape(self, log_mel: Tensor) -> None:
         views = log_mel.dim() == 4 and len(log_mel) == N_VIEWS
@@ -298,3 +256,9 @@ class SpectrumAugmentation(nn.Module):
                 f"log_mel has {log_mel.shape[-2]} mel bins, expected {self.n_mels} as in "
                 "mel_frequencies"
             )
+
+
+def draw_uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
+    """Draw numbers from 0 to 1, shape (`n_rows`, `n_columns`), on the generator's device."""
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)

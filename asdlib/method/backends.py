@@ -1,100 +1,175 @@
 """Back-ends: from embeddings to anomaly scores, section by section; higher is more anomalous.
 
-The paper does not say how it scores [O]. Distance to the k nearest neighbours and the Mahalanobis
-distance are the field's usual choices; the others are here so that the study can compare.
+A back-end is fitted on the embeddings of normal training clips and scores others by how far they
+lie from these. The paper does not say how it scores [O]. The distance to the nearest neighbours
+and the Mahalanobis distance are the field's usual choices; the others are there to be compared.
 
-Shapes: N clips, D embedding size, M training clips of one section, K mixture components.
+Arithmetic is float64. What a back-end has learned is a dictionary of arrays for each section.
+
+Shapes: N clips, D embedding size, M training clips of one section, S sections of a machine type,
+G candidates for the share, K mixture components.
 """
 
 import dataclasses
+import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
+from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from asdlib.errors import ConfigError
-from asdlib.method.backend_base import Array, Backend, Metric, Model, nearest, pairwise_distances
-from asdlib.method.level_sum import LevelSum
-from asdlib.method.pooled import PooledMahalanobis, whitening
+from asdlib.errors import ConfigError, RunError
+
+Array = np.ndarray
+Names = Sequence[str] | Array
+Model = dict[str, Array]
+Metric = Literal["cosine", "euclidean"]
+Level = Literal["spectrum", "feature_map", "encoder", "projection"]
+
+FOLDS = 5
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-@dataclass
-class Mahalanobis(Backend):
-    """Distance from the mean in units of the shrunk covariance.
+class Backend(ABC):
+    """Base of all back-ends: checks, sections, state.
 
-    Notes
-    -----
-    O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance
-    matrices", J. Multivariate Analysis 88, 2004: shrinkage without a parameter to tune.
-    """
+    A subclass is a dataclass, whose fields are its parameters. It has a name, `_fit_section` and
+    `_score_section`, or `_fit_sections` where sections share something.
 
-    name = "mahalanobis"
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        mean = x.mean(axis=0)
-        return {"mean": mean, "whitening": whitening(x - mean)}
-
-    def _score_section(self, model: Model, x: Array) -> Array:
-        scores: Array = np.linalg.norm((x - model["mean"]) @ model["whitening"], axis=1)
-        return scores
-
-    def _min_clips(self) -> int:
-        return 2
-
-
-@dataclass
-class SelectiveMahalanobis(Backend):
-    """The smaller of the Mahalanobis distances to the source and to the target clips.
-
-    Each domain of a section has its own mean. A section whose training clips are all of one domain
-    has one distance, that of `Mahalanobis`.
-
-    Parameters
+    Attributes
     ----------
-    covariance
-        "shared": one shrunk covariance around both means, which the few target clips cannot spoil
-        [O]; "own": one for each domain.
-
-    Notes
-    -----
-    Form of the official baseline since 2023: N. Harada et al., "First-shot anomaly sound detection
-    for machine condition monitoring: A domain generalization baseline", EUSIPCO 2023, arXiv
-    2303.00455, which has a covariance for each domain.
+    models_
+        Learned arrays of each section.
     """
 
-    name = "selective_mahalanobis"
-    covariance: Literal["shared", "own"] = "shared"
+    name: ClassVar[str]
 
-    def _check(self) -> None:
-        if self.covariance not in ("shared", "own"):
-            raise ConfigError(
-                f"covariance '{self.covariance}' of '{self.name}' is not known (known: shared, own)"
-            )
+    def __post_init__(self) -> None:
+        self.models_: dict[str, Model] = {}
 
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        groups = [x[domains == domain] for domain in sorted(set(domains))]
-        means = np.stack([group.mean(axis=0) for group in groups])
-        centred = [group - mean for group, mean in zip(groups, means, strict=True)]
-        if self.covariance == "shared":
-            shared = whitening(np.concatenate(centred))
-            return {"mean": means, "whitening": np.stack([shared] * len(groups))}
-        return {"mean": means, "whitening": np.stack([whitening(group) for group in centred])}
+    def fit(self, embeddings: Array, sections: Names, domains: Names | None = None) -> Self:
+        """Learn the normal embeddings of every section.
 
-    def _score_section(self, model: Model, x: Array) -> Array:
-        centred = x[None] - model["mean"][:, None]
-        scores: Array = np.linalg.norm(centred @ model["whitening"], axis=2).min(axis=0)
+        Parameters
+        ----------
+        embeddings
+            Of normal training clips, shape (N, D).
+        sections
+            Section of each clip, "machine/section", shape (N,).
+        domains
+            Domain of each clip, shape (N,); by default all clips are of one domain.
+
+        Raises
+        ------
+        RunError
+            If shapes disagree, a value is not finite or a section has too few clips.
+        """
+        x, names, of_clip = _checked(embeddings, sections, domains)
+        for section, n_clips in zip(*np.unique(names, return_counts=True), strict=True):
+            if n_clips < self._min_clips():
+                raise RunError(
+                    f"section '{section}' has {n_clips} training clips, back-end '{self.name}' "
+                    f"needs at least {self._min_clips()}; add clips or lower its parameters"
+                )
+        self.models_ = self._fit_sections(x, names, of_clip)
+        return self
+
+    def score(self, embeddings: Array, sections: Names) -> Array:
+        """Compute the anomaly scores of embeddings (N, D), shape (N,), float64.
+
+        Raises
+        ------
+        RunError
+            If a section was not in `fit`, shapes disagree or a value is not finite.
+        """
+        x, names, _ = _checked(embeddings, sections)
+        scores = np.empty(len(x))
+        for section in sorted(set(names)):
+            if section not in self.models_:
+                raise RunError(
+                    f"section '{section}' was not in training (known: "
+                    f"{', '.join(self.models_) or 'none, fit first'}); train on it or leave it out"
+                )
+            rows = names == section
+            scores[rows] = self._score_section(self.models_[section], x[rows])
         return scores
 
+    def params(self) -> dict[str, Any]:
+        """Return the parameters of the constructor."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    def state(self) -> Model:
+        """Return parameters and learned arrays as arrays, for safetensors."""
+        config = {"name": self.name, "params": self.params(), "sections": list(self.models_)}
+        state: Model = {"config": np.frombuffer(json.dumps(config).encode(), np.uint8)}
+        for number, model in enumerate(self.models_.values()):
+            state |= {f"{number}.{key}": np.ascontiguousarray(a) for key, a in model.items()}
+        return state
+
+    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        return {
+            section: self._fit_section(x[names == section], domains[names == section])
+            for section in sorted(set(names))
+        }
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        raise TypeError(f"back-end '{self.name}' does not learn one section alone")
+
+    @abstractmethod
+    def _score_section(self, model: Model, x: Array) -> Array: ...
+
     def _min_clips(self) -> int:
-        return 2
+        return 1
 
 
-@dataclass
+def _checked(x: Array, sections: Names, domains: Names | None = None) -> tuple[Array, Array, Array]:
+    """Return embeddings as float64, sections and domains as arrays of text."""
+    x, names = np.asarray(x, np.float64), np.asarray(sections, object)
+    of_clip = np.full(len(x), "", object) if domains is None else np.asarray(domains, object)
+    if x.ndim != 2 or names.shape != x.shape[:1] or of_clip.shape != x.shape[:1]:
+        raise RunError(
+            f"embeddings of shape {x.shape}, {len(names)} sections and {len(of_clip)} domains do "
+            "not fit, expected (clips, size) and one section and domain for each clip"
+        )
+    if not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+        raise RunError(
+            f"the embedding of clip {bad} (section '{names[bad]}') is not finite; the encoder "
+            "diverged: lower the learning rate"
+        )
+    return x, names, of_clip
+
+
+# Distances to training clips
+
+
+def pairwise_distances(x: Array, y: Array, metric: Metric) -> Array:
+    """Compute the distances between rows of x (N, D) and of y (M, D), shape (N, M).
+
+    The cosine distance 1 − cos lies between 0 and 2; it is 1 for an embedding of zeros.
+    """
+    if metric == "euclidean":
+        return np.asarray(cdist(x, y))
+    lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y)]
+    x, y = (a / np.where(length > 0, length, 1) for a, length in zip((x, y), lengths, strict=True))
+    return np.asarray(np.clip(1 - x @ y.T, 0, 2))
+
+
+def nearest(distances: Array, k: int) -> Array:
+    """Return the mean of the `k` smallest values of each row, shape (N,)."""
+    return np.asarray(np.partition(distances, k - 1, axis=1)[:, :k].mean(axis=1))
+
+
+@dataclass(config=_STRICT)
 class ClassMeanDistance(Backend):
     """Distance from the mean embedding of the section.
 
@@ -114,7 +189,7 @@ class ClassMeanDistance(Backend):
         return pairwise_distances(x, model["mean"][None], self.metric)[:, 0]
 
 
-@dataclass
+@dataclass(config=_STRICT)
 class KNearestNeighbours(Backend):
     """Mean distance to the k nearest training embeddings.
 
@@ -127,23 +202,21 @@ class KNearestNeighbours(Backend):
     """
 
     name = "knn"
-    k: int = 1
+    k: int = Field(default=1, ge=1)
     metric: Metric = "cosine"
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
         return {"embeddings": x}
 
     def _score_section(self, model: Model, x: Array) -> Array:
-        distances = pairwise_distances(x, model["embeddings"], self.metric)
-        scores: Array = nearest(distances, self.k).mean(axis=1)
-        return scores
+        return nearest(pairwise_distances(x, model["embeddings"], self.metric), self.k)
 
     def _min_clips(self) -> int:
         return self.k
 
 
-@dataclass
-class LocalDensityKNN(Backend):
+@dataclass(config=_STRICT)
+class LocalDensityKNN(KNearestNeighbours):
     """Distance to a training embedding, divided by how far that one is from its own neighbours.
 
     The k smallest of these ratios are averaged. Where training clips lie sparsely, as those of
@@ -153,10 +226,10 @@ class LocalDensityKNN(Backend):
     ----------
     k
         Number of ratios averaged.
-    density_k
-        Number of neighbours that define the density around a training embedding.
     metric
         "cosine" (1 − cosine of the angle) or "euclidean".
+    density_k
+        Number of neighbours that define the density around a training embedding.
 
     Notes
     -----
@@ -165,14 +238,12 @@ class LocalDensityKNN(Backend):
     """
 
     name = "local_density_knn"
-    k: int = 1
-    density_k: int = 4
-    metric: Metric = "cosine"
+    density_k: int = Field(default=4, ge=1)
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
         distances = pairwise_distances(x, x, self.metric)
         np.fill_diagonal(distances, np.inf)
-        density = nearest(distances, self.density_k).mean(axis=1)
+        density = nearest(distances, self.density_k)
         # Copies of one clip have no distance; they count like the densest other place.
         spread = density[density > 0]
         floor = spread.min() if len(spread) else 1.0
@@ -180,16 +251,18 @@ class LocalDensityKNN(Backend):
 
     def _score_section(self, model: Model, x: Array) -> Array:
         distances = pairwise_distances(x, model["embeddings"], self.metric)
-        scores: Array = nearest(distances / model["density"], self.k).mean(axis=1)
-        return scores
+        return nearest(distances / model["density"], self.k)
 
     def _min_clips(self) -> int:
         return max(self.k, self.density_k + 1)
 
 
-@dataclass
+# Gaussians
+
+
+@dataclass(config=_STRICT)
 class GaussianMixture(Backend):
-    """Negative log-likelihood per clip under a mixture of Gaussians with full covariances.
+    """Negative log-likelihood of a clip under a mixture of Gaussians with full covariances.
 
     Parameters
     ----------
@@ -202,8 +275,8 @@ class GaussianMixture(Backend):
     """
 
     name = "gaussian_mixture"
-    n_components: int = 2
-    regularisation: float = 0.01
+    n_components: int = Field(default=2, ge=1)
+    regularisation: float = Field(default=0.01, gt=0)
     seed: int = 0
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
@@ -230,12 +303,355 @@ class GaussianMixture(Backend):
         log_density = log_volume[:, None] - 0.5 * (
             np.square(scaled).sum(axis=2) + x.shape[1] * np.log(2 * np.pi)
         )
-        scores: Array = -logsumexp(log_density + model["log_weights"][:, None], axis=0)
-        return scores
+        return np.asarray(-logsumexp(log_density + model["log_weights"][:, None], axis=0))
 
     def _min_clips(self) -> int:
         return max(2, self.n_components)
 
+
+def whitening(centred: Array) -> Array:
+    """Compute W, shape (D, D), with ‖x·W‖ = Mahalanobis distance of a centred x.
+
+    Parameters
+    ----------
+    centred
+        Clips around their mean, shape (N, D). Their covariance is shrunk (Ledoit and Wolf);
+        without any spread every direction counts the same, instead of infinitely.
+    """
+    if not centred.any():
+        return np.eye(centred.shape[1])
+    fitted = LedoitWolf(assume_centered=True).fit(centred)
+    values, vectors = np.linalg.eigh(fitted.covariance_)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1])))
+
+
+@dataclass(config=_STRICT)
+class Mahalanobis(Backend):
+    """Distance from the mean in units of the shrunk covariance.
+
+    Notes
+    -----
+    O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance
+    matrices", J. Multivariate Analysis 88, 2004: shrinkage without a parameter to tune.
+    """
+
+    name = "mahalanobis"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        mean = x.mean(axis=0)
+        return {"mean": mean, "whitening": whitening(x - mean)}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        # Of several means, (domains, D) instead of (D,), the nearest one counts.
+        centred = x - model["mean"][..., None, :]
+        distances = np.linalg.norm(centred @ model["whitening"], axis=-1)
+        return np.asarray(distances.reshape(-1, len(x)).min(axis=0))
+
+    def _min_clips(self) -> int:
+        return 2
+
+
+@dataclass(config=_STRICT)
+class SelectiveMahalanobis(Mahalanobis):
+    """The smaller of the Mahalanobis distances to the source and to the target clips.
+
+    Each domain of a section has its own mean. A section whose training clips are all of one domain
+    has one distance, that of `Mahalanobis`.
+
+    Parameters
+    ----------
+    covariance
+        "shared": one shrunk covariance around both means, which the few target clips cannot spoil
+        [O]; "own": one for each domain.
+
+    Notes
+    -----
+    Form of the official baseline since 2023: N. Harada et al., "First-shot anomaly sound detection
+    for machine condition monitoring: A domain generalization baseline", EUSIPCO 2023, arXiv
+    2303.00455, which has a covariance for each domain.
+    """
+
+    name = "selective_mahalanobis"
+    covariance: Literal["shared", "own"] = "shared"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        groups = [x[domains == domain] for domain in sorted(set(domains))]
+        means = np.stack([group.mean(axis=0) for group in groups])
+        centred = [group - mean for group, mean in zip(groups, means, strict=True)]
+        if self.covariance == "shared":
+            shared = whitening(np.concatenate(centred))
+            return {"mean": means, "whitening": np.stack([shared] * len(groups))}
+        return {"mean": means, "whitening": np.stack([whitening(group) for group in centred])}
+
+
+# Held-out normal clips
+
+
+def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
+    """Divide clips into folds, each section and domain evenly, whatever others there are.
+
+    Parameters
+    ----------
+    sections, domains
+        Section and domain of each clip, shape (M,).
+    folds
+        Number of folds, at least 2; with more folds than clips each clip has its own.
+    seed
+        Seed of the division.
+
+    Returns
+    -------
+    ndarray
+        Number of each clip's fold, shape (M,).
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two folds.
+    """
+    if folds < 2:
+        raise ConfigError(f"folds is {folds}, expected at least 2")
+    names, of_clip = np.asarray(sections, object), np.asarray(domains, object)
+    fold = np.empty(len(names), int)
+    for section in sorted(set(names)):
+        for domain in sorted(set(of_clip[names == section])):
+            rng = np.random.default_rng([seed, zlib.crc32(f"{section}|{domain}".encode())])
+            rows = np.flatnonzero((names == section) & (of_clip == domain))
+            fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
+    return fold
+
+
+def held_out_scores(
+    backend: Backend,
+    embeddings: Array,
+    sections: Names,
+    domains: Names | None = None,
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> Array:
+    """Score each training clip by a back-end that was fitted on the other folds.
+
+    The score of a clip that the back-end was fitted on would be too low: the nearest neighbour of
+    a training clip is itself.
+
+    Parameters
+    ----------
+    backend
+        Any back-end; it is not changed, copies of it are fitted.
+    embeddings, sections, domains
+        As for `Backend.fit`, M clips.
+    folds, seed
+        See `divide`.
+
+    Returns
+    -------
+    ndarray
+        Shape (M,), float64.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two folds.
+    RunError
+        If a section has too few clips for its back-end without one fold.
+    """
+    x, names, of_clip = _checked(embeddings, sections, domains)
+    fold = divide(names, of_clip, folds=folds, seed=seed)
+    scores = np.empty(len(x))
+    for number in np.unique(fold):
+        held = fold == number
+        copy = type(backend)(**backend.params())
+        copy.fit(x[~held], names[~held], of_clip[~held])
+        scores[held] = copy.score(x[held], names[held])
+    return scores
+
+
+# A covariance that the sections of a machine type share
+
+SHARES = tuple(round(0.1 * k, 1) for k in range(1, 11))
+"""Candidates for the share of the pooled covariance."""
+
+
+@dataclass(config=_STRICT)
+class PooledMahalanobis(Mahalanobis):
+    """Distance from the section's mean in units of a covariance that leans on the machine type.
+
+    A section rarely has enough clips for a covariance of its own. That of section s is
+    (1 − a) Σ_s + a Σ: Σ_s from its own clips, Σ from those of all sections of the machine type
+    (the part of a section's name before "/"), each around its own mean, shrunk as in
+    `Mahalanobis`. With a = 1 all sections of a type have the same covariance.
+
+    Parameters
+    ----------
+    share
+        a, above 0 and at most 1. By default the one of `SHARES` under which normal clips that were
+        held out (five folds) are most likely, one for each machine type; of equally likely ones
+        the largest. Neither test clips nor anomalies have a part in it.
+
+    Notes
+    -----
+    J. H. Friedman, "Regularized discriminant analysis", J. American Statistical Association 84,
+    1989, with likelihood in the place of errors of classification. One covariance for all classes
+    of a network is used by K. Lee et al., NeurIPS 2018, arXiv 1807.03888.
+    """
+
+    name = "pooled_mahalanobis"
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        machine = np.array([name.rpartition("/")[0] for name in names], object)
+        models: dict[str, Model] = {}
+        for each in sorted(set(machine)):
+            rows = machine == each
+            share = self.share
+            if share is None:
+                surprise = surprise_of_shares(x[rows], names[rows], domains[rows])
+                share = SHARES[len(SHARES) - 1 - int(np.argmin(surprise[::-1]))]
+            pooled, sections = _decompose(x[rows], names[rows])
+            for section, (mean, variances, axes) in sections.items():
+                spread = np.sqrt((1 - share) * variances + share)
+                white = pooled @ axes / spread
+                models[section] = {"mean": mean, "whitening": white, "share": np.array([share])}
+        return dict(sorted(models.items()))
+
+
+def surprise_of_shares(x: Array, names: Array, domains: Array) -> Array:
+    """Compute how unlikely held-out normal clips are under each of `SHARES`.
+
+    Parameters
+    ----------
+    x
+        Embeddings of the normal training clips of one machine type, shape (N, D).
+    names, domains
+        Section and domain of each clip, shape (N,).
+
+    Returns
+    -------
+    ndarray
+        Mean of −log p, in nats per clip, up to a constant; shape (G,). Zeros if no clip can be
+        held out.
+    """
+    shares = np.array(SHARES)[:, None]
+    fold = divide(names, domains)
+    surprise = np.zeros(len(SHARES))
+    n_clips = 0
+    for number in np.unique(fold):
+        held = fold == number
+        if set(names[held]) - set(names[~held]):
+            continue  # a section without any other clip
+        pooled, sections = _decompose(x[~held], names[~held])
+        for section, (mean, variances, axes) in sections.items():
+            clips = (x[held & (names == section)] - mean) @ pooled @ axes
+            spread = (1 - shares) * variances + shares  # (G, D)
+            # The volume of the pooled covariance is the same for all candidates.
+            surprise += 0.5 * (np.square(clips) @ (1 / spread).T).sum(axis=0)
+            surprise += 0.5 * len(clips) * np.log(spread).sum(axis=1)
+        n_clips += int(held.sum())
+    return surprise / max(1, n_clips)
+
+
+def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Array, Array]]]:
+    """Describe each section in axes where the pooled covariance is the identity.
+
+    Returns W (D, D), and for each section its mean (D,), its variances v (D,) along the columns of
+    A (D, D). With a centred clip z: z·W·A has the covariance diag(v) in the section, and the
+    identity in all of them together.
+    """
+    means = {section: x[names == section].mean(axis=0) for section in sorted(set(names))}
+    centred = {section: x[names == section] - mean for section, mean in means.items()}
+    pooled = whitening(np.concatenate(list(centred.values())))
+    sections = {}
+    for section, own in centred.items():
+        white = own @ pooled
+        values, axes = np.linalg.eigh(white.T @ white / len(white))
+        sections[section] = (means[section], np.maximum(values, 0.0), axes)
+    return pooled, sections
+
+
+# Several levels of a network
+
+LEVEL_BACKENDS: dict[str, type[Backend]] = {
+    "spectrum": PooledMahalanobis,
+    "feature_map": KNearestNeighbours,
+    "encoder": PooledMahalanobis,
+    "projection": KNearestNeighbours,
+}
+"""Back-end of each level [O]: the Mahalanobis distance needs about as many clips as the level has
+numbers; the feature map has several times more, and is left to the nearest neighbour."""
+
+
+@dataclass(config=_STRICT)
+class LevelSum(Backend):
+    """Mean over levels of the logarithm of a distance, each on the scale of normal clips.
+
+    Each level has the back-end of `LEVEL_BACKENDS`. The logarithms of its distances are brought to
+    mean 0 and deviation 1 over normal training clips, each scored by a back-end that was fitted
+    without it (five folds). Test clips have no part in the scale.
+
+    Parameters
+    ----------
+    levels
+        Names of the levels that stand side by side in an embedding, keys of `LEVEL_BACKENDS`.
+    sizes
+        Size of each; not needed for one level.
+
+    Notes
+    -----
+    The sum over the levels of a network follows K. Lee et al., "A Simple Unified Framework for
+    Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018, arXiv 1807.03888,
+    who learn the weights from anomalies; here all weights are equal, as there are none.
+    """
+
+    name = "level_sum"
+    # Not strict: state in JSON has lists.
+    levels: tuple[Level, ...] = Field(default=("encoder",), min_length=1, strict=False)
+    sizes: tuple[int, ...] = Field(default=(), strict=False)
+
+    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        models: dict[str, Model] = {section: {} for section in sorted(set(names))}
+        for level, part in self._parts(x).items():
+            backend = LEVEL_BACKENDS[level]()
+            held_out = held_out_scores(backend, part, names, domains)
+            learned = backend.fit(part, names, domains).models_
+            for section, model in models.items():
+                model[f"{level}.scale"] = _scale(held_out[names == section])
+                model |= {f"{level}.{key}": array for key, array in learned[section].items()}
+        return models
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        total = np.zeros(len(x))
+        for level, part in self._parts(x).items():
+            own = _with_prefix(model, f"{level}.")
+            floor, mean, deviation = own.pop("scale")
+            distance = LEVEL_BACKENDS[level]()._score_section(own, part)
+            total += (np.log(np.maximum(distance, floor)) - mean) / deviation
+        return total / len(self.levels)
+
+    def _min_clips(self) -> int:
+        return 4
+
+    def _parts(self, x: Array) -> dict[Level, Array]:
+        sizes = self.sizes or (x.shape[1],)
+        if len(sizes) != len(self.levels) or sum(sizes) != x.shape[1]:
+            raise RunError(
+                f"embeddings of size {x.shape[1]} do not hold the levels {', '.join(self.levels)} "
+                f"of sizes {', '.join(map(str, sizes))}; fit and score with the same embedding"
+            )
+        parts = np.split(x, np.cumsum(sizes)[:-1], axis=1)
+        return dict(zip(self.levels, parts, strict=True))
+
+
+def _scale(distances: Array) -> Array:
+    """Compute floor of the distances, mean and deviation of their logarithms, shape (3,)."""
+    # Distance 0, from a copy of a training clip, has no logarithm.
+    floor = max(1e-3 * float(np.median(distances)), np.finfo(np.float64).tiny)
+    logarithm = np.log(np.maximum(distances, floor))
+    deviation = float(logarithm.std())
+    return np.array([floor, float(logarithm.mean()), deviation if deviation > 0 else 1.0])
+
+
+# By name
 
 BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend
@@ -263,24 +679,31 @@ def build_backend(name: str, **params: Any) -> Backend:
     """
     if name not in BACKENDS:
         raise ConfigError(f"back-end '{name}' is not known (known: {', '.join(sorted(BACKENDS))})")
-    known = [field.name for field in dataclasses.fields(BACKENDS[name])]
+    known = [field.name for field in dataclasses.fields(BACKENDS[name])]  # type: ignore[arg-type]
     for key in params:
         if key not in known:
             raise ConfigError(
                 f"parameter '{key}' is not known to back-end '{name}' "
                 f"(known: {', '.join(known) or 'none'})"
             )
-    return BACKENDS[name](**params)
+    try:
+        return BACKENDS[name](**params)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{first['loc'][0]} of back-end '{name}' is {first['input']!r}: {first['msg']}"
+        ) from None
 
 
-def backend_from_state(name: str, state: Mapping[str, Array]) -> Backend:
-    """Build a fitted back-end by name from what its `state` gave.
+def backend_from_state(state: Mapping[str, Array]) -> Backend:
+    """Build the fitted back-end whose `Backend.state` this is."""
+    config = json.loads(bytes(np.asarray(state["config"], np.uint8)))
+    backend = build_backend(config["name"], **config["params"])
+    for number, section in enumerate(config["sections"]):
+        backend.models_[section] = _with_prefix(state, f"{number}.")
+    return backend
 
-    Raises
-    ------
-    ConfigError
-        If the name is not known.
-    RunError
-        If the state belongs to another back-end.
-    """
-    return build_backend(name).from_state(state)
+
+def _with_prefix(arrays: Mapping[str, Array], prefix: str) -> Model:
+    found = {key: array for key, array in arrays.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): np.asarray(array) for key, array in found.items()}

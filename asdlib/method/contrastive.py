@@ -102,7 +102,7 @@ class Contrastive(System[ContrastiveParams]):
         if self.params.batch_norm == "clean":
             measure_batch_norm(
                 self.network_.to(self.device).encoder,
-                self.augmentation_.to(self.device).eval().normalise,
+                self.augmentation_.to(self.device).eval().pre_normalise,
                 rows,
                 seed=self.seed,
             )
@@ -130,7 +130,7 @@ class Contrastive(System[ContrastiveParams]):
         done = 0
         with torch.inference_mode():
             for positions, log_mel in finite_batches(rows, self.params.score_batch_size):
-                x = augmentation.normalise(torch.from_numpy(log_mel).to(device))
+                x = augmentation.pre_normalise(torch.from_numpy(log_mel).to(device))
                 values = self._embed_batch(network, x).float().cpu().numpy()
                 if out is None:
                     out = np.empty((len(rows), values.shape[1]), np.float32)
@@ -163,8 +163,8 @@ class Contrastive(System[ContrastiveParams]):
             f"backend.{k}": torch.from_numpy(np.array(v)) for k, v in self.backend_.state().items()
         }
         return tensors | backend, {
-            "mean": float(self.augmentation_.mean),
-            "std": float(self.augmentation_.std),
+            "mean": float(self.augmentation_.pre_norm.mean),
+            "std": float(self.augmentation_.pre_norm.std),
             "mel_frequencies": self.mel_frequencies_.tolist(),
             "encoder": describe_encoder(self.network_.encoder),
         }
@@ -177,7 +177,7 @@ class Contrastive(System[ContrastiveParams]):
         self._build(len(frequencies), facts["mean"], facts["std"], frequencies, description)
         self.network_.load_state_dict(with_prefix(tensors, "network."))
         backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
-        self.backend_ = backend_from_state(self.params.backend, backend)
+        self.backend_ = backend_from_state(backend)
 
     def _build(
         self,

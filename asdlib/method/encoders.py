@@ -12,9 +12,7 @@ Shapes: B batch, F mel bins, T frames, C' channels, F' reduced mel bins, T' redu
 D embedding size.
 """
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ from asdlib.errors import ConfigError
 
 
 class Encoder(nn.Module):
-    """What all encoders share: feature map → mean over time → embedding.
+    """Base of all encoders: feature map → mean over time → embedding.
 
     A subclass sets `body`, `last` and the sizes.
     """
@@ -36,22 +34,11 @@ class Encoder(nn.Module):
     time_mean_size: int
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed.
-
-        Parameters
-        ----------
-        x
-            Normalised log-mel spectrograms, shape (B, F, T).
-
-        Returns
-        -------
-        Tensor
-            Embeddings, shape (B, D).
-        """
+        """Embed normalised log-mel spectrograms (B, F, T) as (B, D)."""
         return self.embed(self.time_mean(x))
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Give the last feature map, shape (B, C', F', T'), of spectrograms (B, F, T)."""
+        """Compute the last feature map (B, C', F', T') of spectrograms (B, F, T)."""
         if x.dim() != 3 or x.shape[1] != self.n_mels:
             raise ConfigError(
                 f"the encoder got input of shape {tuple(x.shape)}, expected (batch, {self.n_mels} "
@@ -66,7 +53,7 @@ class Encoder(nn.Module):
         return self.feature_map(x).mean(dim=3).flatten(1)
 
     def embed(self, time_mean: Tensor) -> Tensor:
-        """Turn what `time_mean` gives, (B, C'·F'), into the embedding (B, D)."""
+        """Turn the result of `time_mean`, (B, C'·F'), into the embedding (B, D)."""
         output: Tensor = self.last(time_mean)
         return output
 
@@ -90,7 +77,6 @@ class SmallCNN(Encoder):
 
     def __init__(self, n_mels: int = 128, *, width: int = 32, embedding_size: int = 128) -> None:
         super().__init__()
-        _check_positive(n_mels=n_mels, width=width, embedding_size=embedding_size)
         self.n_mels = n_mels
         self.embedding_size = embedding_size
         layers: list[nn.Module] = [convolution(1, width, 5, stride=2), nn.ReLU(inplace=True)]
@@ -130,7 +116,6 @@ class MobileFaceNet(Encoder):
 
     def __init__(self, n_mels: int = 128, *, embedding_size: int = 128) -> None:
         super().__init__()
-        _check_positive(n_mels=n_mels, embedding_size=embedding_size)
         self.n_mels = n_mels
         self.embedding_size = embedding_size
         layers: list[nn.Module] = [
@@ -177,8 +162,6 @@ class ProjectionHead(nn.Module):
         D of the encoder.
     projection_size
         Size of the output.
-    hidden_size
-        Size of the inner layer; by default `embedding_size`.
 
     Notes
     -----
@@ -186,16 +169,12 @@ class ProjectionHead(nn.Module):
     the better representation.
     """
 
-    def __init__(
-        self, embedding_size: int, projection_size: int = 128, *, hidden_size: int | None = None
-    ) -> None:
+    def __init__(self, embedding_size: int, projection_size: int = 128) -> None:
         super().__init__()
-        hidden_size = hidden_size or embedding_size
-        _check_positive(projection_size=projection_size, hidden_size=hidden_size)
         self.layers = nn.Sequential(
-            nn.Linear(embedding_size, hidden_size),
+            nn.Linear(embedding_size, embedding_size),
             nn.ReLU(),
-            nn.Linear(hidden_size, projection_size),
+            nn.Linear(embedding_size, projection_size),
         )
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -203,55 +182,35 @@ class ProjectionHead(nn.Module):
         return functional.normalize(self.layers(embedding).float(), dim=1)
 
 
-ENCODERS: dict[str, Callable[..., Encoder]] = {
+ENCODERS: dict[str, Callable[[int], Encoder]] = {
     "small_cnn": SmallCNN,
     "mobilefacenet": MobileFaceNet,
 }
-"""Encoders by name, for configurations."""
+"""Encoders by name, for configurations; called with the number of mel bins."""
 
 
-def build_encoder(name: str, n_mels: int, **kwargs: Any) -> Encoder:
-    """Build an encoder by name.
-
-    Parameters
-    ----------
-    name
-        Key of `ENCODERS`.
-    n_mels
-        Mel bins of the input.
-    **kwargs
-        Parameters of the encoder.
-
-    Returns
-    -------
-    Encoder
-        With fresh random weights from torch's global generator.
+def build_encoder(name: str, n_mels: int) -> Encoder:
+    """Build the encoder `name` for `n_mels` mel bins, with weights from torch's global generator.
 
     Raises
     ------
     ConfigError
-        If the name or a parameter is not known.
+        If the name is not a key of `ENCODERS`.
     """
     if name not in ENCODERS:
         raise ConfigError(f"encoder '{name}' is not known (known: {', '.join(sorted(ENCODERS))})")
-    known = [key for key in inspect.signature(ENCODERS[name]).parameters if key != "n_mels"]
-    for key in kwargs:
-        if key not in known:
-            raise ConfigError(
-                f"parameter '{key}' is not known to encoder '{name}' (known: {', '.join(known)})"
-            )
-    return ENCODERS[name](n_mels, **kwargs)
+    return ENCODERS[name](n_mels)
 
 
 class Shortcut(nn.Module):
-    """Add what a layer makes of its input to the input."""
+    """Add the output of a layer to its input."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give x + layer(x), of the shape of x."""
+        """Compute x + layer(x), of the shape of x."""
         output: Tensor = x + self.layer(x)
         return output
 
@@ -287,13 +246,7 @@ def bottleneck(previous: int, size: int, expansion: int, *, stride: int = 1) -> 
 
 
 def halved(n_bins: int, *, times: int) -> int:
-    """Size after so many convolutions with stride 2."""
+    """Compute the size of `n_bins` after so many convolutions with stride 2."""
     for _ in range(times):
         n_bins = (n_bins + 1) // 2
     return n_bins
-
-
-def _check_positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} is {size}, expected at least 1")

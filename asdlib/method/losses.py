@@ -66,24 +66,23 @@ def supervised_contrastive_loss(
     P. Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, arXiv 2004.11362, Eq. 2
     (L_out). Positives across domains of one class: Meng et al., arXiv 2509.15570.
     """
-    _check_temperature(temperature)
-    _check_lengths(embeddings, labels=labels, domains=domains, clips=clips)
+    _check(embeddings, temperature, labels=labels, domains=domains, clips=clips)
     same_class = labels[:, None] == labels[None, :]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive = same_class & ~itself
     if cross_domain:
         if domains is None:
             raise ConfigError("cross_domain positives need domains; give them or set it to false")
+        other_domain = domains[:, None] != domains[None, :]
         if clips is None:
             clips = _clips_of_two_views(embeddings)
-        other_domain = domains[:, None] != domains[None, :]
         other_view = clips[:, None] == clips[None, :]
         positive &= other_domain | other_view
     return _contrast(embeddings, positive, positive | ~same_class, temperature)
 
 
 def nt_xent_loss(embeddings: Tensor, clips: Tensor, temperature: float = 0.1) -> Tensor:
-    """Tell views of one clip from all other embeddings of the batch, without classes.
+    """Contrast views of one clip with all other embeddings of the batch, without classes.
 
     Parameters
     ----------
@@ -98,11 +97,6 @@ def nt_xent_loss(embeddings: Tensor, clips: Tensor, temperature: float = 0.1) ->
     -------
     Tensor
         Scalar, float32; 0 if no clip has two views.
-
-    Raises
-    ------
-    ConfigError
-        If the temperature is not positive or lengths differ.
 
     Notes
     -----
@@ -147,7 +141,7 @@ class ArcFaceHead(nn.Module):
         nn.init.xavier_uniform_(self.centres)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Give the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
+        """Compute the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
         with torch.autocast(embeddings.device.type, enabled=False):
             cosine = cosines(embeddings, self.centres)
             angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6))
@@ -162,7 +156,7 @@ class ArcFaceHead(nn.Module):
 
 
 class SubClusterAdaCosHead(nn.Module):
-    """Classification with several centres a class and a self-adjusting scale (an extension).
+    """Classification with several centres per class and a self-adjusting scale (an extension).
 
     The probability of a class is the sum over its sub-clusters. The scale follows the median angle
     between embeddings and their own class, and is a buffer, part of ``state_dict``.
@@ -174,7 +168,7 @@ class SubClusterAdaCosHead(nn.Module):
     n_classes
         C.
     n_subclusters
-        S, centres a class; 1 gives AdaCos.
+        S, centres per class; 1 gives AdaCos.
 
     Notes
     -----
@@ -201,7 +195,7 @@ class SubClusterAdaCosHead(nn.Module):
         self.register_buffer("scale", torch.tensor(initial))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Give the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
+        """Compute the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
         with torch.autocast(embeddings.device.type, enabled=False):
             cosine = cosines(embeddings, self.centres)
             cosine = cosine.reshape(len(embeddings), self.n_classes, self.n_subclusters)
@@ -218,7 +212,7 @@ class SubClusterAdaCosHead(nn.Module):
 
 
 def cosines(embeddings: Tensor, centres: Tensor) -> Tensor:
-    """Cosine of the angle between each embedding (N, D) and each centre (C, D): (N, C), float32."""
+    """Compute the cosines (N, C) between embeddings (N, D) and centres (C, D), float32."""
     return functional.normalize(embeddings.float(), dim=1) @ (
         functional.normalize(centres.float(), dim=1).T
     )
@@ -246,12 +240,9 @@ def _clips_of_two_views(embeddings: Tensor) -> Tensor:
     return torch.arange(n_clips, device=embeddings.device).repeat(2)
 
 
-def _check_temperature(temperature: float) -> None:
+def _check(embeddings: Tensor, temperature: float, **columns: Tensor | None) -> None:
     if not (math.isfinite(temperature) and temperature > 0):
         raise ConfigError(f"temperature is {temperature}, expected a number above 0, such as 0.07")
-
-
-def _check_lengths(embeddings: Tensor, **columns: Tensor | None) -> None:
     for name, column in columns.items():
         if column is not None and column.shape != embeddings.shape[:1]:
             raise ConfigError(

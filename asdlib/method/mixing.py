@@ -1,9 +1,9 @@
-"""Log-mixup-exp: a past input joins as background noise, mixed as power, not as logarithm.
+"""Step 2 of the augmentation: log-mixup-exp, a past input joins as background noise.
 
 Spectrograms are logarithms (of power, up to an affine map), so that a mixture is made of their
 exponentials: ln((1 − λ)·eˣ + λ·eᶻ + eps). The partner z comes from a bank of past inputs.
 
-Shapes: B batch, F mel bins, T frames, N entries of the bank.
+Shapes: B batch, F mel bins, T frames.
 """
 
 import math
@@ -25,10 +25,8 @@ def log_mixup_exp(x: Tensor, z: Tensor, ratio: Tensor, *, eps: float = 0.0) -> T
 
     Parameters
     ----------
-    x
-        Inputs, shape (B, F, T), float32.
-    z
-        Partners, shape (B, F, T), float32.
+    x, z
+        Inputs and their partners, shape (B, F, T), float32.
     ratio
         λ, the share of the partner, 0 to 1, shape (B,).
     eps
@@ -59,12 +57,7 @@ def first_bin_above(mel_frequencies: Sequence[float] | np.ndarray | None, cutoff
     mel_frequencies
         Centre frequency of each mel bin in Hz, ascending, shape (F,).
     cutoff_hz
-        Lowest centre frequency to mix.
-
-    Returns
-    -------
-    int
-        Index of the bin; it and all above it are mixed.
+        Lowest centre frequency to mix; the bin returned and all above it are mixed.
 
     Raises
     ------
@@ -86,12 +79,6 @@ def first_bin_above(mel_frequencies: Sequence[float] | np.ndarray | None, cutoff
             "nothing would be mixed; lower it or set mixup to false"
         )
     return first
-
-
-def draw_uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
-    """Draw numbers from 0 to 1, shape (`n_rows`, `n_columns`), on the generator's device."""
-    device = "cpu" if generator is None else generator.device
-    return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)
 
 
 class InputBank(nn.Module):
@@ -117,16 +104,11 @@ class InputBank(nn.Module):
         self.register_buffer("entries", torch.zeros(0, 0, 0))
 
     def __len__(self) -> int:
-        """Count the inputs held now."""
+        """Return the number of inputs held now."""
         return self.count
 
     def push(self, x: Tensor) -> None:
-        """Append a batch; the oldest entries make room.
-
-        Parameters
-        ----------
-        x
-            Inputs, shape (B, F, T), oldest first.
+        """Append inputs (B, F, T), oldest first; the oldest entries make room.
 
         Raises
         ------
@@ -169,15 +151,15 @@ class InputBank(nn.Module):
             held, given = tuple(self.entries.shape[1:]), tuple(x.shape[1:])
             raise ConfigError(
                 f"crops of {given} (mel bins, frames) do not fit the mixing bank of {held}; "
-                "use one crop length, or one augmentation block per length"
+                "use one crop length, or name all of them as crop_lengths"
             )
 
     def get_extra_state(self) -> Tensor:
-        """Give head and count, shape (2,), for ``state_dict``."""
+        """Return head and count, shape (2,), for ``state_dict``."""
         return torch.tensor([self.head, self.count])
 
     def set_extra_state(self, state: Any) -> None:
-        """Take head and count from ``state_dict``."""
+        """Set head and count from ``state_dict``."""
         self.head, self.count = (int(value) for value in state)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:

@@ -1,4 +1,4 @@
-"""Normalisation of log-mel spectrograms, before and after the augmentation.
+"""Steps 1 and 4 of the augmentation: normalisation before and after it.
 
 Both are scalar: one mean and one standard deviation for all mel bins, so that the shape of a
 spectrum stays what it is.
@@ -27,7 +27,7 @@ class PreNorm(nn.Module):
     running
         Whether `update` follows the inputs.
     max_batches
-        Batches after which running statistics freeze by themselves.
+        Batches after which running statistics freeze; by default never.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class PreNorm(nn.Module):
             )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-        self.frozen = not running
+        self.running = running
         self.max_batches = max_batches
         self.n_batches = 0
         self.n_inputs = 0
@@ -64,11 +64,11 @@ class PreNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Take a batch (…, F, T) into the statistics, unless they are frozen.
+        """Take a batch (…, F, T) into the statistics, unless they are fixed or frozen.
 
         Mean and variance are those of all values seen so far (T. Chan et al., 1979).
         """
-        if self.frozen:
+        if not self.running or self.n_batches == self.max_batches:
             return
         n_new = x.shape[:-2].numel()
         self.n_inputs += n_new
@@ -80,30 +80,20 @@ class PreNorm(nn.Module):
         self.std = ((1 - share) * self.std.square() + share * variance + between).sqrt()
         self.std = self.std.clamp(min=SMALLEST)
         self.mean = self.mean + share * shift
-        self.frozen = self.n_batches == self.max_batches
 
     def get_extra_state(self) -> Tensor:
-        """Give the counters, shape (3,), for ``state_dict``."""
-        return torch.tensor([self.n_inputs, self.n_batches, int(self.frozen)])
+        """Return the counters, shape (2,), for ``state_dict``."""
+        return torch.tensor([self.n_inputs, self.n_batches])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the counters from ``state_dict``."""
-        self.n_inputs, self.n_batches, frozen = (int(value) for value in state)
-        self.frozen = bool(frozen)
+        """Set the counters from ``state_dict``."""
+        self.n_inputs, self.n_batches = (int(value) for value in state)
 
 
 def post_normalise(views: Tensor) -> Tensor:
-    """Give all values of both views together mean 0 and standard deviation 1.
+    """Give all values of both views (V, B, F, T) together mean 0 and standard deviation 1.
 
-    Parameters
-    ----------
-    views
-        Shape (V, B, F, T), or any other.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape and type; zero if all values are equal.
+    Any other shape works too. The type is kept; equal values become zero.
     """
     x = views.float()
     x = x - x.mean()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from asdlib.method.augment import AugmentationParams
 from asdlib.method.backends import BACKENDS
 from asdlib.method.encoders import ENCODERS
-from asdlib.method.pretrained_parameters import PRETRAINED_ONLY, PretrainedParams
+from asdlib.method.pretrained import PRETRAINED_ONLY, PretrainedParams
 
 CropFrames = Annotated[int, Field(ge=8)]
 

@@ -31,8 +31,7 @@ from asdlib.method.contrastive import mean_and_deviation
 from asdlib.method.crops import CropBatches
 from asdlib.method.network import Network
 from asdlib.method.parameters import ContrastiveParams
-from asdlib.method.pretrained import DESCRIPTION, WEIGHTS, read_description
-from asdlib.method.pretrained_parameters import PRETRAINED_ONLY
+from asdlib.method.pretrained import DESCRIPTION, PRETRAINED_ONLY, WEIGHTS, read_description
 from asdlib.method.training import train_network
 from asdlib.system import Progress
 
@@ -131,7 +130,6 @@ def pretrain(
         weights = {k: v.cpu().contiguous() for k, v in network.encoder.state_dict().items()}
         description = {
             "encoder": params.encoder,
-            "encoder_params": {},
             "n_mels": opened.n_mels,
             "front_end": opened.front_end,
             "key": key,

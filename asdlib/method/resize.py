@@ -1,4 +1,4 @@
-"""Random resize crop on log-mel spectrograms: exact bicubic zooming of a whole batch at once.
+"""Step 3 of the augmentation: random resize crop, bicubic zooming of a whole batch at once.
 
 A crop of a (virtual) zero canvas is resized to the size of the input. Bicubic resizing is
 separable: every output row is a weighted sum of four input rows, and the same for columns. Both
@@ -18,61 +18,40 @@ CUBIC_A = -0.75
 """Parameter of Keys' cubic kernel, the value that ``interpolate(mode="bicubic")`` uses."""
 
 
-def cubic_weights(fraction: Tensor) -> Tensor:
-    """Weigh the four neighbours of a point between two samples.
+def draw_crops(
+    uniform: Tensor,
+    size: tuple[int, int],
+    canvas: tuple[int, int],
+    frequency_scale: tuple[float, float],
+    time_scale: tuple[float, float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Turn uniform numbers into crop rectangles on a zero canvas with the input in its centre.
 
     Parameters
     ----------
-    fraction
-        Position between the second and the third neighbour, 0 to 1, shape (…).
-
-    Returns
-    -------
-    Tensor
-        Weights that sum to 1, shape (…, 4).
-
-    Notes
-    -----
-    R. Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans. ASSP 29(6),
-    1981, with a = −0.75.
-    """
-    near = torch.stack((fraction, 1 - fraction), dim=-1)
-    inner = ((CUBIC_A + 2) * near - (CUBIC_A + 3)) * near * near + 1
-    away = near + 1
-    outer = ((CUBIC_A * away - 5 * CUBIC_A) * away + 8 * CUBIC_A) * away - 4 * CUBIC_A
-    return torch.stack((outer[..., 0], inner[..., 0], inner[..., 1], outer[..., 1]), dim=-1)
-
-
-def interpolation_taps(start: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Say of which samples, in which proportion, a stretched crop is made.
-
-    Crops of `length` samples from `start` on are stretched to `size` samples, corners aligned.
-
-    Parameters
-    ----------
-    start
-        First sample of each crop in coordinates of the input, shape (B,), int64. Crops may reach
-        beyond the input, where the input counts as zero.
-    length
-        Number of samples of each crop, at least 1, shape (B,), int64.
+    uniform
+        Numbers in [0, 1): height, width, top, left; shape (B, 4), float64.
     size
-        Number of samples of the input and of the output.
+        Mel bins and frames of the input.
+    canvas
+        Mel bins and frames of the canvas, not smaller than `size`.
+    frequency_scale, time_scale
+        Range of the crop's height and width as a multiple of `size`.
 
     Returns
     -------
     tuple of Tensor
-        Input samples, int64, and their weights, float32, both of shape (B, `size`, 4).
+        Top, left, height, width of each crop in coordinates of the input, shape (B,), int64.
     """
-    device = start.device
-    out = torch.arange(size, device=device)
-    # Whole numbers: a float32 position in a long crop would leave its fraction few digits.
-    numerator, steps = out * (length - 1)[:, None], max(size - 1, 1)
-    base = numerator // steps
-    weights = cubic_weights((numerator - base * steps).to(torch.float32) / steps)
-    taps = base[..., None] + torch.arange(-1, 3, device=device)
-    taps = taps.clamp(min=0).minimum((length - 1)[:, None, None]) + start[:, None, None]
-    weights = weights * ((taps >= 0) & (taps < size))
-    return taps.clamp(0, size - 1), weights
+    sides, offsets = [], []
+    for axis, (low, high) in enumerate((frequency_scale, time_scale)):
+        scale = low + (high - low) * uniform[:, axis]
+        side = (scale * size[axis]).floor().to(torch.int64).clamp(1, canvas[axis])
+        room = canvas[axis] - side + 1
+        offset = (uniform[:, 2 + axis] * room).floor().to(torch.int64)
+        sides.append(side)
+        offsets.append(offset - (canvas[axis] - size[axis]) // 2)
+    return offsets[0], offsets[1], sides[0], sides[1]
 
 
 def resize_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
@@ -111,37 +90,50 @@ def _resample(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
     return rows.reshape(x.shape)
 
 
-def draw_crops(
-    uniform: Tensor,
-    size: tuple[int, int],
-    canvas: tuple[int, int],
-    frequency_scale: tuple[float, float],
-    time_scale: tuple[float, float],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Turn uniform numbers into crop rectangles on a zero canvas with the input in its centre.
+def interpolation_taps(start: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Find the samples, and their weights, of which a stretched crop is made.
+
+    Crops of `length` samples from `start` on are stretched to `size` samples, corners aligned.
 
     Parameters
     ----------
-    uniform
-        Numbers in [0, 1): height, width, top, left; shape (B, 4), float64.
+    start
+        First sample of each crop in coordinates of the input, shape (B,), int64. Crops may reach
+        beyond the input, where the input counts as zero.
+    length
+        Number of samples of each crop, at least 1, shape (B,), int64.
     size
-        Mel bins and frames of the input.
-    canvas
-        Mel bins and frames of the canvas, not smaller than `size`.
-    frequency_scale, time_scale
-        Range of the crop's height and width as a multiple of `size`.
+        Number of samples of the input and of the output.
 
     Returns
     -------
     tuple of Tensor
-        Top, left, height, width of each crop in coordinates of the input, shape (B,), int64.
+        Input samples, int64, and their weights, float32, both of shape (B, `size`, 4).
     """
-    sides, offsets = [], []
-    for axis, (low, high) in enumerate((frequency_scale, time_scale)):
-        scale = low + (high - low) * uniform[:, axis]
-        side = (scale * size[axis]).floor().to(torch.int64).clamp(1, canvas[axis])
-        room = canvas[axis] - side + 1
-        offset = (uniform[:, 2 + axis] * room).floor().to(torch.int64)
-        sides.append(side)
-        offsets.append(offset - (canvas[axis] - size[axis]) // 2)
-    return offsets[0], offsets[1], sides[0], sides[1]
+    device = start.device
+    out = torch.arange(size, device=device)
+    # Whole numbers: a float32 position in a long crop would leave its fraction few digits.
+    numerator, steps = out * (length - 1)[:, None], max(size - 1, 1)
+    base = numerator // steps
+    weights = cubic_weights((numerator - base * steps).to(torch.float32) / steps)
+    taps = base[..., None] + torch.arange(-1, 3, device=device)
+    taps = taps.clamp(min=0).minimum((length - 1)[:, None, None]) + start[:, None, None]
+    weights = weights * ((taps >= 0) & (taps < size))
+    return taps.clamp(0, size - 1), weights
+
+
+def cubic_weights(fraction: Tensor) -> Tensor:
+    """Compute the weights (…, 4) of the four neighbours of a point between two samples.
+
+    `fraction` is its position between the second and the third neighbour, 0 to 1, shape (…).
+
+    Notes
+    -----
+    R. Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans. ASSP 29(6),
+    1981, with a = −0.75.
+    """
+    near = torch.stack((fraction, 1 - fraction), dim=-1)
+    inner = ((CUBIC_A + 2) * near - (CUBIC_A + 3)) * near * near + 1
+    away = near + 1
+    outer = ((CUBIC_A * away - 5 * CUBIC_A) * away + 8 * CUBIC_A) * away - 4 * CUBIC_A
+    return torch.stack((outer[..., 0], inner[..., 0], inner[..., 1], outer[..., 1]), dim=-1)

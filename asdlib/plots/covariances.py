@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from asdlib.baselines import TimeStatistics
 from asdlib.evaluation import auc, pauc
 from asdlib.features import FeatureStore, Rows
+from asdlib.method.backends import SHARES, surprise_of_shares
 from asdlib.method.contrastive import Contrastive
-from asdlib.method.pooled import SHARES, surprise_of_shares
 from asdlib.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, WIDTH
 from asdlib.system import section_keys
 

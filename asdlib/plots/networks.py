@@ -104,7 +104,7 @@ def band_importance(system: Contrastive, store: FeatureStore, *, bands: int = 16
     crop, mean over training crops.
     """
     network = system.network_.cpu().eval()
-    crops = system.augmentation_.cpu().normalise(training_crops(store, 64, HEARD_FRAMES))
+    crops = system.augmentation_.cpu().pre_normalise(training_crops(store, 64, HEARD_FRAMES))
     frequencies = store.mel_frequencies()
     rows = []
     with torch.inference_mode():
@@ -203,5 +203,5 @@ def _projections(system: Contrastive, rows: Rows) -> np.ndarray:
     out = np.empty((len(rows), system.params.projection_size), np.float32)
     with torch.inference_mode():
         for positions, log_mel in rows.batches(64):
-            out[positions] = network(augmentation.normalise(torch.from_numpy(log_mel))).numpy()
+            out[positions] = network(augmentation.pre_normalise(torch.from_numpy(log_mel))).numpy()
     return out

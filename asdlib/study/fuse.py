@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError, RunError, ScoreError
@@ -75,7 +76,7 @@ def fuse(
         if is_taken(out):
             return reuse(out, key)
         with whole_folder(out) as folder:
-            scores = _fused(tests, trains, shares)
+            scores = fuse_scores(tests, trains, shares)
             write_score_folder(scores, folder, year)
             try:
                 labelled = label_scores(scores, year)
@@ -84,7 +85,7 @@ def fuse(
                 labelled = scores.assign(label="", domain="")
             metrics, notices = evaluate_scores(labelled, year)
             metrics.to_csv(folder / "metrics.csv", index=False)
-            write_held_out(_fused(trains, trains, shares), folder)
+            write_held_out(fuse_scores(trains, trains, shares), folder)
             first = members[0].record
             record = {
                 "key": key,
@@ -114,21 +115,48 @@ def fuse(
     return RunResult(out, record, metrics, cached=False)
 
 
-def _fused(
-    tables: Sequence[pd.DataFrame], trains: Sequence[pd.DataFrame], shares: Sequence[float]
+def fuse_scores(
+    tables: Sequence[pd.DataFrame], trains: Sequence[pd.DataFrame], weights: Sequence[float]
 ) -> pd.DataFrame:
-    from asdlib.method.fusion import fuse_scores
+    """Compute the weighted mean of the standardised scores of several systems.
 
-    def by_member(scores: Sequence[pd.DataFrame]) -> dict[str, Any]:
-        return {str(i): t["anomaly_score"].to_numpy(dtype=float) for i, t in enumerate(scores)}
+    Parameters
+    ----------
+    tables
+        Scores of the same test clips, one table for each system.
+    trains
+        Held-out scores of the same normal training clips, one table for each system; their mean
+        and deviation in a section give the scale.
+    weights
+        Weight of each system.
 
-    fused = fuse_scores(
-        by_member(tables),
-        section_keys(tables[0]),
-        by_member(trains),
-        section_keys(trains[0]),
-        {str(i): share for i, share in enumerate(shares)},
-    )
+    Returns
+    -------
+    DataFrame
+        The first of `tables` with the fused scores.
+
+    Raises
+    ------
+    ConfigError
+        If a weight is negative, or none is positive.
+    RunError
+        If a section has fewer than two training scores, or they are all equal.
+    """
+    total = sum(weights)
+    if min(weights) < 0 or total <= 0:
+        raise ConfigError(f"weights are {list(weights)}, expected none below and one above 0")
+    sections, of_training = section_keys(tables[0]), section_keys(trains[0])
+    fused = np.zeros(len(sections))
+    for number, (table, train, weight) in enumerate(zip(tables, trains, weights, strict=True), 1):
+        scores, known = (t["anomaly_score"].to_numpy(dtype=np.float64) for t in (table, train))
+        for section in sorted(set(sections)):
+            rows, normal = sections == section, known[of_training == section]
+            if len(normal) < 2 or not np.ptp(normal) > 0:
+                raise RunError(
+                    f"{len(normal)} training scores of run {number} in section '{section}' give "
+                    "no scale, expected at least two different ones; leave this run out"
+                )
+            fused[rows] += weight / total * ((scores[rows] - normal.mean()) / normal.std())
     return tables[0].assign(anomaly_score=fused)
 
 

@@ -144,8 +144,8 @@ def _training_store(run: RunResult, train: str | Path) -> FeatureStore:
 
 def _scores_of_folds(detector: System[Any], rows: Rows, folds: int, seed: int) -> np.ndarray:
     """Score each clip with a system fitted on the other folds, shape (N,)."""
-    from asdlib.method import Contrastive
-    from asdlib.method.fusion import divide, held_out_scores
+    from asdlib.method.backends import divide, held_out_scores
+    from asdlib.method.contrastive import Contrastive
 
     keys = section_keys(rows.manifest)
     domains = rows.manifest["domain"].to_numpy(dtype=object)

@@ -17,18 +17,20 @@ import pandas as pd
 
 from asdlib.evaluation import auc, pauc
 from asdlib.features import FeatureStore, Rows
-from asdlib.method.backend_base import (
+from asdlib.method.backends import (
     Array,
     Backend,
+    KNearestNeighbours,
+    Mahalanobis,
     Metric,
     Model,
+    PooledMahalanobis,
+    held_out_scores,
     nearest,
     pairwise_distances,
+    whitening,
 )
-from asdlib.method.backends import KNearestNeighbours, Mahalanobis
 from asdlib.method.contrastive import Contrastive
-from asdlib.method.fusion import held_out_scores
-from asdlib.method.pooled import PooledMahalanobis, whitening
 from asdlib.system import section_keys
 
 
@@ -49,8 +51,7 @@ class WhitenedNeighbour(Backend):
 
     def _score_section(self, model: Model, x: Array) -> Array:
         turned, clips = ((part - model["centre"]) @ model["white"] for part in (x, model["clips"]))
-        scores: Array = nearest(pairwise_distances(turned, clips, self.metric), 1)[:, 0]
-        return scores
+        return nearest(pairwise_distances(turned, clips, self.metric), 1)
 
 
 COVARIANCES: dict[str, Backend] = {

@@ -70,7 +70,7 @@ def test_errors_of_pre_training(asd: Asd, store: Path, tmp_path: Path) -> None:
 def test_weights_shows_licence_and_size_and_asks(
     asd: Asd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from asdlib.method import pretrained_weights
+    from asdlib.method import weights
 
     folder = tmp_path / "fetched"
     folder.mkdir()
@@ -80,9 +80,9 @@ def test_weights_shows_licence_and_size_and_asks(
 
     def offer(name: str, revision: str | None, *, endpoint: str | None = None) -> Any:
         asked.append((name, revision))
-        return pretrained_weights.Offer(name, folder.name, "bsd-3-clause", 22_400_000)
+        return weights.Offer(name, folder.name, "bsd-3-clause", 22_400_000)
 
-    monkeypatch.setattr(pretrained_weights, "offer", offer)
+    monkeypatch.setattr(weights, "offer", offer)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
     told = asd("weights", "lab/ast", "--revision", "v1", "--yes").success
     assert asked == [("lab/ast", "v1")]

@@ -13,9 +13,9 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.neighbors import NearestNeighbors
 
 from asdlib.errors import ConfigError, RunError
-from asdlib.method.backend_base import Backend, pairwise_distances
 from asdlib.method.backends import (
     BACKENDS,
+    Backend,
     ClassMeanDistance,
     GaussianMixture,
     KNearestNeighbours,
@@ -24,8 +24,9 @@ from asdlib.method.backends import (
     SelectiveMahalanobis,
     backend_from_state,
     build_backend,
+    held_out_scores,
+    pairwise_distances,
 )
-from asdlib.method.fusion import fuse_scores, held_out_scores
 
 D = 6
 
@@ -136,7 +137,11 @@ def test_selective_mahalanobis_of_one_domain_is_mahalanobis() -> None:
     train, test = clips(30), clips(7, seed=1)
     scores = [
         backend.fit(train, names(30, "a"), names(30, "source")).score(test, names(7, "a"))
-        for backend in (Mahalanobis(), SelectiveMahalanobis(), SelectiveMahalanobis("own"))
+        for backend in (
+            Mahalanobis(),
+            SelectiveMahalanobis(),
+            SelectiveMahalanobis(covariance="own"),
+        )
     ]
     np.testing.assert_allclose(scores[1], scores[0])
     np.testing.assert_allclose(scores[2], scores[0])
@@ -146,7 +151,11 @@ def test_selective_mahalanobis_of_one_domain_is_mahalanobis() -> None:
 
 
 def everyone() -> list[Callable[[], Backend]]:
-    return [*BACKENDS.values(), lambda: SelectiveMahalanobis("own"), lambda: GaussianMixture(1)]
+    return [
+        *BACKENDS.values(),
+        lambda: SelectiveMahalanobis(covariance="own"),
+        lambda: GaussianMixture(n_components=1),
+    ]
 
 
 @pytest.mark.parametrize("make", everyone())
@@ -185,16 +194,10 @@ def test_state_goes_through_safetensors(make: Callable[[], Backend], tmp_path: P
     sections = names(40, "fan/00", "ToyCar/02")
     backend = make().fit(train, sections, names(40, "source", "source", "target", "target"))
     save_file(backend.state(), tmp_path / "state.safetensors")
-    back = backend_from_state(backend.name, load_file(tmp_path / "state.safetensors"))
+    back = backend_from_state(load_file(tmp_path / "state.safetensors"))
     assert back == backend
     tested = names(6, "ToyCar/02", "fan/00")
     np.testing.assert_array_equal(back.score(test, tested), backend.score(test, tested))
-
-
-def test_state_of_another_backend_is_refused() -> None:
-    state = Mahalanobis().fit(clips(10), names(10, "a")).state()
-    with pytest.raises(RunError, match="state of back-end 'mahalanobis', not of 'knn'"):
-        backend_from_state("knn", state)
 
 
 @pytest.mark.parametrize("make", everyone())
@@ -234,7 +237,7 @@ def test_bad_input_is_refused() -> None:
         Mahalanobis().fit(train, names(10, "a"))
     with pytest.raises(RunError, match="do not fit"):
         Mahalanobis().fit(clips(10), names(9, "a"))
-    with pytest.raises(RunError, match="9 domains do not fit 10"):
+    with pytest.raises(RunError, match="9 domains do not fit"):
         Mahalanobis().fit(clips(10), names(10, "a"), names(9, "source"))
 
 
@@ -249,7 +252,11 @@ def test_equal_training_clips_are_survived(make: Callable[[], Backend]) -> None:
 def test_more_dimensions_than_clips_are_survived() -> None:
     rng = np.random.default_rng(0)
     train, test = rng.standard_normal((10, 50)), rng.standard_normal((3, 50))
-    for backend in (Mahalanobis(), SelectiveMahalanobis("own"), GaussianMixture(2)):
+    for backend in (
+        Mahalanobis(),
+        SelectiveMahalanobis(covariance="own"),
+        GaussianMixture(n_components=2),
+    ):
         scores = backend.fit(train, names(10, "a"), names(10, "source", "target"))
         assert np.isfinite(scores.score(test, names(3, "a"))).all()
 
@@ -264,13 +271,15 @@ def test_unknown_names_and_values_are_refused() -> None:
         build_backend("lof")
     with pytest.raises(ConfigError, match=r"'n' is not known to back-end 'knn' \(known: k, metric"):
         build_backend("knn", n=3)
-    with pytest.raises(ConfigError, match="k of 'knn' is 0, expected above 0"):
+    with pytest.raises(ConfigError, match="k of back-end 'knn' is 0: .* greater"):
         build_backend("knn", k=0)
-    with pytest.raises(ConfigError, match=r"k of 'knn' is 1.5, expected a whole number"):
+    with pytest.raises(ConfigError, match=r"k of back-end 'knn' is 1.5: .* valid integer"):
         build_backend("knn", k=1.5)
-    with pytest.raises(ConfigError, match="metric 'manhattan' is not known"):
+    with pytest.raises(
+        ConfigError, match="metric of back-end 'knn' is 'manhattan': .*'cosine' or 'euclidean'"
+    ):
         build_backend("knn", metric="manhattan")
-    with pytest.raises(ConfigError, match="covariance 'diagonal'"):
+    with pytest.raises(ConfigError, match="'diagonal': .*'shared' or 'own'"):
         build_backend("selective_mahalanobis", covariance="diagonal")
 
 
@@ -301,43 +310,7 @@ def test_held_out_scores_keep_both_domains_in_every_fold() -> None:
     assert np.isfinite(scores).all()
 
 
-@given(scale=st.floats(0.01, 100), offset=st.floats(-50, 50))
-@settings(max_examples=30, deadline=None)
-def test_unit_of_a_score_does_not_matter(scale: float, offset: float) -> None:
-    rng = np.random.default_rng(0)
-    tested, trained = names(12, "a", "b"), names(40, "b", "a")
-    one, two = rng.standard_normal(12), rng.standard_normal(12)
-    first, second = rng.standard_normal(40), rng.standard_normal(40)
-    expected = fuse_scores({"x": one, "y": two}, tested, {"x": first, "y": second}, trained)
-    fused = fuse_scores(
-        {"x": scale * one + offset, "y": two},
-        tested,
-        {"x": scale * first + offset, "y": second},
-        trained,
-    )
-    np.testing.assert_allclose(fused, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_fusion_by_hand() -> None:
-    fused = fuse_scores(
-        {"x": np.array([3.0, 5.0]), "y": np.array([0.0, 20.0])},
-        ["a", "b"],
-        {"x": np.array([0.0, 2.0, 4.0, 6.0]), "y": np.array([-10.0, 10.0, 0.0, 20.0])},
-        ["a", "a", "b", "b"],
-        weights={"x": 3.0, "y": 1.0},
-    )
-    # Section a: x has mean 1, deviation 1; y 0, 10. Section b: x 5, 1; y 10, 10.
-    np.testing.assert_allclose(fused, [(3 * 2 + 0) / 4, (3 * 0 + 1) / 4])
-
-
-def test_impossible_fusions_are_refused() -> None:
-    good, bad = {"x": np.arange(4.0)}, {"x": np.ones(4)}
-    with pytest.raises(ConfigError, match="kinds of scores differ"):
-        fuse_scores(good, names(4, "a"), {"y": np.arange(4.0)}, names(4, "a"))
-    with pytest.raises(ConfigError, match="weights are"):
-        fuse_scores(good, names(4, "a"), good, names(4, "a"), weights={"x": 0.0})
-    with pytest.raises(RunError, match="4 training scores of 'x' in section 'a' give no scale"):
-        fuse_scores(good, names(4, "a"), bad, names(4, "a"))
+def test_one_fold_is_refused() -> None:
     with pytest.raises(ConfigError, match="folds is 1"):
         held_out_scores(Mahalanobis(), clips(4), names(4, "a"), folds=1)
 

@@ -7,7 +7,7 @@ import pytest
 from fake_hub import COMMIT, fake_hub
 
 from asdlib.errors import ConfigError, DownloadError, RunError
-from asdlib.method.pretrained_weights import Offer, fetch, offer, weights_folder, weights_sha256
+from asdlib.method.weights import Offer, fetch, offer, weights_folder, weights_sha256
 
 NAME = "lab/tiny-ast"
 FILES = {

@@ -17,7 +17,7 @@ from asdlib.evaluation import evaluate_folder, read_score_folder
 from asdlib.features import FeatureStore
 from asdlib.study import RunResult, load_run, run
 from asdlib.study.comparison import label_of
-from asdlib.study.fuse import fuse
+from asdlib.study.fuse import fuse, fuse_scores
 from asdlib.study.held_out import HELD_OUT, decide_run, held_out
 from asdlib.study.run import training_rows
 
@@ -195,6 +195,42 @@ def test_fused_scores_are_means_on_the_scale_of_normal_clips(
         fuse(paths, tmp_path / "fused")
     with pytest.raises(RunError, match="is fused from other runs"):
         held_out(fused, store_of(runs), folds=4)
+
+
+def of_sections(sections: str, *scores: list[float]) -> list[pd.DataFrame]:
+    """Tables of several systems, with a section's letter for each clip."""
+    return [
+        pd.DataFrame({"machine": "fan", "section": list(sections), "anomaly_score": values})
+        for values in scores
+    ]
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (50.0, -7.0)])
+def test_fused_scores_by_hand_whatever_their_unit(scale: float, offset: float) -> None:
+    x, normal = np.array([3.0, 5.0]), np.array([0.0, 2.0, 4.0, 6.0])
+    fused = fuse_scores(
+        of_sections("ab", list(scale * x + offset), [0.0, 20.0]),
+        of_sections("aabb", list(scale * normal + offset), [-10.0, 10.0, 0.0, 20.0]),
+        [3.0, 1.0],
+    )
+    # Section a: x has mean 1, deviation 1; y 0, 10. Section b: x 5, 1; y 10, 10.
+    np.testing.assert_allclose(fused["anomaly_score"], [(3 * 2 + 0) / 4, (3 * 0 + 1) / 4])
+
+
+@pytest.mark.parametrize(
+    ("normal", "weights", "error"),
+    [
+        ([1.0, 2.0], [0.0, 0.0], "weights are .*, expected none below and one above 0"),
+        ([1.0, 2.0], [2.0, -1.0], "weights are"),
+        ([1.0, 1.0], [1.0, 1.0], "2 training scores of run 2 in section 'fan/a' give no scale"),
+    ],
+)
+def test_scores_without_a_scale_or_weight_are_refused(
+    normal: list[float], weights: list[float], error: str
+) -> None:
+    tables = of_sections("aa", [1.0, 2.0], [1.0, 2.0])
+    with pytest.raises(AsdError, match=error):
+        fuse_scores(tables, [tables[0], *of_sections("aa", normal)], weights)
 
 
 def test_seeds_of_one_system_make_an_ensemble_that_is_fused_again(

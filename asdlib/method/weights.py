@@ -1,29 +1,28 @@
-"""Weights on disk: find them, tell them from others, and fetch them from a public hub when asked.
+"""Weights on disk: find them, identify them, and fetch them from a public hub when asked.
 
-Nothing is ever downloaded by the way. `fetch` is the only function that uses the network, and it
-shows licence and size first. A training finds fetched checkpoints in the hub's own cache. Only
+Nothing is downloaded implicitly. `fetch` is the only function that transfers files, and it shows
+licence and size first. A training finds fetched checkpoints in the hub's own cache. Only
 safetensors files are read: loading a pickle would run whatever is in it.
 """
 
 import hashlib
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asdlib.errors import ConfigError, DownloadError, RunError
 
 CONFIG = "config.json"
-_WANTED = (CONFIG, "*.safetensors", "*.safetensors.index.json")
+_WANTED = [CONFIG, "*.safetensors", "*.safetensors.index.json"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_known: dict[tuple[Any, ...], str] = {}
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a hub says of a checkpoint before it is fetched.
+    """Description of a checkpoint on a hub, before it is fetched.
 
     Attributes
     ----------
@@ -44,13 +43,7 @@ class Offer:
 
 
 def check_extra() -> None:
-    """Refuse to go on without the packages that public models need.
-
-    Raises
-    ------
-    ConfigError
-        Saying how to install them.
-    """
+    """Raise a ConfigError if the packages that public models need are not installed."""
     needed = ("transformers", "peft", "huggingface_hub")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
@@ -61,14 +54,14 @@ def check_extra() -> None:
 
 
 def weights_folder(source: str, revision: str | None = None) -> Path:
-    """Find the folder of a checkpoint: the given one, or the cached one of a hub.
+    """Find the folder of a checkpoint: `source` itself, or where the hub's cache holds it.
 
     Raises
     ------
     ConfigError
         If it is neither a folder nor the name of a checkpoint on a hub.
     RunError
-        If it was not fetched yet.
+        If it has not been fetched yet.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -82,25 +75,25 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    version = f" (revision {revision})" if revision else ""
     try:
         found = Path(
             snapshot_download(
-                source, revision=revision, local_files_only=True, allow_patterns=list(_WANTED)
+                source, revision=revision, local_files_only=True, allow_patterns=_WANTED
             )
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
         found = None
     if found is None or not any(found.glob("*.safetensors")):
+        asked = f"{source} --revision {revision}" if revision else source
         raise RunError(
-            f"weights '{source}'{version} are not on this machine; fetch them with "
-            f"asd weights {source}{f' --revision {revision}' if revision else ''}, or give a folder"
+            f"weights '{source}' are not on this machine; fetch them with asd weights {asked}, or "
+            "give a folder"
         )
     return found
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """List what decides an encoder: its configuration, if it has one, and its safetensors files.
+    """List the files that define an encoder: its configuration, if any, and its weights.
 
     Raises
     ------
@@ -120,18 +113,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 over names and contents of `weight_files`, 64 hexadecimal digits."""
-    files = weight_files(folder)
-    states = [file.stat() for file in files]
-    key = (str(folder.resolve()), *((s.st_size, s.st_mtime_ns) for s in states))
-    if key not in _known:
-        total = hashlib.sha256()
-        for file in files:
-            with file.open("rb") as stream:
-                total.update(file.name.encode() + b"\0")
-                total.update(hashlib.file_digest(stream, "sha256").digest())
-        _known[key] = total.hexdigest()
-    return _known[key]
+    """Compute the SHA-256 over names and contents of `weight_files`, 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for file in weight_files(folder):
+        with file.open("rb") as stream:
+            total.update(file.name.encode() + b"\0")
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
 
 
 def offer(name: str, revision: str | None = None, *, endpoint: str | None = None) -> Offer:
@@ -160,19 +148,17 @@ def offer(name: str, revision: str | None = None, *, endpoint: str | None = None
     from huggingface_hub.utils import filter_repo_objects
 
     with _hub_errors(name, revision):
-        told = HfApi(endpoint=endpoint).model_info(name, revision=revision, files_metadata=True)
-    sizes = {file.rfilename: file.size or 0 for file in told.siblings or []}
-    wanted = list(filter_repo_objects(sizes, allow_patterns=list(_WANTED)))
+        found = HfApi(endpoint=endpoint).model_info(name, revision=revision, files_metadata=True)
+    sizes = {file.rfilename: file.size or 0 for file in found.siblings or []}
+    wanted = list(filter_repo_objects(sizes, allow_patterns=_WANTED))
     if not any(file.endswith(".safetensors") for file in wanted):
         raise DownloadError(
             f"'{name}' has no safetensors file on the hub; choose another checkpoint, or convert "
             "it and give its folder"
         )
-    stated = (told.card_data or {}).get("license") or next(
-        (tag.removeprefix("license:") for tag in told.tags or [] if tag.startswith("license:")),
-        "not stated",
-    )
-    return Offer(name, str(told.sha), str(stated), sum(sizes[file] for file in wanted))
+    tags = [tag.removeprefix("license:") for tag in found.tags or [] if tag.startswith("license:")]
+    licence = (found.card_data or {}).get("license") or (*tags, "not stated")[0]
+    return Offer(name, str(found.sha), str(licence), sum(sizes[file] for file in wanted))
 
 
 def fetch(
@@ -189,11 +175,12 @@ def fetch(
     name, revision, endpoint
         See `offer`.
     confirm
-        Is shown the offer; nothing is fetched unless it gives True.
+        Called with the offer; nothing is fetched unless it returns True.
 
     Returns
     -------
-    The folder.
+    Path
+        The folder.
 
     Raises
     ------
@@ -207,9 +194,7 @@ def fetch(
 
     with _hub_errors(name, revision):
         folder = Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=list(_WANTED), endpoint=endpoint
-            )
+            snapshot_download(name, revision=revision, allow_patterns=_WANTED, endpoint=endpoint)
         )
     if folder.name != offered.commit:
         raise DownloadError(
@@ -219,29 +204,25 @@ def fetch(
     return folder
 
 
-class _hub_errors:  # noqa: N801
-    """Turn what goes wrong with a hub into one line."""
+@contextmanager
+def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
+    """Turn errors of the hub into one line."""
+    from huggingface_hub import errors
 
-    def __init__(self, name: str, revision: str | None) -> None:
-        self.name, self.revision = name, revision
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, _: object) -> None:
-        if kind is None or not issubclass(kind, Exception):
-            return
-        from huggingface_hub import errors
-
-        version = f" in revision '{self.revision}'" if self.revision else ""
-        if issubclass(kind, errors.GatedRepoError):
-            reason = "asks for an agreement; agree on its page and log in, or choose another"
-        elif issubclass(kind, errors.RevisionNotFoundError | errors.RepositoryNotFoundError):
-            reason = f"is not on the hub{version}; check the name and the revision"
-        else:
-            first = str(error).strip().splitlines() or [kind.__name__]
-            reason = (
-                f"cannot be fetched ({first[0].rstrip('.')}); check the connection, or copy the "
-                "checkpoint to a folder and give that"
-            )
-        raise DownloadError(f"'{self.name}' {reason}") from error
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise DownloadError(
+            f"'{name}' asks for an agreement; agree on its page and log in, or choose another"
+        ) from error
+    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError) as error:
+        version = f" in revision '{revision}'" if revision else ""
+        raise DownloadError(
+            f"'{name}' is not on the hub{version}; check the name and the revision"
+        ) from error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DownloadError(
+            f"'{name}' cannot be fetched ({reason.rstrip('.')}); check the connection, or copy the "
+            "checkpoint to a folder and give that"
+        ) from error
