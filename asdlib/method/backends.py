@@ -15,10 +15,11 @@ import json
 import warnings
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.spatial.distance import cdist
@@ -30,7 +31,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from asdlib.errors import ConfigError, RunError
 
 Array = np.ndarray
-Names = Sequence[str] | Array
+Names = ArrayLike
 Model = dict[str, Array]
 Metric = Literal["cosine", "euclidean"]
 Level = Literal["spectrum", "feature_map", "encoder", "projection"]
@@ -131,9 +132,11 @@ class Backend(ABC):
         return 1
 
 
-def _checked(x: Array, sections: Names, domains: Names | None = None) -> tuple[Array, Array, Array]:
+def _checked(
+    embeddings: ArrayLike, sections: Names, domains: Names | None = None
+) -> tuple[Array, Array, Array]:
     """Return embeddings as float64, sections and domains as arrays of text."""
-    x, names = np.asarray(x, np.float64), np.asarray(sections, object)
+    x, names = np.asarray(embeddings, np.float64), np.asarray(sections, object)
     of_clip = np.full(len(x), "", object) if domains is None else np.asarray(domains, object)
     if x.ndim != 2 or names.shape != x.shape[:1] or of_clip.shape != x.shape[:1]:
         raise RunError(
