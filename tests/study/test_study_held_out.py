@@ -205,18 +205,6 @@ def of_sections(sections: str, *scores: list[float]) -> list[pd.DataFrame]:
     ]
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (50.0, -7.0)])
-def test_fused_scores_by_hand_whatever_their_unit(scale: float, offset: float) -> None:
-    x, normal = np.array([3.0, 5.0]), np.array([0.0, 2.0, 4.0, 6.0])
-    fused = fuse_scores(
-        of_sections("ab", list(scale * x + offset), [0.0, 20.0]),
-        of_sections("aabb", list(scale * normal + offset), [-10.0, 10.0, 0.0, 20.0]),
-        [3.0, 1.0],
-    )
-    # Section a: x has mean 1, deviation 1; y 0, 10. Section b: x 5, 1; y 10, 10.
-    np.testing.assert_allclose(fused["anomaly_score"], [(3 * 2 + 0) / 4, (3 * 0 + 1) / 4])
-
-
 @pytest.mark.parametrize(
     ("normal", "weights", "error"),
     [
