@@ -84,7 +84,10 @@ def download(
     if not plan.missing:
         say(f"all {len(plan.archives)} files of {dataset} are in place in {root}")
         return
-    sizes = [archive.to_fetch for archive in plan.missing]
+    sizes = [
+        None if archive.size is None else max(0, archive.size - archive.fetched)
+        for archive in plan.missing
+    ]
     shown = ["?" if size is None else decimal(size) for size in sizes]
     rows = [(archive.file, archive.subset) for archive in plan.missing]
     files = pd.DataFrame(rows, columns=["file", "subset"]).assign(**{"to fetch": shown})

@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from asdlib.data.fetch import Fetcher
-from asdlib.data.sources import RECORD_URL, Archive, archives_for, of_machines, on_mirror
+from asdlib.data.sources import Archive, archives_for, of_machines, on_mirror
 from asdlib.data.unpack import RefusedError, unpack
 from asdlib.errors import DownloadError
 from asdlib.files import is_disk_full, only_process, whole_file, writing
@@ -43,6 +43,7 @@ LOCK_NAME = "asdlib-lock.json"
 # is unpacked, its exact size is compared with the free space.
 UNPACKED_BY_PACKED = 1.4
 
+_RECORD = "https://zenodo.org/api/records/{record}"
 # Names from the network become names on the disk.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
@@ -71,7 +72,7 @@ class FilePin(BaseModel, extra="forbid"):
 
 
 class Unpacked(BaseModel, extra="forbid"):
-    """What came out of an archive: folder below the folder of its subset → number of files."""
+    """What came out of an archive: folder below that of its subset → number of files."""
 
     checksum: str
     placed: dict[str, int]
@@ -80,8 +81,7 @@ class Unpacked(BaseModel, extra="forbid"):
 class LockData(BaseModel, extra="forbid"):
     """Content of the lock file of a data root.
 
-    What Zenodo records said at the first download, and the checksums of files without a published
-    one, are pinned: a file that differs later is an error, never a new truth.
+    Records and files are pinned: a file that differs later is an error, never a new truth.
     """
 
     version: Literal[1] = 1
@@ -97,9 +97,9 @@ def _read_lock(root: Path) -> LockData:
     except FileNotFoundError:
         return LockData()
     except ValidationError as error:
+        reason = error.errors()[0]["msg"]
         raise DownloadError(
-            f"'{path}' is damaged ({error.errors()[0]['msg']}); delete it, and all checksums are "
-            "read anew"
+            f"'{path}' is damaged ({reason}); delete it, and all checksums are read anew"
         ) from None
 
 
@@ -140,8 +140,7 @@ class Plan:
     def disk_needed(self, *, keep: bool = False, jobs: int = 2) -> int:
         """Estimate the free disk space that a `download` with these options needs at its peak.
 
-        The archives that are on disk at the same time are added to the unpacked size, what is there
-        already is subtracted.
+        Archives lie beside what was unpacked: all if they are kept, else those in work.
         """
         zips = [archive for archive in self.missing if archive.is_zip]
         packed = sorted((archive.size or 0 for archive in zips), reverse=True)
@@ -154,33 +153,6 @@ def free_bytes(root: Path) -> int:
     """Return the free space on the disk that holds `root`, which need not exist yet."""
     here = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     return shutil.disk_usage(here).free
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def _looked_up(root: Path, archive: Archive, data: LockData) -> Archive:
-    """Fill in how much of a file is on disk; a marker and a count of files decide.
-
-    Damaged recordings are found by `asdlib.data.check_folder`.
-    """
-    path, pin = archive.path(root), data.files.get(archive.key)
-    if archive.is_zip:
-        done = data.unpacked.get(archive.key)
-        base = root / archive.dataset / archive.folder
-        there = (
-            done is not None
-            and (archive.md5 is None or done.checksum == f"md5:{archive.md5}")
-            and all(
-                sum(file.is_file() for file in (base / name).glob("*")) >= count
-                for name, count in done.placed.items()
-            )
-        )
-    else:
-        there = pin is not None and path.is_file() and path.stat().st_size == pin.size
-    held = [file.stat().st_size for file in (path, _part(path)) if file.is_file()]
-    return replace(archive, there=there, fetched=max(held, default=0))
 
 
 def plan_download(
@@ -217,12 +189,7 @@ def plan_download(
     data = _read_lock(root)
     rows = of_machines(archives_for(dataset, subsets), machines)
     rows = [_looked_up(root, row, data) for row in rows]
-    unread = dict.fromkeys(
-        row.record
-        for row in rows
-        if row.needs_record and row.record not in data.records and not row.there
-    )
-    read, notes = _read_records(unread, rows, base_url)
+    read, notes = _read_records(rows, data, base_url)
     known = data.records | read
     full = [archive for row in rows for archive in _resolved(row, known.get(row.record))]
     archives = [_looked_up(root, archive, data) for archive in of_machines(full, machines)]
@@ -232,15 +199,48 @@ def plan_download(
     return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url)
 
 
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _looked_up(root: Path, archive: Archive, data: LockData) -> Archive:
+    """Fill in how much of a file is on disk; a marker and a count of files decide.
+
+    Damaged recordings are found by `asdlib.data.check_folder`.
+    """
+    path = archive.path(root)
+    held = [file.stat().st_size for file in (path, _part(path)) if file.is_file()]
+    pin, done = data.files.get(archive.key), data.unpacked.get(archive.key)
+    if not archive.is_zip:
+        there = pin is not None and path.is_file() and path.stat().st_size == pin.size
+    elif done is None or (archive.md5 and done.checksum != f"md5:{archive.md5}"):
+        there = False
+    else:
+        there = all(
+            sum(file.is_file() for file in (archive.folder(root) / name).glob("*")) >= count
+            for name, count in done.placed.items()
+        )
+    return replace(archive, there=there, fetched=max(held, default=0))
+
+
 def _read_records(
-    unread: Iterable[str], rows: list[Archive], base_url: str | None
+    rows: list[Archive], data: LockData, base_url: str | None
 ) -> tuple[dict[str, Record], list[str]]:
-    """Read Zenodo records; return them, and one note for each that could be spared."""
+    """Read the Zenodo records that know something that neither the table nor the lock file does.
+
+    Return them, and one note for each that cannot be read and can be spared.
+    """
+    unread = dict.fromkeys(
+        row.record
+        for row in rows
+        if not (row.there or (row.md5 and row.size) or row.record in data.records)
+        and "zenodo.org" in row.url
+    )
     read: dict[str, Record] = {}
     notes = []
     with Fetcher() as fetcher:
         for record in unread:
-            url = on_mirror(RECORD_URL.format(record=record), base_url)
+            url = on_mirror(_RECORD.format(record=record), base_url)
             try:
                 read[record] = _parsed_record(url, fetcher.json(url))
             except DownloadError as error:
@@ -383,10 +383,10 @@ def _put_in_place(
             raise DownloadError(f"stopped while unpacking {path}; call again to go on")
         report(f"{archive.file} unpack", done, total)
 
-    base = plan.root / archive.dataset
-    scratch = base / ".unpack" / archive.subset / path.stem
+    folder = archive.folder(plan.root)
+    scratch = folder.with_name(".unpack") / archive.subset / path.stem
     try:
-        placed = unpack(path, base / archive.folder, archive.machine, scratch, on_bytes)
+        placed = unpack(path, folder, archive.machine, scratch, on_bytes)
     except RefusedError:
         path.unlink(missing_ok=True)
         raise
@@ -404,7 +404,7 @@ def _fetch(
     Without an expected checksum, the file is taken as it comes this once.
     """
     path, size = archive.path(plan.root), archive.size
-    part, url = _part(path), on_mirror(archive.url, plan.base_url)
+    part, url = _part(path), on_mirror(archive.address, plan.base_url)
 
     def on_bytes(done: int) -> None:
         report(f"{archive.file} fetch", done, size or max(1, done))

@@ -18,14 +18,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from asdlib.errors import DownloadError
 
-__all__ = ["RECORD_URL", "Archive", "all_archives", "archives_for", "of_machines", "on_mirror"]
-
-RECORD_URL = "https://zenodo.org/api/records/{record}"
-"""Address of the JSON of a Zenodo record: ``files[]`` with key, size and checksum."""
+__all__ = ["Archive", "all_archives", "archives_for", "of_machines", "on_mirror"]
 
 _FOLDERS = {"development": "dev_data", "ground_truth": "ground_truth"}
 _MACHINE = re.compile(
@@ -49,7 +47,7 @@ class Archive:
     md5: str | None
     size: int | None
     licence: str
-    pattern: str
+    url: str
     """Address with ``{record}`` and ``{file}`` to fill in."""
     source: str
     """Where the row can be looked up."""
@@ -59,19 +57,14 @@ class Archive:
     """Bytes on disk that need not be fetched again."""
 
     @property
-    def dataset(self) -> str:
-        """Name of the dataset, for example ``dcase2020``."""
-        return f"dcase{self.year}"
-
-    @property
     def key(self) -> str:
         """Name of the file in the lock file: ``dataset/subset/file``."""
-        return f"{self.dataset}/{self.subset}/{self.file}"
+        return f"dcase{self.year}/{self.subset}/{self.file}"
 
     @property
-    def url(self) -> str:
+    def address(self) -> str:
         """Address of the file."""
-        return self.pattern.format(record=self.record, file=quote(self.file))
+        return self.url.format(record=self.record, file=quote(self.file))
 
     @property
     def is_listed(self) -> bool:
@@ -83,27 +76,14 @@ class Archive:
         """Whether the file is to be unpacked."""
         return self.file.endswith(".zip")
 
-    @property
-    def needs_record(self) -> bool:
-        """Whether its Zenodo record knows something that the table does not."""
-        complete = self.is_listed and self.md5 is not None and self.size is not None
-        return "zenodo.org" in self.pattern and not complete
+    def folder(self, root: Path) -> Path:
+        """Return the folder of the official layout, below a data root, that the content is for."""
+        return root / f"dcase{self.year}" / _FOLDERS.get(self.subset, "eval_data")
 
     def path(self, root: Path) -> Path:
-        """Return the final name of the file below a data root."""
-        return root / self.dataset / ("archives" if self.is_zip else self.folder) / self.file
-
-    @property
-    def folder(self) -> str:
-        """Folder of the official layout below the folder of the dataset."""
-        return _FOLDERS.get(self.subset, "eval_data")
-
-    @property
-    def to_fetch(self) -> int | None:
-        """Bytes still to fetch; None if the size is not known."""
-        if self.there:
-            return 0
-        return None if self.size is None else max(0, self.size - self.fetched)
+        """Return the final name of the file itself below a data root."""
+        folder = self.folder(root)
+        return (folder.with_name("archives") if self.is_zip else folder) / self.file
 
     def filled(self, file: str, md5: str, size: int, licence: str) -> "Archive":
         """Return the row with what its Zenodo record says about `file`; declared values are kept.
@@ -125,13 +105,7 @@ class Archive:
 
 
 def on_mirror(address: str, base_url: str | None) -> str:
-    """Replace scheme and host of an address by those (and the path prefix) of a mirror, if any.
-
-    Raises
-    ------
-    DownloadError
-        If `base_url` is not an http(s) address.
-    """
+    """Replace scheme and host of an address by those (and the path prefix) of a mirror, if any."""
     if base_url is None:
         return address
     if urlsplit(base_url).scheme not in ("http", "https"):
@@ -145,21 +119,12 @@ def on_mirror(address: str, base_url: str | None) -> str:
 def all_archives() -> tuple[Archive, ...]:
     """Return every row of the declared table, in the order of the file."""
     text = files("asdlib.data").joinpath("archives.csv").read_text(encoding="utf-8")
-    return tuple(
-        Archive(
-            year=int(row["year"]),
-            subset=row["subset"],
-            machine=row["machine"],
-            record=row["record"],
-            file=row["file"],
-            md5=row["md5"] or None,
-            size=int(row["size"]) if row["size"] else None,
-            licence=row["licence"],
-            pattern=row["url"],
-            source=row["source"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    )
+    rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines()))
+    for row in rows:
+        row["year"] = int(row["year"])
+        row["md5"] = row["md5"] or None
+        row["size"] = int(row["size"]) if row["size"] else None
+    return tuple(Archive(**row) for row in rows)
 
 
 def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Archive]:
@@ -170,23 +135,21 @@ def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Arc
     DownloadError
         If the dataset or a subset is not known, or a named subset cannot be fetched.
     """
-    rows = [row for row in all_archives() if row.dataset == dataset]
+    rows = [row for row in all_archives() if f"dcase{row.year}" == dataset]
     if not rows:
-        names = ", ".join(dict.fromkeys(row.dataset for row in all_archives()))
-        raise DownloadError(f"dataset '{dataset}' is not known (known: {names})")
-    known = dict.fromkeys(row.subset for row in rows)
+        known = ", ".join(dict.fromkeys(f"dcase{row.year}" for row in all_archives()))
+        raise DownloadError(f"dataset '{dataset}' is not known (known: {known})")
+    known = ", ".join(dict.fromkeys(row.subset for row in rows))
     for subset in subsets or ():
         here = [row for row in rows if row.subset == subset]
         if not here:
-            raise DownloadError(
-                f"subset '{subset}' is not in {dataset} (known: {', '.join(known)})"
-            )
+            raise DownloadError(f"subset '{subset}' is not in {dataset} (known: {known})")
         if not any(row.file for row in here):
             raise DownloadError(
-                f"{dataset} '{subset}' cannot be fetched, no commit is pinned; "
-                f"copy it from {here[0].source}"
+                f"{dataset} '{subset}' cannot be fetched, no commit is pinned; copy it from "
+                f"{here[0].source}"
             )
-    wanted = set(subsets or known)
+    wanted = set(subsets or known.split(", "))
     if "evaluation" in wanted:
         wanted.add("ground_truth")
     return [row for row in rows if row.subset in wanted and row.file]
@@ -200,13 +163,11 @@ def of_machines(archives: list[Archive], machines: Sequence[str] | None) -> list
     DownloadError
         If no archive holds one of the machines, and all archives are listed.
     """
-    if not machines:
-        return archives
     known = sorted({archive.machine for archive in archives} - {""}, key=str.lower)
-    for machine in machines:
+    for machine in machines or ():
         if machine not in known and "*" not in known:
             raise DownloadError(
-                f"machine '{machine}' is not in {archives[0].dataset} with these subsets "
+                f"machine '{machine}' is not in dcase{archives[0].year} with these subsets "
                 f"(known: {', '.join(known) or 'none'})"
             )
-    return [archive for archive in archives if archive.machine in ("", "*", *machines)]
+    return [a for a in archives if not machines or a.machine in ("", "*", *machines)]

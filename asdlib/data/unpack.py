@@ -21,7 +21,7 @@ from asdlib.data.naming import SPLIT_FOLDERS
 from asdlib.errors import DownloadError
 from asdlib.files import writing
 
-__all__ = ["RefusedError", "inspect_zip", "unpack"]
+__all__ = ["RefusedError", "unpack"]
 
 MAX_ENTRIES = 200_000  # the largest official archives hold some thousands
 MAX_TOTAL = 200 << 30
@@ -39,40 +39,94 @@ class RefusedError(DownloadError):
         super().__init__(f"{archive.name} is refused: {reason}; nothing of it was put in place")
 
 
-def inspect_zip(archive: Path, machine: str) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """Check every entry of an archive; return place below the destination → entry.
+def unpack(
+    archive: Path,
+    destination: Path,
+    machine: str,
+    scratch: Path,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, int]:
+    """Unpack an archive below `destination`; return folder → number of files put there.
 
-    Parameters as in `unpack`, which this is the first part of.
+    Parameters
+    ----------
+    archive
+        A zip archive whose checksum was verified.
+    destination
+        For example ``<root>/dcase2020/dev_data``.
+    machine
+        Machine folder that the files must be in; empty: the paths are taken as they are.
+    scratch
+        Folder for the work in progress, on the same disk; it is emptied first.
+    on_bytes
+        Called with the bytes written so far and those to write.
 
     Raises
     ------
     RefusedError
         If the archive is damaged, unsafe, too large or not in the official layout.
+    DownloadError
+        If the disk is full or the folder cannot be written. In no case is anything half-written
+        left under a final name.
     """
     try:
-        with zipfile.ZipFile(archive) as bundle:
-            entries = bundle.infolist()
+        with writing(destination, DownloadError), zipfile.ZipFile(archive) as bundle:
+            places = _places(archive, bundle.infolist(), machine)
+            total, done = sum(info.file_size for info in places.values()), 0
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            free = shutil.disk_usage(scratch).free
+            if total > free:
+                raise DownloadError(
+                    f"{archive.name} unpacks to {total} bytes, {free} are free; free some room and "
+                    "call again"
+                ) from OSError(errno.ENOSPC, "too little room")
+            for place, info in places.items():
+                target = scratch / place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # "x": on a disk that ignores case, two names may be one file.
+                with bundle.open(info) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                done += info.file_size
+                on_bytes(done, total)
+            _install(scratch, destination)
     except _BROKEN as error:
         raise RefusedError(archive, f"it is damaged ({error})") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return dict(Counter(place.parent.as_posix() for place in places))
+
+
+def _places(
+    archive: Path, entries: list[zipfile.ZipInfo], machine: str
+) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """Check all entries of an archive; return place below the destination → entry."""
     if len(entries) > MAX_ENTRIES:
-        reason = f"{len(entries)} entries, at most {MAX_ENTRIES} are allowed"
-        raise RefusedError(archive, reason)
+        raise RefusedError(archive, f"{len(entries)} entries, at most {MAX_ENTRIES} are allowed")
     total = sum(info.file_size for info in entries)
     allowed = min(MAX_TOTAL, SLACK + MAX_RATIO * archive.stat().st_size)
     if total > allowed:
-        reason = f"it unpacks to {total} bytes, at most {allowed:.0f} are allowed"
-        raise RefusedError(archive, reason)
+        raise RefusedError(
+            archive, f"it unpacks to {total} bytes, at most {allowed:.0f} are allowed"
+        )
     places: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in entries:
-        if reason := _unsafe(info):
-            raise RefusedError(archive, f"entry {info.filename!r} {reason}")
-        parts = PurePosixPath(info.filename).parts
+        name, parts = info.filename, PurePosixPath(info.filename).parts
+        odd = "\\" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
+        if odd or not parts or parts[0] == "/" or ".." in parts:
+            raise RefusedError(
+                archive, f"entry {name!r} points outside the folder or has no valid name"
+            )
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise RefusedError(archive, f"entry {name!r} is a link or a device")
+        if info.flag_bits & 0x1:
+            raise RefusedError(archive, f"entry {name!r} is encrypted")
         if info.is_dir() or _LITTER.intersection(parts) or parts[-1].startswith("._"):
             continue
         if machine in parts[:-1]:
             parts = parts[parts.index(machine) :]
         elif machine and len(parts) > 1 and parts[0] not in SPLIT_FOLDERS:
-            raise RefusedError(archive, f"entry {info.filename!r} is not below '{machine}/'")
+            raise RefusedError(archive, f"entry {name!r} is not below '{machine}/'")
         elif machine:
             parts = (machine, *parts)
         place = PurePosixPath(*parts)
@@ -85,83 +139,6 @@ def inspect_zip(archive: Path, machine: str) -> dict[PurePosixPath, zipfile.ZipI
     if not places:
         raise RefusedError(archive, "it holds no files")
     return places
-
-
-def _unsafe(info: zipfile.ZipInfo) -> str:
-    """Return why an entry must not be unpacked; empty if it may."""
-    name = info.filename
-    parts = PurePosixPath(name).parts
-    drive_or_control = name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
-    if not parts or parts[0] == "/" or ".." in parts or "\\" in name or drive_or_control:
-        return "points outside the folder or has no valid name"
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device"
-    return "is encrypted" if info.flag_bits & 0x1 else ""
-
-
-def unpack(
-    archive: Path,
-    destination: Path,
-    machine: str,
-    scratch: Path,
-    on_bytes: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, int]:
-    """Unpack an archive below `destination`.
-
-    Parameters
-    ----------
-    archive
-        A zip archive whose checksum was verified.
-    destination
-        For example ``<root>/dcase2020/dev_data``.
-    machine
-        Machine folder that the files must be in; empty: the paths are taken as they are.
-    scratch
-        Folder for the work in progress, on the same disk; what an interrupted call left there is
-        removed.
-    on_bytes
-        Called with the bytes written so far and those to write.
-
-    Returns
-    -------
-    dict
-        Folder below `destination` → number of files put there.
-
-    Raises
-    ------
-    RefusedError
-        If the archive is damaged or unsafe.
-    DownloadError
-        If the disk is full or the folder cannot be written. In no case is anything half-written
-        left under a final name.
-    """
-    places = inspect_zip(archive, machine)
-    total, done = sum(info.file_size for info in places.values()), 0
-    try:
-        with writing(destination, DownloadError):
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(parents=True)
-            free = shutil.disk_usage(scratch).free
-            if total > free:
-                raise DownloadError(
-                    f"{archive.name} unpacks to {total} bytes, {free} are free; free some room "
-                    "and call again"
-                ) from OSError(errno.ENOSPC, "too little room")
-            with zipfile.ZipFile(archive) as bundle:
-                for place, info in places.items():
-                    target = scratch / place
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    # "x": on a disk that ignores case, two names may be one file.
-                    with bundle.open(info) as source, target.open("xb") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
-                    done += info.file_size
-                    on_bytes(done, total)
-            _install(scratch, destination)
-    except _BROKEN as error:
-        raise RefusedError(archive, f"it is damaged ({error})") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return dict(Counter(place.parent.as_posix() for place in places))
 
 
 def _install(source: Path, destination: Path) -> None:

@@ -91,7 +91,7 @@ def error_of(server: FaultServer, root: Path, **options: Any) -> str:
 def test_a_download_ends_in_the_official_layout(server: FaultServer, tmp_path: Path) -> None:
     made = plan(server, tmp_path)
     assert not any(tmp_path.iterdir())
-    assert [(a.to_fetch, a.licence) for a in made.missing] == [(SIZE, "cc-by-4.0")]
+    assert [(a.size, a.licence) for a in made.missing] == [(SIZE, "cc-by-4.0")]
     assert made.disk_needed() == int(SIZE * 1.4) + SIZE
     seen: list[tuple[str, int, int]] = []
     assert download(made, on_progress=lambda *step: seen.append(step)) == ["dev_fan.zip"]
@@ -278,7 +278,7 @@ def test_refused(server: FaultServer, tmp_path: Path, name: str) -> None:
     server.ranges = True
     (root / LOCK_NAME).unlink(missing_ok=True)
     server.add_zenodo(RECORD, {"dev_fan.zip": GOOD})
-    assert plan(server, root).missing[0].to_fetch == SIZE - held
+    assert plan(server, root).missing[0].fetched == held
     fetch(server, root)
     assert in_place(root)
     assert leftovers(root) == set()
@@ -326,7 +326,7 @@ def test_no_server_at_all(tmp_path: Path) -> None:
 def test_declared_checksum_of_2020_is_enforced(server: FaultServer, tmp_path: Path) -> None:
     path = server.add("/records/3727685/files/eval_data_train_fan.zip", GOOD)
     made = plan_download("dcase2020", ["fan"], ["additional"], tmp_path, base_url=server.url)
-    assert [archive.to_fetch for archive in made.missing] == [None]
+    assert [archive.size for archive in made.missing] == [None]
     assert any(note.startswith("sizes of record 3727685 are not known") for note in made.notes)
     with pytest.raises(DownloadError, match="expected 567798854130c8019df8b664c095ed1e"):
         download(made)

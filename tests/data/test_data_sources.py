@@ -40,7 +40,7 @@ def test_evaluation_brings_the_ground_truth_along() -> None:
     assert [row.file for row in rows if row.is_zip] == ["eval_data_fan_test.zip"]
     truth = [row for row in rows if row.subset == "ground_truth"]
     assert len(truth) == 6
-    assert all("de8719b7d35280ff3a39487c9d1003413eef7818" in row.url for row in truth)
+    assert all("de8719b7d35280ff3a39487c9d1003413eef7818" in row.address for row in truth)
     rows = of_machines(archives_for("dcase2023", ["additional"]), ["bandsaw"])
     assert [(row.record, row.file) for row in rows] == [("7830345", "*")]
 
@@ -59,7 +59,7 @@ def test_evaluation_brings_the_ground_truth_along() -> None:
             lambda: of_machines(archives_for("dcase2020"), ["fann"]),
             r"machine 'fann' is not in dcase2020 .* \(known: fan, pump, slider, Toy.*valve\)",
         ),
-        (lambda: on_mirror(FAN.url, "mirror"), "'mirror' is not an http"),
+        (lambda: on_mirror(FAN.address, "mirror"), "'mirror' is not an http"),
         (
             lambda: FAN.filled(FAN.file, "00", 1354774772, ""),
             "the record says MD5 00, declared is 649bdfc0",
@@ -74,9 +74,9 @@ def test_errors_name_the_value_and_what_is_known(call: Callable[[], object], mes
 
 def test_addresses_and_mirrors() -> None:
     path = "/records/3678171/files/dev_data_fan.zip?download=1"
-    assert on_mirror(FAN.url, None) == f"https://zenodo.org{path}"
+    assert on_mirror(FAN.address, None) == f"https://zenodo.org{path}"
     mirror = "http://127.0.0.1:8000/mirror"
-    assert on_mirror(FAN.url, f"{mirror}/") == mirror + path
+    assert on_mirror(FAN.address, f"{mirror}/") == mirror + path
 
 
 @pytest.mark.parametrize(

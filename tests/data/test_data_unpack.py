@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asdlib.data import unpack as unpack_module
-from asdlib.data.unpack import RefusedError, inspect_zip, unpack
+from asdlib.data.unpack import RefusedError, unpack
 from asdlib.errors import DownloadError
 from asdlib.files import is_disk_full
 
@@ -104,10 +104,8 @@ def test_encrypted_entry_is_refused(tmp_path: Path) -> None:
     raw = bytearray(zip_of([GOOD]))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         raw[raw.index(signature) + offset] |= 1
-    archive = tmp_path / "dev_fan.zip"
-    archive.write_bytes(bytes(raw))
     with pytest.raises(RefusedError, match="is encrypted"):
-        inspect_zip(archive, "fan")
+        run(tmp_path, bytes(raw))
 
 
 @pytest.mark.parametrize(
