@@ -41,25 +41,27 @@ def ablate_command(
     from asdlib.features import FeatureStore
     from asdlib.plots.differences import plot_differences
     from asdlib.plots.intervals import save_figure
-    from asdlib.study.ablate import ablate
+    from asdlib.study import RunResult, ablate
     from asdlib.study.config import parse_overrides
-    from asdlib.study.result import RunResult
+    from asdlib.study.experiment import Job
     from asdlib.study.summary import summarise, write_provenance, write_table
-    from asdlib.study.sweep import Job
 
     params = parse_overrides(assign or [])
-    counter = {"done": 0, "all": 0}
+    failures: list[str] = []
+    runs = 0
 
-    def tell(job: Job, result: RunResult | str) -> None:
-        counter["done"] += 1
+    def tell(job: Job, result: RunResult | str, number: int, total: int) -> None:
+        nonlocal runs
+        runs = total
         told = f"failed: {result}"
         if isinstance(result, RunResult):
             told = f"AUC {100 * result.auc:.1f}, pAUC {100 * result.pauc:.1f}"
             told += ", found" if result.cached else f", {result.record['seconds']['fit']:.0f} s"
-        place = f"[{counter['done']}/{counter['all']}]"
-        err_console.print(f"{place} {job.variant}, seed {job.seed}: {told}", markup=False)
+        err_console.print(
+            f"[{number}/{total}] {job.variant}, seed {job.seed}: {told}", markup=False
+        )
 
-    done = ablate(
+    table = ablate(
         train,
         test,
         work or out,
@@ -68,11 +70,11 @@ def ablate_command(
         params=params,
         wav=wav,
         processes=jobs,
+        failures=failures,
         on_done=tell,
-        on_start=lambda n: counter.update(all=n),
     )
-    summary = summarise(done.table)
-    write_table(done.table, out / "ablation.csv")
+    summary = summarise(table)
+    write_table(table, out / "ablation.csv")
     write_table(summary, out / "summary.csv")
     overall = summary[summary["machine"] == "Average"]
     if (overall["group"] != "reference").any():
@@ -84,7 +86,7 @@ def ablate_command(
         seeds=seeds,
         groups=only or "all",
         params=params,
-        failures=list(done.failures),
+        failures=failures,
     )
     for metric, name in (("auc", "AUC"), ("pauc", "pAUC")):
         rows = overall[overall["metric"] == metric]
@@ -93,10 +95,10 @@ def ablate_command(
         )
         print_frame(pd.DataFrame(shown), f"{name} in %, difference to full with 95 % interval")
     say(f"tables, figure and provenance in {out}")
-    for line in done.failures:
+    for line in failures:
         note(f"failed: {line}")
-    if done.failures:
+    if failures:
         raise RunError(
-            f"{len(done.failures)} of {counter['all']} runs failed and are not in the tables, the "
-            f"first: {done.failures[0]}"
+            f"{len(failures)} of {runs} runs failed and are not in the tables, the first: "
+            f"{failures[0]}"
         )

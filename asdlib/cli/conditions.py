@@ -36,9 +36,9 @@ def conditions_command(
     from asdlib.study.conditions import CONDITIONS, ConditionsSpec, study_conditions
     from asdlib.study.config import parse_overrides
     from asdlib.study.effects import conditions_verdict, effects_of
+    from asdlib.study.experiment import Job
     from asdlib.study.result import RunResult
     from asdlib.study.summary import write_provenance, write_table
-    from asdlib.study.sweep import Job
 
     asked = parse_overrides(assign or [])
     try:
@@ -48,27 +48,16 @@ def conditions_command(
         name = ".".join(str(part) for part in first["loc"])
         known = ", ".join(ConditionsSpec.model_fields)
         raise ConfigError(f"--set {name}: {first['msg']} (known: {known})") from error
-    counter = {"done": 0, "all": 0}
 
-    def tell(job: Job, result: RunResult | str) -> None:
-        counter["done"] += 1
+    def tell(job: Job, result: RunResult | str, number: int, total: int) -> None:
         told = f"failed: {result}"
         if isinstance(result, RunResult):
             told = "found" if result.cached else f"{result.record['seconds']['fit']:.0f} s"
-        condition, band, without = job.variant.split("|")
-        place = f"[{counter['done']}/{counter['all']}]"
         err_console.print(
-            f"{place} {condition}, faults {band}, without {without}, seed {job.seed}: {told}",
-            markup=False,
+            f"[{number}/{total}] {job.variant}, seed {job.seed}: {told}", markup=False
         )
 
-    table = study_conditions(
-        spec,
-        work or out,
-        processes=jobs,
-        on_done=tell,
-        on_start=lambda n: counter.update(all=n),
-    )
+    table = study_conditions(spec, work or out, processes=jobs, on_done=tell)
     found = effects_of(table)
     write_table(table.round(6), out / "conditions.csv")
     write_table(found.round(4), out / "effects.csv")

@@ -1,12 +1,31 @@
-"""From a configuration to cached runs, tables and executed notebooks.
+"""From a configuration to cached runs, experiments and tables.
 
-``config`` says what defines a run, ``run`` does one and ``result`` reads it, ``sweep`` does many,
-``profiles`` fix budgets, ``study`` is what notebooks talk to, ``report`` turns tidy results into
-what a reader sees, and ``notebooks`` runs and renders them.
+``config`` says what defines a run, ``run`` does one and ``result`` reads it, ``experiment`` does
+many, ``ablation`` and ``conditions`` declare some, ``stores`` makes the stores that they need.
+``profiles`` fix budgets, ``study`` is what notebooks talk to, and ``report`` summarises tables.
+
+Importing the room does not load torch: what needs it is imported when a run begins.
 """
 
+from asdlib.study.ablation import ABLATION, ablate
+from asdlib.study.experiment import Variant, experiment
+from asdlib.study.report import machine_rows, over_seeds, overall_rows, paired_differences
 from asdlib.study.result import RunResult, load_run, read_scores
 from asdlib.study.run import run
 from asdlib.study.study import Study
 
-__all__ = ["RunResult", "Study", "load_run", "read_scores", "run"]
+__all__ = [
+    "ABLATION",
+    "RunResult",
+    "Study",
+    "Variant",
+    "ablate",
+    "experiment",
+    "load_run",
+    "machine_rows",
+    "over_seeds",
+    "overall_rows",
+    "paired_differences",
+    "read_scores",
+    "run",
+]

@@ -1,54 +1,34 @@
-"""The ablation as one declared table.
+"""The ablation: one declared table of variants, and what runs it on any pair of stores.
 
 A variant changes one thing of the contrastive system, or the data that it is trained on, and is
-compared with ``full`` on the same test clips and seeds. The command line and the notebook take
-their variants from here; `asdlib.study.ablate` runs them.
+compared with ``full`` on the same test clips and seeds. The command line and the notebooks take
+their variants from here.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from asdlib.errors import ConfigError
-from asdlib.study.networks import SCORING
+from asdlib.features import FeatureStore
+from asdlib.study.config import make_system
+from asdlib.study.experiment import Done, Variant, as_variant, experiment
+from asdlib.study.profiles import merge
+from asdlib.study.stores import from_recordings, half_bins
 
 FULL = "full"
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One variant of the ablation.
-
-    Attributes
-    ----------
-    group
-        What kind of question it answers, one of `GROUPS`.
-    name
-        Its name in tables and figures.
-    changes
-        Parameters of the contrastive system that differ from ``full``.
-    front_end
-        ``store``: that of the store; ``half-bins``: derived from it, see `derived.half_bins`; else
-        a preset, which needs the recordings.
-    share
-        Share of the training clips. Epochs are multiplied by its inverse, so that the number of
-        training steps stays the same.
-    """
-
-    group: str
-    name: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    front_end: str = "store"
-    share: float = 1.0
-
-    @property
-    def shares_network(self) -> bool:
-        """Whether it is scored with the network of ``full`` and needs no training."""
-        return self.front_end == "store" and self.share == 1 and set(self.changes) <= set(SCORING)
-
-
 def _steps(**steps: Any) -> dict[str, Any]:
     return {"augmentation": steps}
+
+
+def _scored(embedding: str, backend: str) -> dict[str, Any]:
+    return {"embedding": embedding, "backend": backend}
 
 
 _BACKENDS = (
@@ -56,87 +36,179 @@ _BACKENDS = (
     *("local_density_knn", "class_mean", "gaussian_mixture"),
 )
 
-VARIANTS: tuple[Variant, ...] = (
-    Variant("steps", "no pre-norm", _steps(pre_norm=False)),
-    Variant("steps", "no mixup", _steps(mixup=False)),
-    Variant("steps", "no RRC", _steps(rrc=False)),
-    Variant("steps", "no post-norm", _steps(post_norm=False)),
-    Variant("steps", "only mixup", _steps(rrc=False, post_norm=False)),
-    Variant("steps", "only RRC", _steps(mixup=False, post_norm=False)),
-    Variant("steps", "only post-norm", _steps(mixup=False, rrc=False)),
-    Variant("steps", "none", _steps(mixup=False, rrc=False, post_norm=False)),
-    Variant(
-        "steps",
-        "none, not even pre-norm",
-        _steps(pre_norm=False, mixup=False, rrc=False, post_norm=False),
-    ),
-    *(
-        Variant("mixing", f"mixing above {hz / 1000:g} kHz", _steps(mixing="high", cutoff_hz=hz))
+_TABLE: dict[str, Mapping[str, Variant | Mapping[str, Any]]] = {
+    "reference": {FULL: {}},
+    # "only …" and "none" keep pre-norm: without it nothing is standardised, which "no pre-norm" and
+    # "none, not even pre-norm" show on their own.
+    "steps": {
+        "no pre-norm": _steps(pre_norm=False),
+        "no mixup": _steps(mixup=False),
+        "no RRC": _steps(rrc=False),
+        "no post-norm": _steps(post_norm=False),
+        "only mixup": _steps(rrc=False, post_norm=False),
+        "only RRC": _steps(mixup=False, post_norm=False),
+        "only post-norm": _steps(mixup=False, rrc=False),
+        "none": _steps(mixup=False, rrc=False, post_norm=False),
+        "none, not even pre-norm": _steps(pre_norm=False, mixup=False, rrc=False, post_norm=False),
+    },
+    "mixing": {
+        f"mixing above {hz / 1000:g} kHz": _steps(mixing="high", cutoff_hz=hz)
         for hz in (500.0, 1000.0, 2000.0, 4000.0)
-    ),
-    Variant("front-ends", "half as many mel bins", front_end="half-bins"),
-    Variant("front-ends", "byola front end", front_end="byola"),
-    Variant("losses", "contrast alone", {"classifier": "none"}),
-    Variant("losses", "contrast of views only (NT-Xent)", {"loss": "nt_xent"}),
-    Variant("losses", "contrast and ArcFace", {"classifier": "arcface"}),
-    Variant("losses", "contrast and sub-cluster AdaCos", {"classifier": "sub_cluster_adacos"}),
-    Variant("losses", "ArcFace alone", {"classifier": "arcface", "contrast_weight": 0.0}),
-    Variant("losses", "no training at all", {"epochs": 0}),
-    Variant("encoders", "encoder: mobilefacenet", {"encoder": "mobilefacenet"}),
-    *(
-        Variant("back-ends", f"encoder, {name}", {"embedding": "encoder", "backend": name})
-        for name in _BACKENDS
-    ),
-    *(
-        Variant(
-            "embeddings",
-            f"{embedding.replace('_', ' ')}, {backend}",
-            {"embedding": embedding, "backend": backend},
-        )
+    },
+    "losses": {
+        "contrast alone": {"classifier": "none"},
+        "contrast of views only (NT-Xent)": {"loss": "nt_xent"},
+        "contrast and ArcFace": {"classifier": "arcface"},
+        "contrast and sub-cluster AdaCos": {"classifier": "sub_cluster_adacos"},
+        "ArcFace alone": {"classifier": "arcface", "contrast_weight": 0.0},
+        "no training at all": {"epochs": 0},
+    },
+    "encoders": {"encoder: mobilefacenet": {"encoder": "mobilefacenet"}},
+    "back-ends": {f"encoder, {name}": _scored("encoder", name) for name in _BACKENDS},
+    "embeddings": {
+        f"{embedding.replace('_', ' ')}, {backend}": _scored(embedding, backend)
         for embedding, backends in (
             ("spectrum", ("mahalanobis", "pooled_mahalanobis", "knn")),
             ("feature_map", ("mahalanobis", "knn")),
             ("projection", ("mahalanobis", "knn")),
         )
         for backend in backends
-    ),
-    Variant("embeddings", "all levels", {"embedding": "levels", "backend": "level_sum"}),
-    Variant("segments", "sliding window at test", {"segment": "sliding"}),
-    Variant("segments", "each view a crop of its own", {"crops": "different"}),
-    Variant("segments", "batch norm of training crops", {"batch_norm": "training"}),
-    Variant("data", "half of the training clips", share=0.5),
-    Variant("data", "a quarter of the training clips", share=0.25),
-    Variant("classes", "a class is a machine type", {"classes": "machine"}),
-)
-""""only …" and "none" keep pre-norm: without it nothing is standardised, which "no pre-norm" and
-"none, not even pre-norm" show on their own."""
-
-GROUPS: tuple[str, ...] = tuple(dict.fromkeys(variant.group for variant in VARIANTS))
-
-_BOOK = ("only post-norm", "none, not even pre-norm")
-ABLATION: dict[str, dict[str, Any]] = {FULL: {}} | {
-    variant.name: dict(variant.changes)
-    for variant in VARIANTS
-    if (variant.group == "steps" and variant.name not in _BOOK)
-    or variant.name == "mixing above 2 kHz"
+    }
+    | {"all levels": _scored("levels", "level_sum")},
+    "segments": {
+        "sliding window at test": {"segment": "sliding"},
+        "each view a crop of its own": {"crops": "different"},
+        "batch norm of training crops": {"batch_norm": "training"},
+    },
+    "data": {
+        "half of the training clips": Variant(share=0.5),
+        "a quarter of the training clips": Variant(share=0.25),
+    },
+    "classes": {"a class is a machine type": {"classes": "machine"}},
 }
-"""The variants of the notebook, a selection of the table: name → changes."""
+
+ABLATION: dict[str, Variant] = {
+    name: replace(as_variant(told), columns={"group": group})
+    for group, variants in _TABLE.items()
+    for name, told in variants.items()
+}
+"""The variants by name, ``full`` first; those with another front end are in `FRONT_ENDS`."""
+
+FRONT_ENDS = {"half as many mel bins": "half-bins", "byola front end": "byola"}
+"""Variants whose stores are derived: from the store itself, or from the recordings by a preset."""
+
+GROUPS: tuple[str, ...] = (
+    *("steps", "mixing", "front-ends", "losses", "encoders", "back-ends", "embeddings"),
+    *("segments", "data", "classes"),
+)
 
 
-def choose(groups: Sequence[str] | None, *, with_recordings: bool) -> list[Variant]:
-    """Give the variants of some groups, by default of all; presets only with recordings.
+def ablate(
+    train: str | Path,
+    test: str | Path,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    groups: Sequence[str] | None = None,
+    params: Mapping[str, Any] | None = None,
+    wav: str | Path | None = None,
+    processes: int | None = None,
+    failures: list[str] | None = None,
+    on_done: Done | None = None,
+) -> pd.DataFrame:
+    """Run the ablation; what is there already is not computed again.
+
+    Parameters
+    ----------
+    train, test
+        Stores, as for a run.
+    out
+        Folder for derived stores (``stores``) and runs (``runs``).
+    seeds
+        Seeds of every variant.
+    groups
+        Some of `GROUPS`, by default all.
+    params
+        Parameters of all variants, ``full`` included, that differ from the system's defaults.
+    wav
+        Folder of the recordings; without it, front ends that need them are left out.
+    processes, failures, on_done
+        See `asdlib.study.experiment.experiment`.
+
+    Returns
+    -------
+    ``group, variant, changes`` (JSON), then the columns of an experiment; ``run`` is the name of
+    the run's folder. A variant that changes nothing is left out.
 
     Raises
     ------
     ConfigError
-        If a group is not known.
+        If a parameter or a group is not known; before the first run.
     """
     for name in groups or ():
         if name not in GROUPS:
             raise ConfigError(f"unknown group '{name}' (known: {', '.join(GROUPS)})")
-    return [
-        variant
-        for variant in VARIANTS
-        if variant.group in (groups or GROUPS)
-        and (with_recordings or variant.front_end in ("store", "half-bins"))
-    ]
+    base = dict(params or {})
+    full = make_system("contrastive", base).params
+    chosen: dict[str, Variant] = {}
+    for group in ("reference", *(g for g in GROUPS if g in (groups or GROUPS))):
+        if group == "front-ends":
+            chosen |= _with_other_front_ends(train, test, Path(out) / "stores", base, wav)
+        for name, variant in ABLATION.items():
+            if variant.columns["group"] != group:
+                continue
+            merged = merge(base, variant.params)
+            same = make_system("contrastive", merged).params == full and variant.share == 1
+            if name == FULL or not same:
+                share = {} if variant.share == 1 else {"training_share": variant.share}
+                columns = _columns(group, {**variant.params, **share})
+                chosen[name] = replace(variant, params=merged, columns=columns)
+    table = experiment(
+        chosen,
+        out,
+        train=train,
+        test=test,
+        seeds=seeds,
+        processes=processes,
+        failures=failures,
+        on_done=on_done,
+    )
+    table.insert(2, "changes", table.pop("changes"))
+    return table.assign(run=[Path(run).name for run in table["run"]])
+
+
+def _columns(group: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"group": group, "changes": json.dumps(changes, sort_keys=True)}
+
+
+def _with_other_front_ends(
+    train: str | Path,
+    test: str | Path,
+    folder: Path,
+    base: Mapping[str, Any],
+    wav: str | Path | None,
+) -> dict[str, Variant]:
+    """Derive the stores of other front ends; a crop is as long in seconds as with the store's."""
+    stores = [FeatureStore.open(train), FeatureStore.open(test)]
+    variants = {}
+    for name, front_end in FRONT_ENDS.items():
+        if front_end == "half-bins":
+            made = [half_bins(store, folder) for store in stores]
+        elif wav is None:
+            continue
+        else:
+            made = 2 * [from_recordings(stores, Path(wav), front_end, folder)]
+        params = dict(base)
+        old, new = (store.front_end.get("hop_length") for store in (stores[0], made[0]))
+        if old is not None and new is not None and old != new:
+            frames = make_system("contrastive", base).params.model_dump()["crop_frames"]
+            params["crop_frames"] = _scaled(frames, old / new)
+        columns = _columns("front-ends", {"front_end": front_end})
+        variants[name] = Variant(params=params, train=made[0], test=made[1], columns=columns)
+    return variants
+
+
+def _scaled(frames: Any, ratio: float) -> Any:
+    if isinstance(frames, list | tuple):
+        return [_scaled(n, ratio) for n in frames]
+    return round(frames * ratio)

@@ -9,7 +9,7 @@ The embedding alone scores: the default sum over levels contains the mean spectr
 of the block can change. `asdlib.study.effects` turns the outcome into effects and words.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,10 +17,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from asdlib.study.config import make_system
-from asdlib.study.derived import share_of_training
+from asdlib.study.experiment import Done, Variant, experiment
 from asdlib.study.profiles import merge
-from asdlib.study.sweep import Done, Job, sweep, with_one_network
-from asdlib.study.synthetic_stores import synthetic_store
+from asdlib.study.stores import synthetic_store
 
 FULL = "full"
 EMBEDDING_ALONE = {"embedding": "encoder", "backend": "mahalanobis"}
@@ -85,7 +84,6 @@ def study_conditions(
     *,
     processes: int | None = None,
     on_done: Done | None = None,
-    on_start: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Train and score without each step under every condition; what is there is not done again.
 
@@ -95,12 +93,8 @@ def study_conditions(
         Size of the study.
     root
         Folder for recordings, stores and runs.
-    processes
-        Runs at a time, see `asdlib.study.sweep.sweep`.
-    on_done
-        Called after every run.
-    on_start
-        Told the number of runs.
+    processes, on_done
+        See `asdlib.study.experiment.experiment`.
 
     Returns
     -------
@@ -116,52 +110,42 @@ def study_conditions(
     # What is wrong is said before recordings are made.
     make_system("contrastive", spec.params)
     root = Path(root)
-    jobs: list[Job] = []
+    variants: dict[str, Variant] = {}
     for name, condition in CONDITIONS.items():
-        jobs += _jobs(name, condition, spec, root, processes)
-    if on_start:
-        on_start(len(jobs))
-    table = sweep(jobs, root / "runs", processes=processes, on_done=on_done)
+        variants |= _variants(name, condition, spec, root, processes)
+    seeds = range(spec.seeds)
+    table = experiment(variants, root, seeds=seeds, processes=processes, on_done=on_done)
     table = table[table["section"] == "Average"]
-    told = table["variant"].str.split("|", expand=True)
+    # Within a condition, all runs of a seed stand together.
+    parts = [table[table["condition"] == name] for name in CONDITIONS]
+    table = pd.concat([part.sort_values("seed", kind="stable") for part in parts])
     columns = [c for c in ("auc", "pauc", "auc_source", "auc_target") if c in table]
-    named = table[["seed", "machine", *columns]].reset_index(drop=True)
-    for place, column in enumerate(("condition", "band", "without")):
-        named.insert(place, column, told[place].to_numpy())
-    return named
+    table = table[["condition", "band", "without", "seed", "machine", *columns]]
+    return table.reset_index(drop=True)
 
 
-def _jobs(
+def _variants(
     name: str, condition: Condition, spec: ConditionsSpec, root: Path, processes: int | None
-) -> list[Job]:
+) -> dict[str, Variant]:
     tests = {
         band: synthetic_store(root, f"{condition.layout}-{band}", corpus, processes)
         for band, corpus in _tests(condition, spec).items()
     }
-    whole = synthetic_store(
+    train = synthetic_store(
         root, f"{condition.layout}-train", _corpus(condition, spec, train=True), processes
     )
-    epochs = {"epochs": round(spec.epochs / condition.share)}
-    base = merge({**spec.params, **EMBEDDING_ALONE, **epochs}, condition.changes)
-    jobs: list[Job] = []
-    for seed in range(spec.seeds):
-        train = whole
-        if condition.share != 1:
-            train = share_of_training(whole, condition.share, seed, root / "stores")
-        for without, steps in {FULL: {}, **STEPS}.items():
-            params = merge(base, {"augmentation": steps} if steps else {})
-            jobs += with_one_network(
-                Job(
-                    f"{name}|{band}|{without}",
-                    "contrastive",
-                    train.path,
-                    test.path,
-                    seed=seed,
-                    params=params,
-                )
-                for band, test in tests.items()
-            )
-    return jobs
+    base = merge({**spec.params, **EMBEDDING_ALONE, "epochs": spec.epochs}, condition.changes)
+    return {
+        f"{name}, faults {band}, without {without}": Variant(
+            params=merge(base, {"augmentation": steps} if steps else {}),
+            train=train,
+            test=test,
+            share=condition.share,
+            columns={"condition": name, "band": band, "without": without},
+        )
+        for without, steps in {FULL: {}, **STEPS}.items()
+        for band, test in tests.items()
+    }
 
 
 def _corpus(condition: Condition, spec: ConditionsSpec, *, train: bool) -> dict[str, Any]:

@@ -10,13 +10,15 @@ import importlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 import asdlib
 from asdlib.errors import ConfigError
-from asdlib.system import System
+
+if TYPE_CHECKING:
+    from asdlib.system import System
 
 SYSTEMS: dict[str, str] = {
     "contrastive": "asdlib.method.contrastive:Contrastive",
@@ -46,7 +48,7 @@ def system_class(name: str) -> Any:
 
 def make_system(
     name: str, params: Mapping[str, Any] | None = None, *, seed: int = 0
-) -> System[Any]:
+) -> "System[Any]":
     """Construct a system from a plain mapping of parameters.
 
     Raises

@@ -9,13 +9,15 @@ A network that another version of the code trained can be taken too: training ma
 between, so that run has a key of its own and tells both versions.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.study.config import RunConfig
 from asdlib.study.result import RunResult
-from asdlib.system import Progress, System
+
+if TYPE_CHECKING:
+    from asdlib.system import Progress, System
 
 SCORING = ("backend", "embedding", "score_batch_size", "segment")
 """Parameters of the contrastive system that do not enter training."""
@@ -46,13 +48,13 @@ def told_donor(config: RunConfig, donor: RunResult) -> RunConfig:
 
 
 def take_network(
-    detector: System[Any],
+    detector: "System[Any]",
     config: RunConfig,
     rows: Rows,
     donor: RunResult,
     *,
-    progress: Progress | None = None,
-) -> System[Any]:
+    progress: "Progress | None" = None,
+) -> "System[Any]":
     """Give a detector with the network of a finished run and a back-end of its own.
 
     Parameters

@@ -24,11 +24,11 @@ from typing import Any
 
 import asdlib
 from asdlib.errors import ConfigError, RunError
+from asdlib.study.experiment import default_processes
 from asdlib.study.provenance import PACKAGES
 from asdlib.study.schedule import end_kernels, in_order
 from asdlib.study.slots import shared_cores
 from asdlib.study.study import Study
-from asdlib.study.sweep import default_processes
 
 KERNEL_ARGUMENTS = [
     "--IPKernelApp.log_level=40",

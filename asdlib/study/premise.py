@@ -6,15 +6,16 @@ all bands; what differs between bands is nothing but the band of the anomalous t
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from asdlib.study.experiment import Variant, experiment
 from asdlib.study.profiles import merge
-from asdlib.study.sweep import Job, sweep, with_one_network
-from asdlib.study.synthetic_stores import synthetic_store
+from asdlib.study.stores import synthetic_store
 
 BANDS = ("low", "mid", "high")
 REFERENCE = "none"
@@ -83,39 +84,30 @@ def study_premise(
     root
         Folder for recordings, stores and runs.
     processes
-        Runs at a time, see `asdlib.study.sweep.sweep`.
+        Runs at a time, see `asdlib.study.experiment.experiment`.
 
     Returns
     -------
-    The columns of a sweep, with ``band`` in front; ``variant`` is the augmentation, or
+    The columns of an experiment, with ``band`` in front; ``variant`` is the augmentation, or
     ``statistics`` for the statistical reference, which is not random and has one run.
     """
     root = Path(root)
     train = synthetic_store(root, "train", corpus_of(spec, "train"), processes)
     tests = {band: synthetic_store(root, band, corpus_of(spec, band), processes) for band in BANDS}
-    jobs: list[Job] = []
-    for name, changes in AUGMENTATIONS.items():
-        for seed in spec.seeds:
-            jobs += with_one_network(
-                Job(
-                    f"{band}: {name}",
-                    "contrastive",
-                    train.path,
-                    test.path,
-                    seed=seed,
-                    params=merge(spec.params, changes),
-                )
-                for band, test in tests.items()
-            )
-    jobs += [
-        Job(f"{band}: {STATISTICS}", STATISTICS, train.path, test.path)
+    told: dict[str, Variant] = {
+        name: Variant(params=merge(spec.params, changes), seeds=spec.seeds)
+        for name, changes in AUGMENTATIONS.items()
+    }
+    told[STATISTICS] = Variant(STATISTICS)
+    variants = {
+        f"{name}, faults {band}": replace(
+            variant, train=train, test=test, columns={"band": band, "name": name}
+        )
+        for name, variant in told.items()
         for band, test in tests.items()
-    ]
-    table = sweep(jobs, root / "runs", processes=processes)
-    told = table["variant"].str.split(": ", n=1)
-    table.insert(0, "band", told.str[0])
-    table["variant"] = told.str[1]
-    return table
+    }
+    table = experiment(variants, root, processes=processes)
+    return table.assign(variant=table.pop("name"))
 
 
 def corpus_of(spec: PremiseSpec, part: str) -> Mapping[str, Any]:

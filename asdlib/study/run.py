@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -27,14 +27,16 @@ from asdlib.study.paths import cache_folder, path_key
 from asdlib.study.provenance import describe_environment, device_kind
 from asdlib.study.result import RUN_JSON, RunResult, load_run
 from asdlib.study.slots import core_slot
-from asdlib.system import Progress, System, check_sections, section_keys
+
+if TYPE_CHECKING:
+    from asdlib.system import Progress, System
 
 
 @dataclass(frozen=True)
 class Plan:
     """A run that is checked and has a key, but is not computed yet."""
 
-    detector: System[Any]
+    detector: "System[Any]"
     train_rows: Rows
     test_rows: Rows
     config: RunConfig
@@ -50,6 +52,8 @@ def plan(
     machines: Sequence[str] | None = None,
 ) -> Plan:
     """Check that a system can be trained on one store and score another; see `run`."""
+    from asdlib.system import check_sections, section_keys
+
     detector = make_system(system, params, seed=seed)
     train_store, test_store = FeatureStore.open(train), FeatureStore.open(test)
     check_same_front_end(train_store, test_store)
@@ -81,7 +85,7 @@ def run(
     seed: int = 0,
     machines: Sequence[str] | None = None,
     network_of: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
 ) -> RunResult:
     """Train a system on one store and score the test clips of another, or of the same.
 
@@ -126,7 +130,7 @@ def execute(
     planned: Plan,
     out: str | Path,
     *,
-    progress: Progress | None = None,
+    progress: "Progress | None" = None,
     wait: bool = False,
     donor: RunResult | None = None,
 ) -> RunResult:

@@ -6,26 +6,35 @@ runs alone and the second one finds what the first one made::
     recordings/<year>  →  stores/<year>  →  runs/<system>-<key>
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile
-import torch
 from filelock import FileLock
 
 from asdlib.errors import ConfigError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd
-from asdlib.study.ablation import ABLATION
+from asdlib.files import lock_file
+from asdlib.study.ablation import ABLATION, FULL
 from asdlib.study.config import make_system
-from asdlib.study.paths import default_workspace, lock_file
+from asdlib.study.experiment import Variant, as_variant, experiment
+from asdlib.study.paths import default_workspace
 from asdlib.study.premise import PREMISE, study_premise
 from asdlib.study.profiles import Profile, get_profile, merge
 from asdlib.study.result import RunResult
 from asdlib.study.run import execute, plan
-from asdlib.study.sweep import Job, sweep, variants_over_seeds
+from asdlib.study.stores import synthetic_store
+
+ABLATED = (
+    *("no pre-norm", "no mixup", "no RRC", "no post-norm"),
+    *("only mixup", "only RRC", "none", "mixing above 2 kHz"),
+)
+"""Variants of the ablation's chapter."""
 
 
 class Study:
@@ -151,56 +160,86 @@ class Study:
         planned = plan(system, store, store, params=self.params_of(system, params), seed=seed)
         return execute(planned, self._runs / f"{system}-{planned.config.key[:16]}", wait=True)
 
-    def compare(
+    def experiment(
         self,
-        systems: Mapping[str, Mapping[str, Any]] | Sequence[str],
+        variants: Mapping[str, Variant | Mapping[str, Any]],
         *,
         year: int | None = None,
         seeds: Sequence[int] | None = None,
+        machines: Sequence[str] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Run several systems over the profile's seeds; see `asdlib.study.sweep.sweep`.
+        """Run every variant over seeds on this profile; what is there is not computed again.
 
         Parameters
         ----------
-        systems
-            Names, or names with the parameters that differ from the profile's.
+        variants
+            By name: a `Variant`, or changed parameters of the contrastive system. They are laid
+            over the profile's parameters.
         year
-            Layout.
+            Layout of the recordings, by default the profile's first.
         seeds
-            By default the profile's; a system without randomness is run once.
-        """
-        wanted = systems if isinstance(systems, Mapping) else {name: {} for name in systems}
-        store = self.store(year).path
-        jobs = [
-            Job(name, name, store, store, seed, self.params_of(name, changes))
-            for name, changes in wanted.items()
-            for seed in ((0,) if name == "statistics" else seeds or self.profile.seeds)
-        ]
-        return sweep(jobs, self._runs, processes=self.processes)
+            By default the profile's.
+        machines
+            Machine types to keep, by default all.
+        params
+            Changes of all variants, below their own.
 
-    def ablate(
-        self,
-        variants: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        year: int | None = None,
-    ) -> pd.DataFrame:
-        """Run the contrastive system with parts of it changed, see `ABLATION`."""
-        store = self.store(year).path
-        params = self.params_of("contrastive", self.profile.ablation_params)
-        template = Job(
-            "full",
-            "contrastive",
-            store,
-            store,
-            params=params,
+        Returns
+        -------
+        The tidy table of `asdlib.study.experiment.experiment`.
+        """
+        told = {name: as_variant(variant) for name, variant in variants.items()}
+        laid = {
+            name: replace(
+                variant, params=self.params_of(variant.system, merge(params or {}, variant.params))
+            )
+            for name, variant in told.items()
+        }
+        own = all(variant.train and variant.test for variant in told.values())
+        return experiment(
+            laid,
+            self.root,
+            train=None if own else self.store(year),
+            seeds=seeds or self.profile.seeds,
+            machines=machines,
+            processes=self.processes,
+        )
+
+    def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
+        """Store of synthetic machines made for one question, with the front end of 2020.
+
+        Parameters
+        ----------
+        name
+            Its name below the root of the study; the same name with other keywords is another
+            store.
+        spec
+            Keywords of `asdlib.data.synthetic.SyntheticSpec`: ``machines, n_sections, n_train,
+            n_test_normal, n_test_anomaly, seconds, band`` and more.
+
+        Raises
+        ------
+        ConfigError
+            If a keyword is not known or its value is not allowed.
+        """
+        text = json.dumps(spec, sort_keys=True, default=list)
+        mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return synthetic_store(self.root, f"{name}-{mark}", spec, self.processes)
+
+    def compare(self, systems: Sequence[str]) -> pd.DataFrame:
+        """Run several systems over the profile's seeds."""
+        return self.experiment({name: Variant(name) for name in systems})
+
+    def ablate(self) -> pd.DataFrame:
+        """Run the contrastive system with one step of the block changed at a time."""
+        names = (FULL, *ABLATED)
+        return self.experiment(
+            {name: ABLATION[name].params for name in names},
+            seeds=self.profile.ablation_seeds,
             machines=self.profile.ablation_machines,
+            params=self.profile.ablation_params,
         )
-        jobs = variants_over_seeds(
-            {name: merge(params, changes) for name, changes in (variants or ABLATION).items()},
-            self.profile.ablation_seeds,
-            template,
-        )
-        return sweep(jobs, self._runs, processes=self.processes)
 
     def compare_domains(self) -> pd.DataFrame:
         """Run all systems on the layout of 2022; the contrastive one also across domains.
@@ -210,20 +249,13 @@ class Study:
         ConfigError
             If the profile has no recordings with two domains.
         """
-        year = self._check_year(2022)
-        store = self.store(year).path
-        variants: dict[str, tuple[str, dict[str, Any]]] = {
-            "statistics": ("statistics", {}),
-            "autoencoder": ("autoencoder", {}),
-            "contrastive": ("contrastive", {"cross_domain": False}),
-            "cross-domain": ("contrastive", {"cross_domain": True}),
+        variants = {
+            "statistics": Variant("statistics"),
+            "autoencoder": Variant("autoencoder"),
+            "contrastive": Variant(params={"cross_domain": False}),
+            "cross-domain": Variant(params={"cross_domain": True}),
         }
-        jobs = [
-            Job(name, system, store, store, seed, self.params_of(system, changes))
-            for name, (system, changes) in variants.items()
-            for seed in ((0,) if system == "statistics" else self.profile.domain_seeds)
-        ]
-        return sweep(jobs, self._runs, processes=self.processes)
+        return self.experiment(variants, year=2022, seeds=self.profile.domain_seeds)
 
     def premise(self) -> pd.DataFrame:
         """Run the premise study, always on synthetic machines; see `asdlib.study.premise`."""
@@ -232,6 +264,9 @@ class Study:
 
     def front_end_examples(self) -> dict[str, tuple[np.ndarray, FrontEnd]]:
         """One test recording under every preset; under the store's own without recordings."""
+        import soundfile
+        import torch
+
         from asdlib.features.logmel import LogMel
 
         store = self.store()

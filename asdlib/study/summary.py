@@ -26,7 +26,7 @@ def summarise(table: pd.DataFrame, *, reference: str = FULL) -> pd.DataFrame:
     Parameters
     ----------
     table
-        Tidy table of `asdlib.study.ablate.ablate`.
+        Tidy table of `asdlib.study.ablation.ablate`.
     reference
         Variant that the others are compared with; seeds are paired.
 

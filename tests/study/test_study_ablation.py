@@ -1,25 +1,22 @@
 """The ablation: one declared table, networks taken instead of trained again, honest summaries."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from study_stores import QUICK, make_manifest, make_store, score_bytes
+from study_stores import QUICK, make_manifest, make_store, score_bytes, write_recordings
 
 from asdlib.errors import ConfigError, RunError, StoreError
-from asdlib.features import FeatureStore
-from asdlib.study.ablate import ablate
-from asdlib.study.ablation import ABLATION, FULL, GROUPS, VARIANTS, choose
-from asdlib.study.derived import half_bins, pair_means, share_of_training
-from asdlib.study.networks import SCORING
-from asdlib.study.result import load_run
+from asdlib.features import FeatureStore, build_store
+from asdlib.study import ABLATION, ablate, load_run
+from asdlib.study.ablation import FRONT_ENDS, FULL, GROUPS
+from asdlib.study.config import make_system
 from asdlib.study.run import execute, plan
+from asdlib.study.stores import half_bins, pair_means, share_of_training
 from asdlib.study.summary import summarise
-from asdlib.study.sweep import Job, sweep
 
 CONTRAST = QUICK["contrastive"]
 OTHER = {"backend": "knn", "embedding": "feature_map", "segment": "sliding"}
@@ -76,18 +73,6 @@ def test_a_system_without_network_takes_none(
         execute(plan("statistics", store.path, store.path), tmp_path / "run", donor=load_run(path))
 
 
-def test_a_sweep_trains_a_shared_network_once(store: FeatureStore, tmp_path: Path) -> None:
-    full = Job("full", "contrastive", store.path, store.path, params=CONTRAST)
-    jobs = [
-        replace(full, variant=name, params=CONTRAST | {"backend": name}, network_of=full)
-        for name in ("knn", "class_mean")
-    ]
-    table = sweep([*jobs, full], tmp_path, processes=1)
-    assert list(dict.fromkeys(table["variant"])) == ["knn", "class_mean", "full"]
-    records = [json.loads(file.read_text()) for file in tmp_path.glob("*/run.json")]
-    assert sorted("network_of" in record for record in records) == [False, True, True]
-
-
 def test_a_share_of_the_clips_is_nested_and_the_same_again(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", n_train=8)
     half, quarter = (share_of_training(store, s, 3, tmp_path / "made") for s in (0.5, 0.25))
@@ -119,70 +104,98 @@ def test_halved_bins_are_mean_powers(tmp_path: Path) -> None:
         half_bins(half_bins(half_bins(half_bins(made, tmp_path), tmp_path), tmp_path), tmp_path)
 
 
-def test_every_variant_is_named_once_and_the_book_takes_some() -> None:
-    names = [variant.name for variant in VARIANTS]
-    assert len(names) == len(set(names))
-    assert FULL not in names
+def test_every_variant_is_valid_and_of_a_known_group() -> None:
     assert next(iter(ABLATION)) == FULL
-    assert set(ABLATION) <= {FULL, *names}
-    shared = {variant.name for variant in VARIANTS if variant.shares_network}
-    assert shared
-    for variant in VARIANTS:
-        assert (variant.name in shared) == (
-            bool(variant.changes) and set(variant.changes) <= set(SCORING)
-        )
-    assert {v.group for v in choose(["data"], with_recordings=False)} == {"data"}
-    assert not [v for v in choose(None, with_recordings=False) if v.front_end == "byola"]
-    with pytest.raises(ConfigError, match="unknown group 'loss'") as caught:
-        choose(["loss"], with_recordings=False)
-    assert all(group in str(caught.value) for group in GROUPS)
+    assert not set(ABLATION) & set(FRONT_ENDS)
+    groups = dict.fromkeys(variant.columns["group"] for variant in ABLATION.values())
+    assert set(groups) == {"reference", *GROUPS} - {"front-ends"}
+    described = {
+        (make_system("contrastive", variant.params).params.model_dump_json(), variant.share)
+        for variant in ABLATION.values()
+    }
+    same = make_system("contrastive").params
+    by_another_name = [
+        name
+        for name, variant in ABLATION.items()
+        if make_system("contrastive", variant.params).params == same and variant.share == 1
+    ]
+    assert by_another_name == [FULL, "contrast alone", "all levels"]
+    assert len(described) == len(ABLATION) - 2
 
 
-def test_an_ablation_is_tidy_resumed_and_tells_what_failed(tmp_path: Path) -> None:
+def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> None:
     # Two clips a section are too few for two of the back-ends.
     store = make_store(tmp_path / "store", n_train=2, n_test=6)
     told: list[str] = []
+    failures: list[str] = []
 
-    def run(**more: Any) -> Any:
+    def run(**more: Any) -> pd.DataFrame:
         return ablate(
             store.path,
             store.path,
             tmp_path / "out",
             seeds=(0, 1),
-            groups=["back-ends", "data"],
+            groups=["data", "back-ends", "front-ends"],
             params=CONTRAST | {"embedding": "encoder", "backend": "mahalanobis"},
             processes=1,
-            on_done=lambda job, result: told.append(f"{job.variant}: {result}"),
+            failures=failures,
+            on_done=lambda job, result, *_: told.append(f"{job.variant}: {result}"),
             **more,
         )
 
-    done = run()
-    table = done.table
+    table = run()
     assert list(table)[:8] == [
         *("group", "variant", "changes", "system", "seed", "machine", "section", "auc")
     ]
+    groups = list(dict.fromkeys(table["group"]))
+    assert groups == ["reference", "front-ends", "back-ends", "data"]
     assert table["variant"].iloc[0] == FULL
     # What is ``full`` by another name is no variant of it.
     assert "encoder, mahalanobis" not in set(table["variant"])
     assert "encoder, knn" in set(table["variant"])
-    assert len(done.failures) == sum("needs at least" in line for line in told) > 0
-    assert all("local_density_knn" in line for line in done.failures)
+    # Presets need the recordings.
+    assert set(table[table["group"] == "front-ends"]["changes"]) == {'{"front_end": "half-bins"}'}
+    assert len(failures) == sum("needs at least" in line for line in told) > 0
+    assert all("local_density_knn" in line for line in failures)
     shares = table[table["group"] == "data"]
     assert {json.loads(text)["training_share"] for text in shares["changes"]} == {0.5, 0.25}
     runs = {
         name: json.loads((tmp_path / "out" / "runs" / name / "run.json").read_text())
         for name in table["run"]
     }
-    epochs = {runs[run]["config"]["params"]["epochs"] for run in shares["run"]}
-    assert epochs == {2, 4}
-    told.clear()
-    again = run()
-    pd.testing.assert_frame_equal(again.table, table)
-    summary = summarise(table)
-    assert set(summary["machine"]) == {"fan", "pump", "Average"}
-    with pytest.raises(ConfigError, match="unknown parameter 'colour'"):
-        ablate(store.path, store.path, tmp_path / "bad", params={"colour": 1}, processes=1)
+    assert {runs[run]["config"]["params"]["epochs"] for run in shares["run"]} == {2, 4}
+    assert {runs[run]["network_of"] for run in table[table["group"] == "back-ends"]["run"]} == {
+        runs[run]["key"] for run in table[table["variant"] == FULL]["run"]
+    }
+    pd.testing.assert_frame_equal(run(), table)
+    assert set(summarise(table)["machine"]) == {"fan", "pump", "Average"}
+    for bad, message in (
+        ({"params": {"colour": 1}}, "unknown parameter 'colour'"),
+        ({"groups": ["loss"]}, f"unknown group 'loss' .known: {', '.join(GROUPS)}"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ablate(store.path, store.path, tmp_path / "bad", processes=1, **bad)
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_crop_is_as_long_in_seconds_with_another_front_end(tmp_path: Path) -> None:
+    wav = write_recordings(tmp_path / "wav", n_train=4, n_test=2)
+    store = build_store(wav, tmp_path / "store", jobs=1).path
+    table = ablate(
+        *(store, store, tmp_path / "out"),
+        seeds=(0,),
+        groups=["front-ends"],
+        params=CONTRAST | {"crop_frames": 16},
+        wav=wav,
+        processes=1,
+    )
+    runs = table.drop_duplicates("run").set_index("variant")["run"]
+    frames = {
+        name: load_run(tmp_path / "out" / "runs" / run).record["config"]["params"]["crop_frames"]
+        for name, run in runs.items()
+    }
+    # 16 frames of 512 samples, or 51 of 160.
+    assert frames == {FULL: 16, "half as many mel bins": 16, "byola front end": 51}
 
 
 def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:

@@ -42,10 +42,13 @@ def test_every_condition_is_trained_without_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conditions, "STEPS", {"mixup": {"mixup": False}})
-    told: list[int] = []
-    table = study_conditions(TINY, tmp_path, processes=1, on_start=told.append)
+    told: list[tuple[str, int, int]] = []
+    table = study_conditions(
+        TINY, tmp_path, processes=1, on_done=lambda job, _, i, n: told.append((job.variant, i, n))
+    )
     # Four bands under the first condition, one under each of the three others.
-    assert told == [2 * 7]
+    assert [place for _, *place in told] == [[i, 2 * 7] for i in range(1, 15)]
+    assert "as it is, faults low, without mixup" in [name for name, *_ in told]
     runs = [load_run(path).record for path in sorted((tmp_path / "runs").glob("contrastive-*"))]
     trained = [run for run in runs if "network_of" not in run]
     assert (len(runs), len(trained)) == (14, 8)

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from study_stores import QUICK, make_store
 
 from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore
-from asdlib.study import Study
+from asdlib.study import ABLATION, Study, Variant, load_run
 from asdlib.study.config import make_system
 from asdlib.study.profiles import PROFILES, Profile, get_profile, merge
-from asdlib.study.study import ABLATION
 
 
 def test_the_profiles_of_the_contract() -> None:
@@ -34,16 +32,9 @@ def test_every_parameter_of_a_profile_is_valid(name: str) -> None:
     for system in profile.params:
         make_system(system, profile.params_of(system))
     base = profile.params_of("contrastive", profile.ablation_params)
-    for changes in ABLATION.values():
-        make_system("contrastive", merge(base, changes))
-
-
-def test_variants_of_the_ablation_differ() -> None:
-    described = {
-        make_system("contrastive", changes).params.model_dump_json()
-        for changes in ABLATION.values()
-    }
-    assert len(described) == len(ABLATION)
+    steps = ("reference", "steps", "mixing")
+    for variant in (v for v in ABLATION.values() if v.columns["group"] in steps):
+        make_system("contrastive", merge(base, variant.params))
 
 
 def test_claims_have_several_seeds() -> None:
@@ -107,18 +98,29 @@ def test_a_study_runs_once(study: Study) -> None:
     assert study.run("statistics", params={"statistics": "mean+deviation"}).path != result.path
 
 
-def test_a_study_compares(study: Study) -> None:
-    table = study.compare({"statistics": {}, "autoencoder": QUICK["autoencoder"]}, seeds=(0, 1))
-    runs = table.drop_duplicates(["variant", "seed"])[["variant", "seed"]].to_numpy().tolist()
-    assert runs == [["statistics", 0], ["autoencoder", 0], ["autoencoder", 1]]
-    assert study.compare(["statistics"])["run"].nunique() == 1
-
-
-def test_a_study_ablates(study: Study) -> None:
-    quick = QUICK["contrastive"]
-    table = study.ablate({"full": quick, "none": merge(quick, {"augmentation": {"rrc": False}})})
-    assert table.groupby("variant")["seed"].nunique().to_dict() == {"full": 3, "none": 3}
-    assert np.isfinite(table["auc"]).all()
+def test_an_experiment_lies_over_the_profile(
+    study: Study, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = study.profile.model_copy(update={"params": QUICK, "seeds": (0, 1)})
+    monkeypatch.setattr(study, "profile", profile)
+    no_mixup = {"augmentation": {"mixup": False}}
+    variants = {
+        "contrastive": no_mixup,
+        "one seed": Variant(params={"temperature": 0.2}, seeds=(5,), columns={"why": "hot"}),
+    }
+    table = study.experiment(variants, machines=("fan",), params={"epochs": 2})
+    runs = table.drop_duplicates("run").set_index(["variant", "seed"])["run"]
+    assert list(runs.index) == [*(("contrastive", 0), ("contrastive", 1), ("one seed", 5))]
+    records = {key: load_run(run).record["config"] for key, run in runs.items()}
+    for key, config in records.items():
+        assert config["machines"] == ["fan"]
+        assert config["train_fingerprint"] == store.fingerprint
+        params = config["params"]
+        assert (params["epochs"], params["crop_frames"]) == (2, 8)
+        assert params["augmentation"]["mixup"] == (key[0] == "one seed")
+    assert set(table["why"].dropna()) == {"hot"}
+    found = study.experiment({"statistics": Variant("statistics")})["run"].unique()
+    assert [study.run("statistics").path.as_posix()] == list(found)
 
 
 def test_a_table_is_kept(study: Study) -> None:

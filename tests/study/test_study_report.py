@@ -1,6 +1,7 @@
 """Tidy results → means over seeds, intervals and counts."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from scipy import stats
 from study_stores import make_manifest, make_store
 
+from asdlib.errors import ConfigError
 from asdlib.study import report
 
 
@@ -63,9 +65,11 @@ def test_formatted() -> None:
     half = stats.t.ppf(0.975, 2) * stats.sem([80, 82, 87])
     assert shown["auc (%)"].tolist() == [f"83.0 ± {half:.1f}", "75.0"]
     assert shown["seeds"].tolist() == [3, 1]
-    by_section = report.formatted(tidy({"full": [0.8, 0.9]}), ["variant", "section"], ["auc"])
-    assert list(by_section) == ["variant", "section", "auc (%)", "seeds"]
-    assert len(by_section) == 3
+    by_section = report.formatted(
+        tidy({"full": [0.8, 0.9]}), ["variant", "machine", "section"], ["auc"]
+    )
+    assert list(by_section) == ["variant", "machine", "section", "auc (%)", "seeds"]
+    assert len(by_section) == 4
 
 
 def test_percent() -> None:
@@ -91,3 +95,57 @@ def test_the_hardest_section() -> None:
         "fan",
         "00",
     )
+
+
+def differences(values: dict[str, list[float]], **told: Any) -> pd.DataFrame:
+    table = report.overall_rows(tidy(values))
+    return report.paired_differences(table, "b", **told).set_index("variant")
+
+
+def test_differences_are_paired_over_seeds() -> None:
+    a, b = np.array([0.80, 0.85, 0.90]), np.array([0.79, 0.83, 0.89])
+    table = report.overall_rows(tidy({"a": [*a], "b": [*b], "c": [0.8, 0.7, 0.9]}))
+    found = report.paired_differences(table.sample(frac=1, random_state=0), "b")
+    found = found.set_index("variant")
+    difference = 100 * (a - b)
+    low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
+    assert found.loc["a", ["difference", "low", "high"]].tolist() == pytest.approx(
+        [difference.mean(), low, high]
+    )
+    # Unpaired, the spread over seeds would hide it.
+    assert found["shown"].to_dict() == {"a": False, "c": False}
+    assert differences({"a": [0.6, 0.7, 0.8], "b": [0.51, 0.6, 0.69]}).loc["a", "shown"]
+    half = differences({"a": [*a], "b": [*b]}, metric="pauc")
+    assert half.loc["a", "difference"] == pytest.approx(difference.mean() / 2)
+
+
+def test_seeds_are_matched_by_number() -> None:
+    table = report.overall_rows(tidy({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.65]}))
+    lacking = table[(table["variant"] == "a") | (table["seed"] != 2)]
+    found = report.paired_differences(lacking, "b").iloc[0]
+    assert (found["difference"], found["seeds"]) == (pytest.approx(10.0), 2)
+    assert not report.paired_differences(table[table["seed"] == 0], "b")["shown"].any()
+
+
+def test_what_is_not_random_is_paired_with_every_seed() -> None:
+    for values, expected in (
+        ({"a": [0.80, 0.85, 0.90], "b": [0.5]}, 35.0),
+        ({"a": [0.5], "b": [0.80, 0.85, 0.90]}, -35.0),
+    ):
+        found = differences(values).iloc[0]
+        assert (found["difference"], found["seeds"]) == (pytest.approx(expected), 3)
+        assert found["low"] < expected < found["high"]
+
+
+def test_differences_within_groups() -> None:
+    table = tidy({"a": [0.8, 0.9], "b": [0.7, 0.75]}).rename(columns={"variant": "system"})
+    rows = report.machine_rows(table)
+    found = report.paired_differences(rows, "a", by=["machine"], variant="system")
+    assert found[["machine", "system"]].to_numpy().tolist() == [["fan", "b"]]
+    assert found["difference"].tolist() == pytest.approx([-12.5])
+    with pytest.raises(ConfigError, match="several rows of system a, seed 0; choose those of one"):
+        report.paired_differences(table, "b", variant="system")
+    with pytest.raises(ConfigError, match="several rows of system a, seed 0"):
+        report.over_seeds(table, ["system"])
+    with pytest.raises(ConfigError, match=r"no system 'c' to compare with \(known: a, b\)"):
+        report.paired_differences(rows, "c", variant="system")

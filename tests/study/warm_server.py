@@ -7,7 +7,7 @@ from multiprocessing import get_context
 MODULES = [
     "asdlib.cli",
     "asdlib.features.build",
-    "asdlib.study.sweep",
+    "asdlib.study.experiment",
     "asdlib.baselines.autoencoder",
     "asdlib.baselines.statistics",
     "asdlib.method.contrastive",

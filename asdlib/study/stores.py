@@ -1,12 +1,13 @@
-"""Stores made from other stores for a study: fewer clips, fewer mel bins, another front end.
+"""Stores that a study makes for itself: of synthetic machines, and derived from other stores.
 
-Each gets a name that holds the fingerprint of what it was made from, so that a second call finds
-it and a changed source makes a new one.
+A derived store (fewer clips, fewer mel bins, another front end) gets a name that holds the
+fingerprint of what it was made from, so that a second call finds it and a changed source makes a
+new one.
 
 Shapes: N clips, F mel bins, T frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,47 @@ from asdlib.errors import ConfigError, StoreError
 from asdlib.features import FeatureStore
 from asdlib.features.edit import subset_store
 from asdlib.features.files import ARRAY, StoreFolder, create_array, write_parts
-from asdlib.study.paths import lock_file
+from asdlib.files import lock_file
 
 _BLOCK = 64
 KEYS = ["machine", "section", "split", "clip"]
+
+
+def synthetic_store(
+    root: Path, name: str, corpus: Mapping[str, Any], processes: int | None
+) -> FeatureStore:
+    """Make a synthetic corpus and its features, or find them.
+
+    Parameters
+    ----------
+    root
+        Folder of the study; recordings go to ``recordings/<name>``, the store to ``stores/<name>``.
+    name
+        Name of the corpus within the study.
+    corpus
+        Parameters of `asdlib.data.synthetic.SyntheticSpec`.
+    processes
+        Processes and threads that work.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is not valid.
+    DataError
+        If there is another corpus of this name.
+    """
+    from asdlib.data.synthetic import SyntheticSpec, write_corpus
+    from asdlib.features.build import build_store
+    from asdlib.system import validate_params
+
+    spec = validate_params(SyntheticSpec, corpus, f"synthetic store '{name}'")
+    recordings = root / "recordings" / name
+    with FileLock(lock_file(recordings)):
+        write_corpus(spec, recordings, jobs=processes)
+    out = root / "stores" / name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock_file(out)):
+        return build_store(recordings, out, jobs=processes)
 
 
 def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path) -> FeatureStore:
@@ -132,7 +170,7 @@ def from_recordings(
     return build_store(wav, folder / f"{preset}-{marks}", preset=preset, table=table, jobs=jobs)
 
 
-def _made(out: Path, make: Any) -> FeatureStore:
+def _made(out: Path, make: Callable[[], None]) -> FeatureStore:
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock_file(out)):
         if not out.exists():

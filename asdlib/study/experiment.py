@@ -1,0 +1,310 @@
+"""Experiments: named variants × seeds → one tidy table.
+
+A variant says what differs: the system, its parameters, the clips that it is trained on or scored
+on. Every variant is run with every seed, several runs at a time, each cached by its key.
+
+Runs that are trained alike, and differ only in how or what they score, share one network: the first
+of them trains, the others take its network (see `asdlib.study.networks`). What they give is the
+same as if each had trained its own.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from asdlib.errors import AsdError, ConfigError, RunError
+from asdlib.features import FeatureStore
+from asdlib.files import end_with_parent
+from asdlib.study.config import make_system
+from asdlib.study.networks import SCORING
+from asdlib.study.result import RunResult
+from asdlib.study.run import execute, plan
+from asdlib.study.slots import PROCESSES
+from asdlib.study.stores import share_of_training
+
+Store = str | Path | FeatureStore
+"""A feature store, or where one lies."""
+
+_NOT_RANDOM = ("statistics",)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs in one line of an experiment.
+
+    Attributes
+    ----------
+    system
+        Name of the system.
+    params
+        Its parameters that differ from the defaults (in `Study.experiment`: from the profile's).
+    train, test
+        Stores to train on and to score, by default those of the experiment.
+    share
+        Share of the normal training clips of each section, drawn with the seed of the run. Epochs
+        are multiplied by its inverse, so that the number of training steps stays the same.
+    seeds
+        By default those of the experiment; a system that is not random is run once.
+    columns
+        More columns for the table, such as ``{"band": "low"}``.
+    """
+
+    system: str = "contrastive"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    train: Store | None = None
+    test: Store | None = None
+    share: float = 1.0
+    seeds: Sequence[int] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+def as_variant(told: Variant | Mapping[str, Any]) -> Variant:
+    """Return a variant; a mapping holds changed parameters of the contrastive system."""
+    return told if isinstance(told, Variant) else Variant(params=told)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of an experiment: a variant with a seed, its stores found."""
+
+    variant: str
+    system: str
+    train: Path
+    test: Path
+    seed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    machines: tuple[str, ...] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    network_of: "Job | None" = None
+
+
+Done = Callable[[Job, "RunResult | str", int, int], None]
+"""Called after each run: with it, its result or why it failed, runs done, and runs in all."""
+
+
+def experiment(
+    variants: Mapping[str, Variant | Mapping[str, Any]],
+    root: str | Path,
+    *,
+    train: Store | None = None,
+    test: Store | None = None,
+    seeds: Sequence[int] = (0,),
+    machines: Sequence[str] | None = None,
+    processes: int | None = None,
+    failures: list[str] | None = None,
+    on_done: Done | None = None,
+) -> pd.DataFrame:
+    """Run every variant with every seed; what is there already is not computed again.
+
+    Parameters
+    ----------
+    variants
+        By name: a `Variant`, or changed parameters of the contrastive system.
+    root
+        Folder for runs (``runs``) and derived stores (``stores``).
+    train, test
+        Stores of the variants that name none; `test` is `train` by default.
+    seeds
+        Seeds of every variant that names none.
+    machines
+        Machine types to keep, by default all.
+    processes
+        Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
+    failures
+        If given, takes one line for each run that failed, whatever the reason, and the others are
+        returned. Without it a failure is an error.
+    on_done
+        Called after every run.
+
+    Returns
+    -------
+    Columns of the variants, then ``variant, system, seed, machine, section, auc, pauc`` and, with
+    two domains, ``auc_source, auc_target`` (0 to 1; means are rows named ``Average``), ``seconds``
+    of training and ``run``, the folder.
+
+    Raises
+    ------
+    ConfigError
+        If a parameter is not valid; before the first run.
+    RunError
+        If a run failed, after all others are done; naming the first failure. With `failures`, only
+        if all runs failed.
+    """
+    root = Path(root)
+    told = {name: as_variant(variant) for name, variant in variants.items()}
+    for variant in told.values():
+        make_system(variant.system, variant.params)
+    jobs: list[Job] = []
+    for name, variant in told.items():
+        jobs += _jobs(name, variant, root, (train, test), seeds, machines)
+    jobs = share_networks(jobs)
+    results = run_jobs(jobs, root / "runs", processes, failures, on_done)
+    return pd.concat([_tidy(jobs[i], results[i]) for i in sorted(results)], ignore_index=True)
+
+
+def _jobs(
+    name: str,
+    variant: Variant,
+    root: Path,
+    stores: tuple[Store | None, Store | None],
+    seeds: Sequence[int],
+    machines: Sequence[str] | None,
+) -> list[Job]:
+    train = variant.train or stores[0]
+    test = variant.test or stores[1] or train
+    if train is None or test is None:
+        raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
+    params = dict(variant.params)
+    if variant.share != 1:
+        epochs = make_system(variant.system, params).params.model_dump()["epochs"]
+        params["epochs"] = round(epochs / variant.share)
+    once = (0,) if variant.system in _NOT_RANDOM else None
+    jobs = []
+    for seed in variant.seeds or once or seeds:
+        part = train
+        if variant.share != 1:
+            whole = train if isinstance(train, FeatureStore) else FeatureStore.open(train)
+            part = share_of_training(whole, variant.share, seed, root / "stores")
+        jobs.append(
+            Job(
+                name,
+                variant.system,
+                _path(part),
+                _path(test),
+                seed,
+                params,
+                tuple(machines) if machines else None,
+                variant.columns,
+            )
+        )
+    return jobs
+
+
+def _path(store: Store) -> Path:
+    return store.path if isinstance(store, FeatureStore) else Path(store)
+
+
+def share_networks(jobs: Iterable[Job]) -> list[Job]:
+    """Let the first of the jobs that are trained alike train, and the others take its network."""
+    trained: dict[str, Job] = {}
+    shared = []
+    for job in jobs:
+        if job.system == "contrastive":
+            first = trained.setdefault(_training(job), job)
+            job = job if first is job else replace(job, network_of=first)
+        shared.append(job)
+    return shared
+
+
+def _training(job: Job) -> str:
+    """Everything that decides the network of a contrastive run, as text."""
+    params = make_system(job.system, job.params).params.model_dump(
+        mode="json", exclude=set(SCORING)
+    )
+    return json.dumps([params, str(job.train), job.seed, sorted(job.machines or ())])
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folder: Path,
+    processes: int | None = None,
+    failures: list[str] | None = None,
+    on_done: Done | None = None,
+) -> dict[int, RunResult]:
+    """Do all runs, several at a time; return the results by place in `jobs`, see `experiment`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    processes = processes or default_processes()
+    results: dict[int, RunResult] = {}
+    failed: list[str] = []
+
+    def collect(i: int, outcome: Callable[[], RunResult]) -> None:
+        made: RunResult | str
+        try:
+            made = results[i] = outcome()
+        except Exception as error:
+            if failures is None and (
+                isinstance(error, ConfigError) or not isinstance(error, AsdError)
+            ):
+                raise
+            made = str(error) if isinstance(error, AsdError) else repr(error)
+            failed.append(f"{jobs[i].variant}, seed {jobs[i].seed}: {made}")
+        if on_done:
+            on_done(jobs[i], made, len(results) + len(failed), len(jobs))
+
+    # Those that take a network come last, when it is there, instead of waiting for it.
+    order = sorted(range(len(jobs)), key=lambda i: jobs[i].network_of is not None)
+    if processes == 1 or len(jobs) == 1:
+        for i in order:
+            collect(i, partial(_do, jobs[i], folder))
+    else:
+        workers = min(processes, len(jobs))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+        try:
+            futures = {pool.submit(_do, jobs[i], folder): i for i in order}
+            for future in as_completed(futures):
+                collect(futures[future], future.result)
+        finally:
+            # After Ctrl-C or a wrong parameter, what has not begun is not begun any more.
+            pool.shutdown(wait=True, cancel_futures=True)
+    if failures is not None:
+        failures += failed
+    if failed and (failures is None or not results):
+        raise RunError(f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}")
+    return results
+
+
+def default_processes() -> int:
+    """Choose the runs at a time: one on a GPU, else ``$ASDLIB_PROCESSES`` or one a core."""
+    import torch
+
+    told = os.environ.get(PROCESSES, "")
+    cores = int(told) if told.isdecimal() else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else max(1, cores)
+
+
+def _do(job: Job, folder: Path) -> RunResult:
+    from asdlib.method.allocator import give_back_memory
+
+    planned = plan(
+        job.system, job.train, job.test, params=job.params, seed=job.seed, machines=job.machines
+    )
+    out = folder / f"{job.system}-{planned.config.key[:16]}"
+    donor = None
+    if job.network_of is not None and not out.exists():
+        # If the other run fails, perhaps only in its way of scoring, this one trains by itself.
+        with suppress(AsdError):
+            donor = _do(job.network_of, folder)
+    # Two variants may be the same run: the second one waits for the first and finds it.
+    result = execute(planned, out, wait=True, donor=donor)
+    if not result.cached:
+        give_back_memory()
+    return result
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    import scipy.linalg  # noqa: F401  (its threads can be limited only once it is loaded)
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
+    table = result.metrics.copy()
+    front = {**job.columns, "variant": job.variant, "system": job.system, "seed": job.seed}
+    for place, (name, value) in enumerate(front.items()):
+        table.insert(place, name, value)
+    table["seconds"] = result.record["seconds"]["fit"]
+    table["run"] = str(result.path)
+    return table
