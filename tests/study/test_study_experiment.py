@@ -193,7 +193,7 @@ def test_workers_end_with_an_experiment_that_is_killed(store: FeatureStore, tmp_
     )
     workers: list[psutil.Process] = []
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while len(list(out.glob("runs/.*.partial"))) < 2:
             assert process.poll() is None
             assert time.monotonic() < deadline, "no training began"
