@@ -42,6 +42,7 @@ Draws = dict[tuple[str, str, str], Floats]
 """(machine, section, metric) → (1 + R,): the estimate, then R resamples."""
 
 _KEYS = ["machine", "section", "metric"]
+_BOUNDS = [(1 - 0.95) / 2, (1 + 0.95) / 2]
 _BLOCK = 4_000_000
 """Largest number of counts held at once (32 MB as float64)."""
 
@@ -52,15 +53,6 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
-
-
-class PairedTest(NamedTuple):
-    """Difference A − B of two systems on the same clips, its interval and two-sided p-value."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
 
 
 class DeLongTest(NamedTuple):
@@ -79,14 +71,10 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
     Parameters
     ----------
-    values : (S,) one figure per seed; with one seed the interval is NaN
-
-    Raises
-    ------
-    ScoreError
-        No values, or one that is not finite.
+    values : (S,) finite, one figure per seed; with one seed the interval is NaN
     """
-    _check_settings(1, confidence)
+    if not 0 < confidence < 1:
+        raise ScoreError(f"confidence is {confidence}; expected 0 < confidence < 1")
     array = np.asarray(values, dtype=np.float64).ravel()
     if array.size == 0 or not np.isfinite(array).all():
         raise ScoreError(f"values over seeds are {array.tolist()}; expected finite numbers")
@@ -98,14 +86,9 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def bootstrap_frame(
-    df: pd.DataFrame,
-    year: int,
-    *,
-    n_resamples: int = 2000,
-    confidence: float = 0.95,
-    rng: np.random.Generator,
+    df: pd.DataFrame, year: int, *, n_resamples: int = 2000, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Compute bootstrap intervals of every figure of a metrics frame, and of omega.
+    """Compute 95 % bootstrap intervals of every figure of a metrics frame, and of omega.
 
     Parameters
     ----------
@@ -116,11 +99,13 @@ def bootstrap_frame(
     DataFrame
         ``machine``, ``section``, ``metric``, ``estimate``, ``low``, ``high``.
     """
-    _check_settings(n_resamples, confidence)
     metrics.validate_frame(df)
-    draws = _draw([df.reset_index(drop=True)], metrics.check_year(year), n_resamples, rng)[0]
-    rows = [(*key, float(v[0]), *_bounds(v[1:], confidence)) for key, v in draws.items()]
-    return pd.DataFrame(rows, columns=[*_KEYS, *Interval._fields])
+    draws = _draw([df.reset_index(drop=True)], year, n_resamples, rng)[0]
+    values = np.stack(list(draws.values()))
+    low, high = np.quantile(values[:, 1:], _BOUNDS, axis=1)
+    return pd.DataFrame(list(draws), columns=_KEYS).assign(
+        estimate=values[:, 0], low=low, high=high
+    )
 
 
 def paired_frame(
@@ -129,7 +114,6 @@ def paired_frame(
     year: int,
     *,
     n_resamples: int = 2000,
-    confidence: float = 0.95,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     """Compare two systems by the paired bootstrap: every section, the averages and omega.
@@ -145,24 +129,30 @@ def paired_frame(
     Returns
     -------
     DataFrame
-        ``machine``, ``section``, ``metric`` and the fields of :class:`PairedTest`.
+        ``machine``, ``section``, ``metric``; ``difference`` A − B; ``low`` and ``high`` of its 95 %
+        interval; ``p_value``: twice the smaller tail beyond 0, with one added to each count.
 
     Raises
     ------
     ScoreError
         The tables do not hold the same clips, differ in a label or domain, or a group is empty.
     """
-    _check_settings(n_resamples, confidence)
     if not group_a or not group_b:
         raise ScoreError("a group of runs is empty; give at least one score table for each system")
-    tables = [align(group_a[0], df)[1] for df in (*group_a, *group_b)]
-    draws = _draw(tables, metrics.check_year(year), n_resamples, rng)
-    n = len(group_a)
-    rows = []
-    for key in draws[0]:
-        a, b = (np.mean([d[key] for d in part], axis=0) for part in (draws[:n], draws[n:]))
-        rows.append((*key, *_test_draws(a - b, confidence)))
-    return pd.DataFrame(rows, columns=[*_KEYS, *PairedTest._fields])
+    tables = [_align(group_a[0], df)[1] for df in (*group_a, *group_b)]
+    draws = _draw(tables, year, n_resamples, rng)
+    values = np.stack([list(one.values()) for one in draws])
+    difference = values[: len(group_a)].mean(axis=0) - values[len(group_a) :].mean(axis=0)
+    observed, resampled = difference[:, 0], difference[:, 1:]
+    low, high = np.quantile(resampled, _BOUNDS, axis=1)
+    tail = 1 + np.minimum((resampled <= 0).sum(axis=1), (resampled >= 0).sum(axis=1))
+    p_value = np.minimum(1.0, 2.0 * tail / (n_resamples + 1))
+    return pd.DataFrame(list(draws[0]), columns=_KEYS).assign(
+        difference=observed,
+        low=low,
+        high=high,
+        p_value=np.where(np.isnan(observed), np.nan, p_value),
+    )
 
 
 def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> DeLongTest:
@@ -177,11 +167,6 @@ def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> De
     -------
     DeLongTest
         Two-sided. With no variance and no difference p is 1; with one clip in a class it is NaN.
-
-    Raises
-    ------
-    ScoreError
-        See :func:`asdlib.evaluation.metrics.validate`.
     """
     of_anomaly, of_normal = [], []
     for scores in (score_a, score_b):
@@ -216,7 +201,7 @@ def delong_frame(df_a: pd.DataFrame, df_b: pd.DataFrame, year: int) -> pd.DataFr
         Sections with one class only are left out.
     """
     metrics.check_year(year)
-    a, b = align(df_a, df_b)
+    a, b = _align(df_a, df_b)
     rows: list[tuple[object, ...]] = []
     for (machine, section), group in a.groupby(["machine", "section"], sort=True):
         y = metrics.labels_of(group)
@@ -231,14 +216,8 @@ def delong_frame(df_a: pd.DataFrame, df_b: pd.DataFrame, year: int) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
-def align(df_a: pd.DataFrame, df_b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Bring two labelled score tables into one order of clips, by machine, section and name.
-
-    Raises
-    ------
-    ScoreError
-        A clip is in one table only, or has another label or domain in the other.
-    """
+def _align(df_a: pd.DataFrame, df_b: pd.DataFrame) -> list[pd.DataFrame]:
+    """Bring two labelled score tables into one order of clips, by machine, section and name."""
     keys = ["machine", "section", "key"]
     tables = []
     for df in (df_a, df_b):
@@ -255,60 +234,45 @@ def align(df_a: pd.DataFrame, df_b: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
             f"{which} system's scores ({len(only)} such clips); compare on the same clips"
         )
     for column in ("label", "domain"):
-        differ = np.flatnonzero((a[column] != b[column]).to_numpy())
-        if differ.size:
-            row = int(differ[0])
+        if not a[column].equals(b[column]):
+            row = int(np.argmax(a[column] != b[column]))
             raise ScoreError(
                 f"clip '{a['key'][row]}' of '{a['machine'][row]}' has {column} "
                 f"{a[column][row]!r} in one table and {b[column][row]!r} in the other"
             )
-    return a.drop(columns="key"), b.drop(columns="key")
+    return tables
 
 
-class RankedScores:
-    """Scores of one set of clips, sorted once.
+def weighted_pauc(
+    y_true: ArrayLike, score: ArrayLike, counts: Floats, max_fpr: float = MAX_FPR
+) -> Floats:
+    """Compute the pAUC (R,) of clips that occur ``counts`` (R, N) times; AUC if ``max_fpr`` is 1.
 
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score : (N,) anomaly scores
+    Each class needs a clip in every resample.
     """
+    y, s = metrics.validate(y_true, score)
+    order = np.argsort(-s, kind="stable")
+    ranked, anomalous = s[order], y[order] == 1
+    # Clips of equal score enter the ROC curve as one step.
+    first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
 
-    def __init__(self, y_true: ArrayLike, score: ArrayLike) -> None:
-        y, s = metrics.validate(y_true, score)
-        self._order = np.argsort(-s, kind="stable")
-        ranked = s[self._order]
-        # Clips of equal score enter the ROC curve as one step.
-        self._first = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        self._anomalous = (y[self._order] == 1).astype(np.float64)
-
-    def auc(self, weights: ArrayLike) -> Floats:
-        """Compute the AUC (R,) under ``weights`` (R, N); each class needs some weight."""
-        return self._partial_area(weights, 1.0)
-
-    def pauc(self, weights: ArrayLike, max_fpr: float = MAX_FPR) -> Floats:
-        """Compute the McClish-standardised pAUC (R,) under ``weights`` (R, N)."""
-        area = self._partial_area(weights, max_fpr)
-        least = 0.5 * max_fpr**2
-        return 0.5 * (1.0 + (area - least) / (max_fpr - least))
-
-    def _rates(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Return the rate (R, K) before each step of the ROC curve, and the height of the step."""
-        step = np.add.reduceat(weights, self._first, axis=1)
-        rate = np.cumsum(step, axis=1)
+    def rates(weights: Floats) -> tuple[Floats, Floats]:
+        """Return the rate (R, K) before each step of the ROC curve, and the step."""
+        rate = np.cumsum(np.add.reduceat(weights, first, axis=1), axis=1)
         rate /= rate[:, -1:]
         before = np.concatenate([np.zeros_like(rate[:, :1]), rate[:, :-1]], axis=1)
         return before, rate - before
 
-    def _partial_area(self, weights: ArrayLike, max_fpr: float) -> Floats:
-        w = np.atleast_2d(np.asarray(weights, dtype=np.float64))[:, self._order]
-        below, height = self._rates(w * self._anomalous)
-        left, width = self._rates(w * (1.0 - self._anomalous))
-        # The step that crosses max_fpr counts up to there, its height interpolated.
-        used = np.clip(max_fpr - left, 0.0, width)
-        share = np.divide(used, width, out=np.zeros_like(width), where=width > 0)
-        area: Floats = np.sum(used * (below + 0.5 * share * height), axis=1)
+    below, height = rates(counts[:, order] * anomalous)
+    left, width = rates(counts[:, order] * ~anomalous)
+    # The step that crosses max_fpr counts up to there, its height interpolated.
+    used = np.clip(max_fpr - left, 0.0, width)
+    share = np.divide(used, width, out=np.zeros_like(width), where=width > 0)
+    area: Floats = np.sum(used * (below + 0.5 * share * height), axis=1)
+    if max_fpr == 1:
         return area
+    least = 0.5 * max_fpr**2
+    return 0.5 * (1.0 + (area - least) / (max_fpr - least))
 
 
 def bootstrap_counts(
@@ -336,31 +300,6 @@ def bootstrap_counts(
         yield counts
 
 
-def _check_settings(n_resamples: int, confidence: float) -> None:
-    if n_resamples < 1:
-        raise ScoreError(f"n_resamples is {n_resamples}; expected 1 or more")
-    if not 0 < confidence < 1:
-        raise ScoreError(f"confidence is {confidence}; expected 0 < confidence < 1")
-
-
-def _bounds(draws: Floats, confidence: float) -> tuple[float, float]:
-    draws = draws[~np.isnan(draws)]
-    if draws.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
-
-
-def _test_draws(difference: Floats, confidence: float) -> PairedTest:
-    """Test (1 + R,) differences: p is twice the smaller tail, one added to each count."""
-    observed, draws = float(difference[0]), difference[1:]
-    if np.isnan(observed):
-        return PairedTest(observed, observed, observed, observed)
-    tails = [1 + int(np.sum(draws <= 0)), 1 + int(np.sum(draws >= 0))]
-    p_value = min(1.0, 2.0 * min(tails) / (draws.size + 1))
-    return PairedTest(observed, *_bounds(draws, confidence), p_value)
-
-
 def _test_auc(auc_a: float, auc_b: float, variance: float) -> DeLongTest:
     difference = auc_a - auc_b
     # Rounding leaves a variance of about 1e-20 where both systems rank all clips alike.
@@ -380,6 +319,9 @@ def _draw(
     tables: Sequence[pd.DataFrame], year: int, n: int, rng: np.random.Generator
 ) -> list[Draws]:
     """Draw all figures of tables that share their clips, with the same resamples."""
+    metrics.check_year(year)
+    if n < 1:
+        raise ScoreError(f"n_resamples is {n}; expected 1 or more")
     out: list[Draws] = [{} for _ in tables]
     for (machine, section), group in tables[0].groupby(["machine", "section"], sort=True):
         y = metrics.labels_of(group)
@@ -391,9 +333,9 @@ def _draw(
             values = {name: np.full(1 + n, np.nan) for name in masks}
             for name, mask in masks.items():
                 if np.unique(y[mask]).size == 2:
-                    ranked = RankedScores(y[mask], score[mask])
-                    compute = ranked.pauc if name.startswith("pauc") else ranked.auc
-                    values[name] = np.concatenate([compute(block[:, mask]) for block in counts])
+                    rate = MAX_FPR if name.startswith("pauc") else 1.0
+                    parts = [weighted_pauc(y[mask], score[mask], c[:, mask], rate) for c in counts]
+                    values[name] = np.concatenate(parts)
             if year == 2021:
                 for kind in ("auc", "pauc"):
                     values[kind] = (values[f"{kind}_source"] + values[f"{kind}_target"]) / 2
@@ -414,26 +356,23 @@ def _mean(values: Sequence[Floats], harmonic: bool = False) -> Floats:
 
 def _with_averages(draws: Draws, year: int) -> Draws:
     """Add the average rows and omega, as :mod:`asdlib.evaluation.metrics` defines them."""
+    machines = dict.fromkeys(machine for machine, _, _ in draws)
+
+    def values(columns: Sequence[str], *of: str) -> list[Floats]:
+        return [v for key, v in draws.items() if key[0] in of and key[2] in columns]
+
     out: Draws = {}
-    overall: dict[str, list[Floats]] = {}
-    omega: list[Floats] = []
-    terms = ["auc_source", "auc_target", *(["pauc"] if year > 2021 else [])]
-    terms += ["pauc_source", "pauc_target"] if year == 2021 else []
-    for machine in dict.fromkeys(machine for machine, _, _ in draws):
-        own = {key: value for key, value in draws.items() if key[0] == machine}
-        out.update(own)
+    for machine in machines:
+        out |= {key: value for key, value in draws.items() if key[0] == machine}
         for name in metrics.metric_columns(year):
-            # In 2021 "auc" and "pauc" average the rows of both domains, like the official table.
-            split = year == 2021 and name in ("auc", "pauc")
-            names = (f"{name}_source", f"{name}_target") if split else (name,)
-            values = [value for key, value in own.items() if key[2] in names]
-            out[machine, "Average", name] = _mean(values)
-            overall.setdefault(name, []).extend(
-                [out[machine, "Average", name]] if year == 2020 else values
-            )
-        omega += [value for key, value in own.items() if key[2] in terms]
-    for name, values in overall.items():
-        out["Average", "Average", name] = _mean(values)
+            own = values(metrics.averaged_columns(name, year), machine)
+            out[machine, "Average", name] = _mean(own)
+    for name in metrics.metric_columns(year):
+        every = values(metrics.averaged_columns(name, year), *machines)
+        if year == 2020:
+            every = [out[machine, "Average", name] for machine in machines]
+        out["Average", "Average", name] = _mean(every)
     if year != 2020:
-        out["Average", "Average", "omega"] = _mean(omega, harmonic=True)
+        terms = values(metrics.omega_columns(year), *machines)
+        out["Average", "Average", "omega"] = _mean(terms, harmonic=True)
     return out

@@ -12,7 +12,8 @@ Conventions
   columns of :func:`metric_columns`.
 - A metric is not defined where one of the two classes is missing. It is then NaN in a section
   table, and :func:`section_metrics` names it in a notice. Means skip NaN; a mean of nothing is NaN.
-  The functions of arrays raise :class:`~asdlib.errors.ScoreError` instead.
+- Bad input raises :class:`~asdlib.errors.ScoreError`: an unknown year, arrays of different shapes,
+  values other than 0 and 1, scores that are not finite, only one class for a function of arrays.
 
 Metrics
 -------
@@ -61,8 +62,6 @@ FLOOR = sys.float_info.epsilon
 SCORE_COLUMNS = ("machine", "section", "domain", "label", "clip", "anomaly_score")
 DOMAINS = ("source", "target")
 
-_OF_DECISIONS = ("precision", "recall", "f1")
-
 
 def check_year(year: int) -> int:
     """Return ``year``, or raise :class:`ScoreError` if it has no metric definition here."""
@@ -73,19 +72,26 @@ def check_year(year: int) -> int:
 
 def metric_columns(year: int) -> tuple[str, ...]:
     """Return the metric columns of a section table of ``year``."""
-    check_year(year)
-    if year == 2020:
-        return ("auc", "pauc")
-    if year == 2021:
-        return ("auc", "pauc", "auc_source", "auc_target", "pauc_source", "pauc_target")
-    return ("auc", "pauc", "auc_source", "auc_target")
-
-
-def decision_columns(year: int) -> tuple[str, ...]:
-    """Return the columns of :func:`decision_metrics`, from 2021 on one per domain."""
     if check_year(year) == 2020:
-        return _OF_DECISIONS
-    return tuple(f"{name}_{domain}" for name in _OF_DECISIONS for domain in DOMAINS)
+        return ("auc", "pauc")
+    split = ("auc", "pauc") if year == 2021 else ("auc",)
+    return ("auc", "pauc", *(f"{name}_{domain}" for name in split for domain in DOMAINS))
+
+
+def averaged_columns(column: str, year: int) -> list[str]:
+    """Return the columns that enter the mean of ``column``.
+
+    In 2021 each domain is a row of the official table, so both enter the mean of "auc" and "pauc".
+    """
+    split = year == 2021 and column in ("auc", "pauc")
+    return [f"{column}_{domain}" for domain in DOMAINS] if split else [column]
+
+
+def omega_columns(year: int) -> list[str]:
+    """Return the columns that enter the official score of ``year``; 2020 has no such score."""
+    if check_year(year) == 2020:
+        raise ScoreError("omega is not defined for 2020; use the averages of auc and pauc")
+    return ["auc_source", "auc_target", *averaged_columns("pauc", year)]
 
 
 def _binary(values: ArrayLike, name: str) -> NDArray[np.int64]:
@@ -97,18 +103,7 @@ def _binary(values: ArrayLike, name: str) -> NDArray[np.int64]:
 
 
 def validate(y_true: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
-    """Check the input of a metric and return it as arrays.
-
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score : (N,) anomaly scores
-
-    Raises
-    ------
-    ScoreError
-        Other shapes, other labels, a score that is not finite, or only one class.
-    """
+    """Check ``y_true`` (N,) and ``score`` (N,) and return them as arrays."""
     s = np.asarray(score, dtype=np.float64)
     if np.ndim(y_true) != 1 or s.shape != np.shape(y_true):
         raise ScoreError(
@@ -137,11 +132,6 @@ def auc(y_true: ArrayLike, score: ArrayLike) -> float:
     -------
     float
         Probability that an anomaly scores higher than a normal clip; ties count one half.
-
-    Raises
-    ------
-    ScoreError
-        See :func:`validate`.
     """
     y, s = validate(y_true, score)
     return float(roc_auc_score(y, s))
@@ -161,11 +151,6 @@ def pauc(y_true: ArrayLike, score: ArrayLike, max_fpr: float = MAX_FPR) -> float
     float
         1 for a perfect ranking, 0.5 for chance.
 
-    Raises
-    ------
-    ScoreError
-        See :func:`validate`; or ``max_fpr`` outside (0, 1].
-
     References
     ----------
     D. K. McClish, Medical Decision Making 9(3), 1989; scikit-learn ``roc_auc_score(max_fpr=…)``,
@@ -183,12 +168,7 @@ def precision_recall_f1(y_true: ArrayLike, decision: ArrayLike) -> tuple[float, 
     Parameters
     ----------
     y_true : (N,) 0 = normal, 1 = anomaly
-    decision : (N,) 0 or 1
-
-    Raises
-    ------
-    ScoreError
-        Shapes differ, no clips, or values other than 0 and 1.
+    decision : (N,) 1 where an anomaly is reported, else 0
     """
     if np.ndim(y_true) != 1 or np.shape(y_true) != np.shape(decision) or not np.size(y_true):
         raise ScoreError(
@@ -203,7 +183,7 @@ def precision_recall_f1(y_true: ArrayLike, decision: ArrayLike) -> tuple[float, 
 
 
 def validate_frame(df: pd.DataFrame) -> None:
-    """Check a score table.
+    """Refuse a score table with faults.
 
     Raises
     ------
@@ -246,17 +226,10 @@ def labels_of(df: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def section_masks(y: NDArray[Any], domain: NDArray[Any], year: int) -> dict[str, NDArray[np.bool_]]:
-    """Return which clips of one section each metric of ``year`` uses.
+    """Return which clips of one section each metric of ``year`` uses: a mask (N,) per metric.
 
-    Parameters
-    ----------
-    y : (N,) 0 = normal, 1 = anomaly
-    domain : (N,) "source", "target" or ""
-
-    Returns
-    -------
-    dict of str to (N,) bool
-        One mask per metric. For 2021 ``auc`` and ``pauc`` are means of others and have no mask.
+    ``domain`` (N,) is "source", "target" or "". In 2021 ``auc`` and ``pauc`` are means of others
+    and have no mask.
     """
     everything = np.ones(y.size, dtype=np.bool_)
     if year == 2020:
@@ -271,22 +244,12 @@ def section_masks(y: NDArray[Any], domain: NDArray[Any], year: int) -> dict[str,
 def section_metrics(df: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
     """Compute the metrics of every section of a score table by the definitions of ``year``.
 
-    Parameters
-    ----------
-    df : score table
-    year : 2020 to 2026
-
     Returns
     -------
     sections : DataFrame
-        Section table: ``machine``, ``section`` and :func:`metric_columns`, sorted.
+        Section table, sorted.
     notices : list of str
         One line for each metric that is not defined (its value is NaN).
-
-    Raises
-    ------
-    ScoreError
-        See :func:`validate_frame`; or an unknown year.
     """
     columns = metric_columns(year)
     validate_frame(df)
@@ -317,41 +280,30 @@ def section_metrics(df: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str
 def decision_metrics(df: pd.DataFrame, year: int) -> pd.DataFrame:
     """Compute precision, recall and F1 of every section, from 2021 on for each domain.
 
-    Parameters
-    ----------
-    df : score table with the column ``decision`` (0 or 1)
-    year : 2020 to 2026
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section`` and :func:`decision_columns`; NaN where a domain has no clips.
+    ``df`` is a score table with the column ``decision`` (0 or 1). Returns ``machine``, ``section``
+    and columns like ``precision`` or ``precision_source``; NaN where a domain has no clips.
     """
+    suffixes = {"": ""} if year == 2020 else {domain: f"_{domain}" for domain in DOMAINS}
+    names = ("precision", "recall", "f1")
     rows: list[dict[str, object]] = []
     for (machine, section), group in df.groupby(["machine", "section"], sort=True):
         row: dict[str, object] = {"machine": str(machine), "section": str(section)}
-        for domain in ("",) if year == 2020 else DOMAINS:
+        for domain, suffix in suffixes.items():
             part = group if year == 2020 else group.loc[group["domain"] == domain]
             if not part.empty:
-                names = [f"{name}_{domain}" if domain else name for name in _OF_DECISIONS]
                 figures = precision_recall_f1(labels_of(part), part["decision"].to_numpy())
-                row.update(zip(names, figures, strict=True))
+                row |= {name + suffix: value for name, value in zip(names, figures, strict=True)}
         rows.append(row)
-    return pd.DataFrame(rows, columns=["machine", "section", *decision_columns(year)])
+    columns = [name + suffix for name in names for suffix in suffixes.values()]
+    return pd.DataFrame(rows, columns=["machine", "section", *columns])
 
 
 def pooled(df: pd.DataFrame) -> pd.DataFrame:
-    """Compute AUC and pAUC of each machine over the clips of all its sections together.
+    """Compute ``machine``, ``auc``, ``pauc`` over the clips of all sections of a machine together.
 
     Some papers (Noisy-ArcMix, OS-SCL) print these figures. They are not the official ones: they
     also depend on how the scores of different sections compare.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``machine``, ``auc``, ``pauc``; NaN where a machine has only one class.
     """
-    validate_frame(df)
     whole = df.assign(section="", clip=df["section"].astype(str) + "/" + df["clip"].astype(str))
     return section_metrics(whole, 2020)[0].drop(columns="section")
 
@@ -374,46 +326,22 @@ def harmonic_mean(values: ArrayLike) -> float:
 
 
 def mean_metrics(sections: pd.DataFrame, year: int, kind: Mean = "arithmetic") -> dict[str, float]:
-    """Return the mean of each of :func:`metric_columns` over all rows of a section table."""
-    mean = arithmetic_mean if kind == "arithmetic" else harmonic_mean
-    means = {}
-    for column in metric_columns(year):
-        # In 2021 each domain is a row of the official table, so both enter the mean of "auc".
-        split = year == 2021 and column in ("auc", "pauc")
-        names = [f"{column}_{domain}" for domain in DOMAINS] if split else [column]
-        means[column] = mean(sections[names].to_numpy(dtype=np.float64))
-    return means
+    """Return the mean of each of :func:`metric_columns` over a section table.
 
-
-def overall_metrics(
-    sections: pd.DataFrame, year: int, kind: Mean = "arithmetic"
-) -> dict[str, float]:
-    """Return the mean of each metric over all machines: of their means in 2020, later of sections.
-
-    Both agree if all machines have the same number of sections.
+    2020: over the IDs of each machine, then over machines. Later: over all rows alike. Both agree
+    if all machines have the same number of sections.
     """
-    if check_year(year) != 2020:
-        return mean_metrics(sections, year, kind)
-    machines = [
-        {"machine": machine, **mean_metrics(group, year, kind)}
-        for machine, group in sections.groupby("machine", sort=True)
-    ]
-    return mean_metrics(pd.DataFrame(machines), year, kind)
+    mean = arithmetic_mean if kind == "arithmetic" else harmonic_mean
+    columns = metric_columns(year)
+    if year == 2020:
+        machines = sections.groupby("machine", sort=True)
+        return {name: mean([mean(values) for _, values in machines[name]]) for name in columns}
+    return {name: mean(sections[averaged_columns(name, year)]) for name in columns}
 
 
 def omega_terms(sections: pd.DataFrame, year: int) -> Floats:
-    """Return the defined numbers of which the official score of ``year`` is the mean.
-
-    Raises
-    ------
-    ScoreError
-        2020 has no such score.
-    """
-    if check_year(year) == 2020:
-        raise ScoreError("omega is not defined for 2020; use the averages of auc and pauc")
-    names = ["auc_source", "auc_target"]
-    names += ["pauc_source", "pauc_target"] if year == 2021 else ["pauc"]
-    return _defined(sections[names].to_numpy(dtype=np.float64))
+    """Return the defined numbers of which the official score of ``year`` is the mean."""
+    return _defined(sections[omega_columns(year)])
 
 
 def omega(sections: pd.DataFrame, year: int = 2022) -> float:
@@ -425,17 +353,11 @@ def omega(sections: pd.DataFrame, year: int = 2022) -> float:
     Parameters
     ----------
     sections : section table of all machines
-    year : 2021 to 2026
-
-    Raises
-    ------
-    ScoreError
-        2020 has no such score.
+    year : 2021 to 2026; 2020 has no such score
     """
     return harmonic_mean(omega_terms(sections, year))
 
 
 def mauc(sections: pd.DataFrame) -> float:
     """Compute the lowest AUC among the sections of a machine, averaged over machines."""
-    lowest = sections.groupby("machine")["auc"].min()
-    return arithmetic_mean(lowest.to_numpy(dtype=np.float64))
+    return arithmetic_mean(sections.groupby("machine")["auc"].min())

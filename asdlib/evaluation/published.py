@@ -45,11 +45,6 @@ def load_published(table: str) -> pd.DataFrame:
     -------
     DataFrame
         Figures as fractions (NaN: not given), all other columns str; ``source`` is never empty.
-
-    Raises
-    ------
-    ScoreError
-        The table is not known.
     """
     if table not in TABLES:
         raise ScoreError(f"published table '{table}' is not known (known: {', '.join(TABLES)})")

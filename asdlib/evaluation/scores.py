@@ -10,7 +10,8 @@ Conventions
 - Accepted on reading: names with and without the trailing ``_test``; the prefix ``DCASE20YYT2`` and
   the suffix ``_seed…`` of the baselines from 2023 on; CRLF, a byte-order mark, blank lines; clip
   names with folders before them (only the name itself counts).
-- Refused, with file and line: everything that would silently be evaluated wrongly.
+- Refused by :class:`~asdlib.errors.ScoreError`, with file and line: everything that would silently
+  be evaluated wrongly.
 - Label and domain come from file names or from ground truth, joined by name. The official
   evaluators join by sorted order, where wrong names go unnoticed. A name that contradicts the
   ground truth is refused.
@@ -49,21 +50,15 @@ _FILE = re.compile(
 )
 
 
-def _file_name(machine: str, section: str, year: int, domain: str, kind: Kind) -> str:
+def _form(year: int) -> str:
+    """Return the form of the file names of ``year``."""
     if check_year(year) == 2020:
-        return f"{kind}_{machine}_id_{section}.csv"
-    if year != 2021:
-        return f"{kind}_{machine}_section_{section}_test.csv"
-    if domain not in DOMAINS:
-        raise ScoreError(
-            f"{machine}/{section} has a clip of domain {domain!r}; the score files of 2021 are one "
-            "for each domain (known: 'source', 'target')"
-        )
-    return f"{kind}_{machine}_section_{section}_{domain}_test.csv"
+        return "{kind}_{machine}_id_{section}.csv"
+    return "{kind}_{machine}_section_{section}" + ("_{domain}" * (year == 2021)) + "_test.csv"
 
 
-def _expected_name(year: int, kind: Kind) -> str:
-    return _file_name("<machine>", "XX", year, "source", kind)
+def _example(year: int, kind: Kind) -> str:
+    return _form(year).format(kind=kind, machine="<machine>", section="XX", domain="source")
 
 
 def _number(text: str, kind: Kind, place: str) -> float:
@@ -88,47 +83,11 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             for fields in reader:
                 if any(field.strip() for field in fields):
                     yield reader.line_num, [field.strip() for field in fields]
-    except UnicodeDecodeError:
-        raise ScoreError(f"'{path}' is not UTF-8 text; expected lines 'file name,score'") from None
-    except csv.Error as error:
-        raise ScoreError(f"'{path}': {error}; expected lines 'file name,score'") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        fault = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"holds {error}"
+        raise ScoreError(f"'{path}' {fault}; expected lines 'file name,score'") from None
     except OSError as error:
         raise ScoreError(f"'{path}' cannot be read: {error.strerror}") from None
-
-
-def _read_file(path: Path, year: int, kind: Kind) -> pd.DataFrame:
-    match = _FILE.fullmatch(path.name)
-    form = "id" if year == 2020 else "section"
-    if match is None or match["form"] != form or (match["domain"] and year != 2021):
-        raise ScoreError(
-            f"'{path}' is not named like a score file of {year}; expected "
-            f"'{_expected_name(year, kind)}': rename or remove it, or give the right year"
-        )
-    machine, section, domain = match["machine"], match["section"], match["domain"] or ""
-    line_of: dict[str, int] = {}
-    rows: list[tuple[str, str, str, float]] = []
-    for line, fields in _lines(path):
-        place = f"'{path}' line {line}"
-        if len(fields) != 2:
-            raise ScoreError(f"{place} has {len(fields)} fields; expected 'file name,score'")
-        value = _number(fields[1], kind, place)
-        name = PureWindowsPath(fields[0]).name
-        try:
-            clip = parse_name(name, machine=machine, split="test", year=year)
-        except DataError as error:
-            raise ScoreError(f"{place}: {error}") from None
-        if clip.section != section or (domain and f"_{clip.domain}" != domain):
-            raise ScoreError(
-                f"{place}: clip '{name}' is not of section '{section}'{domain.replace('_', ' ')}, "
-                "which the file is named for"
-            )
-        first = line_of.setdefault(clip_key(name), line)
-        if first != line:
-            raise ScoreError(f"{place}: clip '{name}' is already on line {first}")
-        rows.append((machine, section, name, value))
-    if not rows:
-        raise ScoreError(f"'{path}' is empty; expected lines 'file name,score'")
-    return pd.DataFrame(rows, columns=["machine", "section", "clip", _COLUMN[kind]])
 
 
 def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
@@ -152,8 +111,7 @@ def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score")
         No such files; a name of another form; an empty file; a line without two fields, with a bad
         number, or with a clip that is foreign to the year or the section or occurred before.
     """
-    folder = Path(path)
-    check_year(year)
+    folder, example = Path(path), _example(year, kind)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ScoreError(f"'{folder}' {what}; give a folder of official score files")
@@ -161,23 +119,51 @@ def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score")
     if not files:
         below = next((p.parent for p in sorted(folder.glob(f"**/{kind}_*.csv"))), None)
         hint = f"; the folder '{below}' has some" if below else ""
-        expected = _expected_name(year, kind)
-        raise ScoreError(f"'{folder}' has no score files; expected '{expected}'{hint}")
-    parts = [_read_file(file, year, kind).assign(file=file.name) for file in files]
-    df = pd.concat(parts, ignore_index=True)
+        raise ScoreError(f"'{folder}' has no score files; expected '{example}'{hint}")
     # Two spellings of a file name may describe one section; two files may then hold one clip.
-    keys = df.assign(key=df["clip"].map(clip_key))[["machine", "section", "key"]]
-    if keys.duplicated().any():
-        twice = keys.loc[keys.duplicated()].iloc[0]
-        names = " and ".join(df.loc[(keys == twice).all(axis=1), "file"])
-        raise ScoreError(
-            f"'{folder}': clip '{twice['key']}' of '{twice['machine']}' is in {names}; keep one "
-            "file"
-        )
+    seen: dict[tuple[str, str, str], str] = {}
+    rows = [row for file in files for row in _rows(file, year, kind, seen)]
+    df = pd.DataFrame(rows, columns=["machine", "section", "clip", _COLUMN[kind]])
     if kind == "decision_result":
         df["decision"] = df["decision"].astype("int64")
-    df = df.drop(columns="file")
     return df.sort_values(["machine", "section", "clip"], ignore_index=True)
+
+
+def _rows(
+    path: Path, year: int, kind: Kind, seen: dict[tuple[str, str, str], str]
+) -> list[tuple[str, str, str, float]]:
+    match = _FILE.fullmatch(path.name)
+    form = "id" if year == 2020 else "section"
+    if match is None or match["form"] != form or (match["domain"] and year != 2021):
+        raise ScoreError(
+            f"'{path}' is not named like a score file of {year}; expected "
+            f"'{_example(year, kind)}': rename or remove it, or give the right year"
+        )
+    machine, section, domain = match["machine"], match["section"], match["domain"] or ""
+    rows = []
+    for line, fields in _lines(path):
+        place = f"'{path}' line {line}"
+        if len(fields) != 2:
+            raise ScoreError(f"{place} has {len(fields)} fields; expected 'file name,score'")
+        value = _number(fields[1], kind, place)
+        name = PureWindowsPath(fields[0]).name
+        try:
+            clip = parse_name(name, machine=machine, split="test", year=year)
+        except DataError as error:
+            raise ScoreError(f"{place}: {error}") from None
+        if clip.section != section or (domain and f"_{clip.domain}" != domain):
+            raise ScoreError(
+                f"{place}: clip '{name}' is not of section '{section}'{domain.replace('_', ' ')}, "
+                "which the file is named for"
+            )
+        here = f"'{path.name}' line {line}"
+        first = seen.setdefault((machine, section, clip_key(name)), here)
+        if first != here:
+            raise ScoreError(f"{place}: clip '{name}' is already in {first}; keep one")
+        rows.append((machine, section, name, value))
+    if not rows:
+        raise ScoreError(f"'{path}' is empty; expected lines 'file name,score'")
+    return rows
 
 
 def write_score_folder(
@@ -190,40 +176,35 @@ def write_score_folder(
 
     Parameters
     ----------
-    df
-        ``machine``, ``section``, ``clip`` and ``anomaly_score`` or ``decision``; for 2021 also
-        ``domain``.
+    df : what :func:`read_score_folder` returns; for 2021 also the column ``domain``
     path : folder, made if absent
-    year : 2020 to 2026
-    kind : "anomaly_score" or "decision_result"
 
     Returns
     -------
     list of Path
         The files, sorted.
-
-    Raises
-    ------
-    ScoreError
-        No rows, a missing column, a bad number, a clip that occurs twice, or a place that cannot be
-        written.
     """
     wanted = ["machine", "section", "clip", _COLUMN[kind]]
     missing = [name for name in wanted if name not in df.columns]
     if missing or df.empty:
         lack = f"lacks the column '{missing[0]}'" if missing else "has no rows"
         raise ScoreError(f"table {lack}; nothing was written (needed: {', '.join(wanted)})")
-    domains = df["domain"] if year == 2021 and "domain" in df.columns else [""] * len(df)
     by_file: dict[Path, dict[str, str]] = {}
-    rows = zip(*(df[name] for name in wanted), domains, strict=True)
-    for machine, section, clip, value, domain in rows:
-        text = repr(int(value)) if kind == "decision_result" else repr(float(value))
-        _number(text, kind, f"clip '{clip}' of '{machine}'")
-        file = Path(path) / _file_name(machine, section, year, domain, kind)
-        lines = by_file.setdefault(file, {})
+    for row in df.to_dict("records"):
+        machine, section, clip, value = (row[name] for name in wanted)
+        place = f"clip '{clip}' of {machine}/{section}"
+        domain = row.get("domain", "")
+        if year == 2021 and domain not in DOMAINS:
+            raise ScoreError(
+                f"{place} has domain {domain!r}; the score files of 2021 are one for each domain "
+                "(known: 'source', 'target')"
+            )
+        name = _form(year).format(kind=kind, machine=machine, section=section, domain=domain)
+        lines = by_file.setdefault(Path(path) / name, {})
         if clip in lines:
-            raise ScoreError(f"clip '{clip}' of {machine}/{section} occurs twice; give it once")
-        lines[clip] = text
+            raise ScoreError(f"{place} occurs twice; give it once")
+        lines[clip] = repr(int(value) if kind == "decision_result" else float(value))
+        _number(lines[clip], kind, place)
     for file, lines in by_file.items():
         content = io.StringIO()
         csv.writer(content, lineterminator="\n").writerows(sorted(lines.items()))
@@ -234,15 +215,7 @@ def write_score_folder(
 def read_truth(path: str | Path, year: int) -> pd.DataFrame:
     """Read ground truth: the list CSV for 2020, a folder like the official evaluator's later.
 
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section``, ``clip``, ``label`` and, from 2021 on, ``domain``.
-
-    Raises
-    ------
-    ScoreError
-        The path is not ground truth of ``year``.
+    Returns ``machine``, ``section``, ``clip``, ``label`` and, from 2021 on, ``domain``.
     """
     try:
         if check_year(year) != 2020:
@@ -267,8 +240,7 @@ def label_scores(
     scores : ``machine``, ``section``, ``clip`` and any other columns
     year : 2020 to 2026
     truth
-        From :func:`read_truth`. None: the file names hold the labels, as in the development set.
-        Sections whose names hold labels need no ground truth.
+        From :func:`read_truth`; not needed for names that hold labels (development set).
 
     Raises
     ------
@@ -311,11 +283,9 @@ def label_scores(
 
 def _check_names(named: pd.DataFrame, truth: pd.DataFrame) -> None:
     """Refuse names whose label or domain differs from the ground truth."""
-    columns = [c for c in ("label", "domain") if c in truth.columns]
-    left = named.assign(key=named["clip"].map(clip_key))
-    right = truth.assign(key=truth["clip"].map(clip_key))[["machine", "key", *columns]]
+    left, right = (df.assign(key=df["clip"].map(clip_key)) for df in (named, truth))
     both = left.merge(right, on=["machine", "key"], suffixes=("", "_true"))
-    for column in columns:
+    for column in [c for c in ("label", "domain") if c in truth]:
         clash = both.loc[(both[column] != "") & (both[column] != both[f"{column}_true"])]
         if not clash.empty:
             first = clash.iloc[0]

@@ -5,13 +5,13 @@ Conventions
 - A *metrics frame* has the section rows of every machine, then its row ``section="Average"``, and
   as last row ``machine="Average", section="Average"``. Averages are arithmetic (see
   :mod:`asdlib.evaluation.metrics`) and skip NaN.
-- NaN is null in JSON.
+- Bad input raises :class:`~asdlib.errors.ScoreError`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,12 @@ class Evaluation:
 
     Attributes
     ----------
-    year : int
-    scores : DataFrame
-        The labelled score table.
-    frame : DataFrame
-        Metrics frame: sections and averages.
-    pooled : DataFrame
-        ``machine``, ``auc``, ``pauc`` over all clips of a machine.
-    notices : tuple of str
-        What is not defined, missing or skipped; one line each.
-    decisions : DataFrame or None
-        Precision, recall and F1 of every section, if decisions were given.
+    year : whose definitions were used
+    scores : the labelled score table
+    frame : metrics frame, sections and averages
+    pooled : ``machine``, ``auc``, ``pauc`` over all clips of a machine
+    notices : what is not defined, missing or skipped; one line each
+    decisions : precision, recall and F1 of every section, if decisions were given
     """
 
     year: int
@@ -60,16 +55,11 @@ class Evaluation:
     def to_json_dict(self) -> dict[str, Any]:
         """Return all figures as plain numbers for JSON; what is not defined is None.
 
-        Returns
-        -------
-        dict
-            ``year``; ``machines`` → machine → ``sections``, ``average``, ``pooled`` and, from 2021
-            on, ``harmonic_mean``; overall ``average`` and, from 2021 on, ``harmonic_mean``,
-            ``omega`` and ``omega_terms`` (how many numbers it is the mean of); 2020: ``mauc``;
-            ``notices``.
+        ``year``; ``machines`` → machine → ``sections``, ``average``, ``pooled`` and, from 2021 on,
+        ``harmonic_mean``; overall ``average`` and, from 2021 on, ``harmonic_mean``, ``omega`` and
+        ``omega_terms`` (how many numbers it is the mean of); 2020: ``mauc``; ``notices``.
         """
-        sections = self.sections
-        rows = sections
+        rows = sections = self.sections
         if self.decisions is not None:
             rows = sections.merge(self.decisions, on=["machine", "section"])
         pooled = self.pooled.set_index("machine").to_dict("index")
@@ -78,10 +68,10 @@ class Evaluation:
             figures = group.set_index("section").drop(columns="machine").to_dict("index")
             out["machines"][str(machine)] = {
                 "sections": {str(section): _plain(row) for section, row in figures.items()},
-                **self._means(metrics.mean_metrics, group),
+                **self._means(group),
                 "pooled": _plain(pooled[machine]),
             }
-        out |= self._means(metrics.overall_metrics, sections)
+        out |= self._means(sections)
         if self.year == 2020:
             out |= _plain({"mauc": metrics.mauc(sections)})
         else:
@@ -89,12 +79,10 @@ class Evaluation:
             out["omega_terms"] = int(metrics.omega_terms(sections, self.year).size)
         return out | {"notices": list(self.notices)}
 
-    def _means(
-        self, mean: Callable[..., dict[str, float]], rows: pd.DataFrame
-    ) -> dict[str, dict[str, float | None]]:
-        out = {"average": _plain(mean(rows, self.year))}
+    def _means(self, rows: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+        out = {"average": _plain(metrics.mean_metrics(rows, self.year))}
         if self.year != 2020:
-            out["harmonic_mean"] = _plain(mean(rows, self.year, "harmonic"))
+            out["harmonic_mean"] = _plain(metrics.mean_metrics(rows, self.year, "harmonic"))
         return out
 
 
@@ -112,11 +100,6 @@ def evaluate(df: pd.DataFrame, year: int) -> Evaluation:
         Score table: ``machine``, ``section``, ``domain``, ``label``, ``clip``, ``anomaly_score``;
         a column ``decision`` (0 or 1) is evaluated too.
     year : 2020 to 2026
-
-    Raises
-    ------
-    ScoreError
-        An unknown year; or see :func:`asdlib.evaluation.metrics.validate_frame`.
     """
     sections, notices = metrics.section_metrics(df, year)
     if notices:
@@ -137,7 +120,7 @@ def _with_averages(sections: pd.DataFrame, year: int) -> pd.DataFrame:
         rows += group.sort_values("section").to_dict("records")
         average = metrics.mean_metrics(group, year)
         rows.append({"machine": machine, "section": AVERAGE, **average})
-    overall = metrics.overall_metrics(sections, year)
+    overall = metrics.mean_metrics(sections, year)
     rows.append({"machine": AVERAGE, "section": AVERAGE, **overall})
     return pd.DataFrame(rows, columns=list(sections.columns))
 
@@ -154,11 +137,6 @@ def evaluate_folder(
     ground_truth
         List CSV for 2020, a folder like the official evaluator's later; None: the labels are in the
         file names (development set).
-
-    Raises
-    ------
-    ScoreError
-        The files or the ground truth are not what they should be.
     """
     scores = read_score_folder(path, year)
     truth = None if ground_truth is None else read_truth(ground_truth, year)
@@ -172,9 +150,8 @@ def evaluate_folder(
 
 def _with_decisions(labelled: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
     keys = ["machine", "section", "key"]
-    left = labelled.assign(key=labelled["clip"].map(clip_key))
-    right = decided.assign(key=decided["clip"].map(clip_key))[[*keys, "decision"]]
-    both = left.merge(right, on=keys, how="outer", indicator=True)
+    left, right = (df.assign(key=df["clip"].map(clip_key)) for df in (labelled, decided))
+    both = left.merge(right[[*keys, "decision"]], on=keys, how="outer", indicator=True)
     lone = both.loc[both["_merge"] != "both"]
     if not lone.empty:
         first = lone.iloc[0]

@@ -28,8 +28,8 @@ from asdlib.evaluation import (
     evaluate_folder,
     load_published,
     mauc,
+    mean_metrics,
     omega,
-    overall_metrics,
     paired_frame,
     t_interval,
 )
@@ -271,7 +271,7 @@ def _described(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _figures(result: Evaluation) -> dict[str, float]:
-    means = overall_metrics(result.sections, result.year)
+    means = mean_metrics(result.sections, result.year)
     figures = {name: means[name] for name in FIGURES if name in means}
     if result.year != 2020:
         figures["omega"] = omega(result.sections, result.year)

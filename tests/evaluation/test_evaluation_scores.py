@@ -134,7 +134,7 @@ def test_harmless_differences_are_accepted(tmp_path, text):
         (GOOD.replace("2.5", "-inf"), "line 2: score is '-inf'"),
         (GOOD.replace("2.5", "2.5,1"), "line 2 has 3 fields"),
         (GOOD.replace(",2.5", ""), "line 2 has 1 fields"),
-        (GOOD + GOOD.splitlines()[0], "line 3: clip 'normal_id_00.*is already on line 1"),
+        (GOOD + GOOD.splitlines()[0], "line 3: clip 'normal_id_00.*is already in .* line 1"),
         (GOOD.replace("anomaly_id_00", "anomaly_id_02"), "line 2: .* not of section '00'"),
         (GOOD.replace("anomaly_id_00_00000000.wav", "clip.wav"), "line 2: .*clip.wav"),
         ('"normal_id_00_00000000.wav,1\n', "unexpected end of data"),
@@ -154,11 +154,11 @@ def test_bad_lines_are_refused_with_file_and_line(tmp_path, text, message):
     [
         (
             {"fan_section_03_test": "section_03_0000.wav,1\nsection_03_test_0000.wav,2\n"},
-            "line 2: .*is already on line 1",
+            "line 2: .*is already in .* line 1",
         ),
         (
             dict.fromkeys(("fan_section_03", "fan_section_03_test"), "section_03_0000.wav,1\n"),
-            r"section_03\.csv and .*section_03_test\.csv; keep one",
+            r"03_test\.csv' line 1: .* in 'anomaly_score_fan_section_03\.csv' line 1; keep",
         ),
     ],
 )
