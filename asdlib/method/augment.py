@@ -152,7 +152,7 @@ class SpectrumAugmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Make two views.
+        """Make two views (V, B, F, T), of the input's type.
 
         Parameters
         ----------
@@ -161,11 +161,6 @@ class SpectrumAugmentation(nn.Module):
             view, shape (V, B, F, T).
         generator
             Source of the random numbers, on any device; by default torch's own.
-
-        Returns
-        -------
-        Tensor
-            Views, shape (V, B, F, T), of the input's type.
 
         Raises
         ------

@@ -6,8 +6,7 @@ and the Mahalanobis distance are the field's usual choices; the others are there
 
 Arithmetic is float64. What a back-end has learned is a dictionary of arrays for each section.
 
-Shapes: N clips, D embedding size, M training clips of one section, S sections of a machine type,
-G candidates for the share, K mixture components.
+Shapes: N clips, D embedding size, M training clips, G candidates for the share.
 """
 
 import dataclasses
@@ -29,6 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from asdlib.errors import ConfigError, RunError
+from asdlib.system import with_prefix
 
 Array = np.ndarray
 Names = ArrayLike
@@ -64,10 +64,9 @@ class Backend(ABC):
         ----------
         embeddings
             Of normal training clips, shape (N, D).
-        sections
-            Section of each clip, "machine/section", shape (N,).
-        domains
-            Domain of each clip, shape (N,); by default all clips are of one domain.
+        sections, domains
+            Section ("machine/section") and domain of each clip, shape (N,); by default all clips
+            are of one domain.
 
         Raises
         ------
@@ -152,9 +151,6 @@ def _checked(
     return x, names, of_clip
 
 
-# Distances to training clips
-
-
 def pairwise_distances(x: Array, y: Array, metric: Metric) -> Array:
     """Compute the distances between rows of x (N, D) and of y (M, D), shape (N, M).
 
@@ -174,13 +170,7 @@ def nearest(distances: Array, k: int) -> Array:
 
 @dataclass(config=_STRICT)
 class ClassMeanDistance(Backend):
-    """Distance from the mean embedding of the section.
-
-    Parameters
-    ----------
-    metric
-        "cosine" (1 − cosine of the angle) or "euclidean".
-    """
+    """Distance from the mean embedding of the section, "cosine" or "euclidean"."""
 
     name = "class_mean"
     metric: Metric = "cosine"
@@ -194,15 +184,7 @@ class ClassMeanDistance(Backend):
 
 @dataclass(config=_STRICT)
 class KNearestNeighbours(Backend):
-    """Mean distance to the k nearest training embeddings.
-
-    Parameters
-    ----------
-    k
-        Number of neighbours.
-    metric
-        "cosine" (1 − cosine of the angle) or "euclidean".
-    """
+    """Mean distance, "cosine" or "euclidean", to the k nearest training embeddings."""
 
     name = "knn"
     k: int = Field(default=1, ge=1)
@@ -222,17 +204,9 @@ class KNearestNeighbours(Backend):
 class LocalDensityKNN(KNearestNeighbours):
     """Distance to a training embedding, divided by how far that one is from its own neighbours.
 
-    The k smallest of these ratios are averaged. Where training clips lie sparsely, as those of
-    the target domain do, distances are long anyway and count less.
-
-    Parameters
-    ----------
-    k
-        Number of ratios averaged.
-    metric
-        "cosine" (1 − cosine of the angle) or "euclidean".
-    density_k
-        Number of neighbours that define the density around a training embedding.
+    The k smallest of these ratios are averaged; `density_k` neighbours define the density around a
+    training embedding. Where training clips lie sparsely, as those of the target domain do,
+    distances are long anyway and count less.
 
     Notes
     -----
@@ -260,21 +234,12 @@ class LocalDensityKNN(KNearestNeighbours):
         return max(self.k, self.density_k + 1)
 
 
-# Gaussians
-
-
 @dataclass(config=_STRICT)
 class GaussianMixture(Backend):
     """Negative log-likelihood of a clip under a mixture of Gaussians with full covariances.
 
-    Parameters
-    ----------
-    n_components
-        K.
-    regularisation
-        Added to the variances, as a share of the section's mean variance.
-    seed
-        Seed of the initial assignment.
+    `regularisation` is added to the variances, as a share of the section's mean variance; `seed`
+    decides the initial assignment.
     """
 
     name = "gaussian_mixture"
@@ -315,11 +280,8 @@ class GaussianMixture(Backend):
 def whitening(centred: Array) -> Array:
     """Compute W, shape (D, D), with ‖x·W‖ = Mahalanobis distance of a centred x.
 
-    Parameters
-    ----------
-    centred
-        Clips around their mean, shape (N, D). Their covariance is shrunk (Ledoit and Wolf);
-        without any spread every direction counts the same, instead of infinitely.
+    The covariance of the clips `centred` (N, D) around their mean is shrunk (Ledoit and Wolf).
+    Without any spread every direction counts the same, instead of infinitely.
     """
     if not centred.any():
         return np.eye(centred.shape[1])
@@ -359,13 +321,8 @@ class SelectiveMahalanobis(Mahalanobis):
     """The smaller of the Mahalanobis distances to the source and to the target clips.
 
     Each domain of a section has its own mean. A section whose training clips are all of one domain
-    has one distance, that of `Mahalanobis`.
-
-    Parameters
-    ----------
-    covariance
-        "shared": one shrunk covariance around both means, which the few target clips cannot spoil
-        [O]; "own": one for each domain.
+    has one distance, that of `Mahalanobis`. The covariance is "shared": one around both means,
+    which the few target clips cannot spoil [O]; or each domain has its "own".
 
     Notes
     -----
@@ -387,25 +344,11 @@ class SelectiveMahalanobis(Mahalanobis):
         return {"mean": means, "whitening": np.stack([whitening(group) for group in centred])}
 
 
-# Held-out normal clips
-
-
 def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
-    """Divide clips into folds, each section and domain evenly, whatever others there are.
+    """Return the fold of each clip, shape (N,): each section and domain is divided evenly.
 
-    Parameters
-    ----------
-    sections, domains
-        Section and domain of each clip, shape (M,).
-    folds
-        Number of folds, at least 2; with more folds than clips each clip has its own.
-    seed
-        Seed of the division.
-
-    Returns
-    -------
-    ndarray
-        Number of each clip's fold, shape (M,).
+    The folds of a section do not depend on other sections. With more folds than clips each clip
+    has its own.
 
     Raises
     ------
@@ -433,31 +376,29 @@ def held_out_scores(
     folds: int = FOLDS,
     seed: int = 0,
 ) -> Array:
-    """Score each training clip by a back-end that was fitted on the other folds.
+    """Score each training clip by a copy of the back-end that is fitted on the other folds.
 
-    The score of a clip that the back-end was fitted on would be too low: the nearest neighbour of
+    The score of a clip that a back-end was fitted on would be too low: the nearest neighbour of
     a training clip is itself.
 
     Parameters
     ----------
     backend
-        Any back-end; it is not changed, copies of it are fitted.
+        Any back-end; it is not changed.
     embeddings, sections, domains
-        As for `Backend.fit`, M clips.
+        As for `Backend.fit`.
     folds, seed
         See `divide`.
 
     Returns
     -------
     ndarray
-        Shape (M,), float64.
+        Shape (N,), float64.
 
     Raises
     ------
-    ConfigError
-        If there are fewer than two folds.
-    RunError
-        If a section has too few clips for its back-end without one fold.
+    ConfigError, RunError
+        If there are fewer than two folds, or a section has too few clips without one fold.
     """
     x, names, of_clip = _checked(embeddings, sections, domains)
     fold = divide(names, of_clip, folds=folds, seed=seed)
@@ -469,8 +410,6 @@ def held_out_scores(
         scores[held] = copy.score(x[held], names[held])
     return scores
 
-
-# A covariance that the sections of a machine type share
 
 SHARES = tuple(round(0.1 * k, 1) for k in range(1, 11))
 """Candidates for the share of the pooled covariance."""
@@ -520,14 +459,12 @@ class PooledMahalanobis(Mahalanobis):
 
 
 def surprise_of_shares(x: Array, names: Array, domains: Array) -> Array:
-    """Compute how unlikely held-out normal clips are under each of `SHARES`.
+    """Compute how unlikely held-out normal clips of one machine type are under each of `SHARES`.
 
     Parameters
     ----------
-    x
-        Embeddings of the normal training clips of one machine type, shape (N, D).
-    names, domains
-        Section and domain of each clip, shape (N,).
+    x, names, domains
+        Embeddings (N, D) of training clips, their sections and domains (N,).
 
     Returns
     -------
@@ -571,8 +508,6 @@ def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Ar
         sections[section] = (means[section], np.maximum(values, 0.0), axes)
     return pooled, sections
 
-
-# Several levels of a network
 
 LEVEL_BACKENDS: dict[str, type[Backend]] = {
     "spectrum": PooledMahalanobis,
@@ -625,7 +560,7 @@ class LevelSum(Backend):
     def _score_section(self, model: Model, x: Array) -> Array:
         total = np.zeros(len(x))
         for level, part in self._parts(x).items():
-            own = _with_prefix(model, f"{level}.")
+            own = with_prefix(model, f"{level}.")
             floor, mean, deviation = own.pop("scale")
             distance = LEVEL_BACKENDS[level]()._score_section(own, part)
             total += (np.log(np.maximum(distance, floor)) - mean) / deviation
@@ -653,8 +588,6 @@ def _scale(distances: Array) -> Array:
     deviation = float(logarithm.std())
     return np.array([floor, float(logarithm.mean()), deviation if deviation > 0 else 1.0])
 
-
-# By name
 
 BACKENDS: dict[str, type[Backend]] = {
     backend.name: backend
@@ -703,10 +636,5 @@ def backend_from_state(state: Mapping[str, Array]) -> Backend:
     config = json.loads(bytes(np.asarray(state["config"], np.uint8)))
     backend = build_backend(config["name"], **config["params"])
     for number, section in enumerate(config["sections"]):
-        backend.models_[section] = _with_prefix(state, f"{number}.")
+        backend.models_[section] = with_prefix(state, f"{number}.")
     return backend
-
-
-def _with_prefix(arrays: Mapping[str, Array], prefix: str) -> Model:
-    found = {key: array for key, array in arrays.items() if key.startswith(prefix)}
-    return {key.removeprefix(prefix): np.asarray(array) for key, array in found.items()}

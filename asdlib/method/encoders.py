@@ -67,12 +67,10 @@ class SmallCNN(Encoder):
 
     Parameters
     ----------
-    n_mels
-        F.
+    n_mels, embedding_size
+        F and D.
     width
         Channels of the first stage; the later ones have twice as many.
-    embedding_size
-        D.
     """
 
     def __init__(self, n_mels: int = 128, *, width: int = 32, embedding_size: int = 128) -> None:
@@ -103,10 +101,8 @@ class MobileFaceNet(Encoder):
 
     Parameters
     ----------
-    n_mels
-        F.
-    embedding_size
-        D.
+    n_mels, embedding_size
+        F and D.
 
     Notes
     -----
@@ -155,13 +151,6 @@ class MobileFaceNet(Encoder):
 
 class ProjectionHead(nn.Module):
     """Two linear layers with a ReLU between, then unit length: where the contrastive loss acts.
-
-    Parameters
-    ----------
-    embedding_size
-        D of the encoder.
-    projection_size
-        Size of the output.
 
     Notes
     -----

@@ -84,19 +84,8 @@ def supervised_contrastive_loss(
 def nt_xent_loss(embeddings: Tensor, clips: Tensor, temperature: float = 0.1) -> Tensor:
     """Contrast views of one clip with all other embeddings of the batch, without classes.
 
-    Parameters
-    ----------
-    embeddings
-        Shape (N, D), scaled to unit length here.
-    clips
-        Number of the clip behind each embedding, shape (N,), integer, equal for views of one clip.
-    temperature
-        τ > 0.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32; 0 if no clip has two views.
+    The supervised contrastive loss with the number of the clip behind each embedding, `clips` (N,),
+    in the place of its class.
 
     Notes
     -----
@@ -111,10 +100,8 @@ class ArcFaceHead(nn.Module):
 
     Parameters
     ----------
-    embedding_size
-        D.
-    n_classes
-        C.
+    embedding_size, n_classes
+        D and C.
     margin
         Angle in radians added to the angle between an embedding and its own class.
     scale
@@ -163,10 +150,8 @@ class SubClusterAdaCosHead(nn.Module):
 
     Parameters
     ----------
-    embedding_size
-        D.
-    n_classes
-        C.
+    embedding_size, n_classes
+        D and C.
     n_subclusters
         S, centres per class; 1 gives AdaCos.
 

@@ -50,14 +50,7 @@ def log_mixup_exp(x: Tensor, z: Tensor, ratio: Tensor, *, eps: float = 0.0) -> T
 
 
 def first_bin_above(mel_frequencies: Sequence[float] | np.ndarray | None, cutoff_hz: float) -> int:
-    """Find the lowest mel bin that mixing "high" acts on.
-
-    Parameters
-    ----------
-    mel_frequencies
-        Centre frequency of each mel bin in Hz, ascending, shape (F,).
-    cutoff_hz
-        Lowest centre frequency to mix; the bin returned and all above it are mixed.
+    """Find the lowest mel bin that mixing "high" acts on, given all centre frequencies in Hz (F,).
 
     Raises
     ------
@@ -128,19 +121,9 @@ class InputBank(nn.Module):
         self.count = min(self.count + len(x), self.size)
 
     def draw(self, uniform: Tensor, x: Tensor) -> Tensor:
-        """Pick one partner for each input, uniformly among the inputs held.
+        """Pick partners (B, F, T) for inputs `x` of this shape, uniformly among the inputs held.
 
-        Parameters
-        ----------
-        uniform
-            Numbers in [0, 1), shape (B,), float64.
-        x
-            Inputs that look for a partner, shape (B, F, T); only shape and device matter.
-
-        Returns
-        -------
-        Tensor
-            Partners, shape (B, F, T), float32.
+        Which, say the numbers `uniform` in [0, 1), shape (B,), float64.
         """
         self._check(x)
         index = (uniform * self.count).to(torch.int64)

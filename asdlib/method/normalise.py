@@ -41,6 +41,8 @@ class PreNorm(nn.Module):
 
     mean: Tensor
     std: Tensor
+    n_batches: Tensor
+    n_inputs: Tensor
 
     def __init__(
         self, mean: float, std: float, *, running: bool = False, max_batches: int | None = None
@@ -55,8 +57,8 @@ class PreNorm(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
         self.running = running
         self.max_batches = max_batches
-        self.n_batches = 0
-        self.n_inputs = 0
+        self.register_buffer("n_batches", torch.tensor(0))
+        self.register_buffer("n_inputs", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise an input of any shape; float32 inside, the input's type outside."""
@@ -68,26 +70,18 @@ class PreNorm(nn.Module):
 
         Mean and variance are those of all values seen so far (T. Chan et al., 1979).
         """
-        if not self.running or self.n_batches == self.max_batches:
+        if not self.running or int(self.n_batches) == self.max_batches:
             return
         n_new = x.shape[:-2].numel()
         self.n_inputs += n_new
         self.n_batches += 1
-        share = n_new / self.n_inputs
+        share = n_new / int(self.n_inputs)
         variance, mean = torch.var_mean(x.float(), correction=0)
         shift = mean - self.mean
         between = share * (1 - share) * shift.square()
         self.std = ((1 - share) * self.std.square() + share * variance + between).sqrt()
         self.std = self.std.clamp(min=SMALLEST)
         self.mean = self.mean + share * shift
-
-    def get_extra_state(self) -> Tensor:
-        """Return the counters, shape (2,), for ``state_dict``."""
-        return torch.tensor([self.n_inputs, self.n_batches])
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Set the counters from ``state_dict``."""
-        self.n_inputs, self.n_batches = (int(value) for value in state)
 
 
 def post_normalise(views: Tensor) -> Tensor:

@@ -70,6 +70,11 @@ class PretrainedParams(BaseModel):
         "what identifies a run",
     )
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the weights; raises ConfigError or RunError if they are not there."""
+        return weights_folder(self.source, self.revision)
+
 
 class AnyLengthEmbeddings(nn.Module):
     """Patch and position embeddings of a transformer, for inputs of any number of frames.
@@ -79,12 +84,7 @@ class AnyLengthEmbeddings(nn.Module):
     linearly over time, as the authors do (src/models/ast_models.py in
     github.com/YuanGongND/ast, 2e00ccb).
 
-    Parameters
-    ----------
-    embeddings
-        Those of a transformers model, for one number of frames; their parts are taken over.
-    n_frequency
-        F'.
+    The parts of `embeddings`, those of a transformers model, are taken over.
     """
 
     def __init__(self, embeddings: Any, n_frequency: int) -> None:
@@ -139,7 +139,7 @@ class AudioSpectrogramTransformer(Encoder):
     params
         How the embedding is formed, and what is trained.
     model
-        The model with its weights; without it they are random, to be loaded afterwards.
+        The model; without it, one with random weights, to be loaded afterwards.
 
     Notes
     -----
@@ -159,7 +159,7 @@ class AudioSpectrogramTransformer(Encoder):
         self.n_frequency = (self.n_mels - self.patch_size) // settings.frequency_stride + 1
         model.embeddings = AnyLengthEmbeddings(model.embeddings, self.n_frequency)
         if params.mode == "lora":
-            add_adapters(model, params)
+            _add_adapters(model, params)
         self.pooling = params.pooling
         self.body = model
         self.last = nn.Identity()
@@ -172,15 +172,13 @@ class AudioSpectrogramTransformer(Encoder):
 
         Raises
         ------
-        RunError
-            If a file is missing or damaged, or weights are missing.
-        ConfigError
-            If it is of another kind of model.
+        RunError, ConfigError
+            If files or weights are missing or damaged, or it is of another kind of model.
         """
         check_extra()
         from transformers import ASTModel
 
-        config = read_config(folder)
+        config = _read_config(folder)
         weight_files(folder)
         try:
             with _quiet_transformers():
@@ -231,7 +229,7 @@ class AudioSpectrogramTransformer(Encoder):
         return patches, hidden[:, :2].mean(dim=1)
 
 
-def add_adapters(model: nn.Module, params: PretrainedParams) -> None:
+def _add_adapters(model: nn.Module, params: PretrainedParams) -> None:
     """Put low-rank adapters beside the query and value layers; nothing else is trained then.
 
     Notes
@@ -289,7 +287,7 @@ def resolve(pretrained: PretrainedParams | None) -> PretrainedParams | None:
     """
     if pretrained is None:
         return None
-    found = weights_sha256(weights_folder(pretrained.source, pretrained.revision))
+    found = weights_sha256(pretrained.folder)
     if pretrained.sha256 not in (None, found):
         raise RunError(
             f"the weights of '{pretrained.source}' have SHA-256 {found[:12]}…, expected "
@@ -311,8 +309,6 @@ def make_encoder(
     ----------
     name
         Key of `asdlib.method.encoders.ENCODERS` or one of `PRETRAINED_ONLY`.
-    n_mels
-        Mel bins of the input.
     pretrained
         Where weights come from; without it they are random, from torch's global generator.
     description
@@ -320,25 +316,20 @@ def make_encoder(
 
     Raises
     ------
-    ConfigError
-        If name, mel bins and source do not fit together.
-    RunError
-        If the source is missing or damaged.
+    ConfigError, RunError
+        If name, mel bins and source do not fit together, or the source is missing or damaged.
     """
     if pretrained is None:
         return build_encoder(name, n_mels)
-    folder = None
-    if description is None:
-        folder = weights_folder(pretrained.source, pretrained.revision)
     encoder: Encoder
     if name not in PRETRAINED_ONLY:
         encoder = build_encoder(name, n_mels)
-        if folder is not None:
-            _load_weights(encoder, name, folder)
-    elif folder is not None:
-        encoder = AudioSpectrogramTransformer.from_folder(folder, pretrained)
+        if description is None:
+            _load_weights(encoder, name, pretrained.folder)
+    elif description is None:
+        encoder = AudioSpectrogramTransformer.from_folder(pretrained.folder, pretrained)
     else:
-        encoder = AudioSpectrogramTransformer((description or {})["config"], pretrained)
+        encoder = AudioSpectrogramTransformer(description["config"], pretrained)
     if encoder.n_mels != n_mels:
         raise ConfigError(
             f"encoder '{name}' of '{pretrained.source}' takes {encoder.n_mels} mel bins, got "
@@ -353,16 +344,7 @@ def describe_encoder(encoder: Encoder) -> dict[str, Any]:
     return {"config": inner.config} if isinstance(inner, AudioSpectrogramTransformer) else {}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the ``config.json`` of a public checkpoint.
-
-    Raises
-    ------
-    RunError
-        If it is missing or damaged.
-    ConfigError
-        If it is of another kind of model.
-    """
+def _read_config(folder: Path) -> dict[str, Any]:
     config = _read_json(folder / CONFIG, "a checkpoint as save_pretrained of transformers writes")
     if config.get("model_type") != _MODEL_TYPE:
         raise ConfigError(
@@ -396,9 +378,9 @@ def check_front_end(name: str, pretrained: PretrainedParams | None, store: Featu
     """
     if pretrained is None:
         return
-    folder = weights_folder(pretrained.source, pretrained.revision)
+    folder = pretrained.folder
     if name in PRETRAINED_ONLY:
-        n_mels = int(read_config(folder).get("num_mel_bins", 128))
+        n_mels = int(_read_config(folder).get("num_mel_bins", 128))
         needed = PRESETS["ast"].model_copy(update={"n_mels": n_mels}).describe()
     else:
         needed = read_description(folder)["front_end"]

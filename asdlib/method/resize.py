@@ -91,24 +91,11 @@ def _resample(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
 
 
 def interpolation_taps(start: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Find the samples, and their weights, of which a stretched crop is made.
+    """Find the samples, int64, and their weights, float32, of which stretched crops are made.
 
-    Crops of `length` samples from `start` on are stretched to `size` samples, corners aligned.
-
-    Parameters
-    ----------
-    start
-        First sample of each crop in coordinates of the input, shape (B,), int64. Crops may reach
-        beyond the input, where the input counts as zero.
-    length
-        Number of samples of each crop, at least 1, shape (B,), int64.
-    size
-        Number of samples of the input and of the output.
-
-    Returns
-    -------
-    tuple of Tensor
-        Input samples, int64, and their weights, float32, both of shape (B, `size`, 4).
+    Crops of `length` (B,) samples, at least 1, from `start` (B,) on are stretched to `size`
+    samples, corners aligned; samples and weights have the shape (B, size, 4). The input has `size`
+    samples, too; beyond them, where crops may reach, it counts as zero.
     """
     device = start.device
     out = torch.arange(size, device=device)

@@ -22,19 +22,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class Offer:
-    """Description of a checkpoint on a hub, before it is fetched.
-
-    Attributes
-    ----------
-    name
-        ``owner/name`` on the hub.
-    commit
-        The exact version.
-    licence
-        As its page states it; ``"not stated"`` if it does not.
-    n_bytes
-        Size of the files that would be fetched.
-    """
+    """Name, exact version, stated licence and size of a checkpoint on a hub."""
 
     name: str
     commit: str
@@ -123,14 +111,12 @@ def weights_sha256(folder: Path) -> str:
 
 
 def offer(name: str, revision: str | None = None, *, endpoint: str | None = None) -> Offer:
-    """Ask a hub for licence, size and exact version of a checkpoint; nothing is fetched.
+    """Ask a hub for licence, size and exact version of the checkpoint ``owner/name``.
 
     Parameters
     ----------
-    name
-        ``owner/name``.
     revision
-        Branch, tag or commit; by default its main branch.
+        Branch, tag or commit; by default the main branch.
     endpoint
         Address of the hub; by default the one that huggingface_hub is set to.
 
@@ -168,7 +154,7 @@ def fetch(
     confirm: Callable[[Offer], bool],
     endpoint: str | None = None,
 ) -> Path:
-    """Fetch a checkpoint into the hub's cache, once licence and size are agreed to.
+    """Fetch a checkpoint into a folder of the hub's cache, once licence and size are agreed to.
 
     Parameters
     ----------
@@ -176,11 +162,6 @@ def fetch(
         See `offer`.
     confirm
         Called with the offer; nothing is fetched unless it returns True.
-
-    Returns
-    -------
-    Path
-        The folder.
 
     Raises
     ------

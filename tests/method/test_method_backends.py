@@ -1,5 +1,7 @@
-from collections.abc import Callable
+"""Back-ends: against independent implementations, what holds for all, what is refused."""
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,119 +10,69 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from scipy.spatial import distance
 from scipy.stats import multivariate_normal
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import LedoitWolf, ledoit_wolf
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.neighbors import NearestNeighbors
 
-from asdlib.errors import ConfigError, RunError
+from asdlib.errors import AsdError, ConfigError, RunError
 from asdlib.method.backends import (
     BACKENDS,
-    Backend,
-    ClassMeanDistance,
-    GaussianMixture,
-    KNearestNeighbours,
-    LocalDensityKNN,
-    Mahalanobis,
-    SelectiveMahalanobis,
+    SHARES,
     backend_from_state,
     build_backend,
+    divide,
     held_out_scores,
     pairwise_distances,
+    surprise_of_shares,
 )
 
 D = 6
+TWO_LEVELS = {"levels": ("encoder", "feature_map"), "sizes": (2, 4)}
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in BACKENDS),
+    ("selective_mahalanobis", {"covariance": "own"}),
+    ("level_sum", TWO_LEVELS),
+]
 
 
-def clips(n: int, seed: int = 0, shift: float = 2.0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    mixing = np.random.default_rng(99).standard_normal((D, D))
-    return shift + rng.standard_normal((n, D)) @ mixing
+def clips(n: int, seed: int = 0, shift: float = 2.0, size: int = D) -> np.ndarray:
+    mixing = np.random.default_rng(99).standard_normal((size, size))
+    return shift + np.random.default_rng(seed).standard_normal((n, size)) @ mixing
 
 
 def names(n: int, *sections: str) -> np.ndarray:
+    """Sections by turns, shape (n,)."""
     return np.array([sections[i % len(sections)] for i in range(n)], object)
 
 
-# Golden values of independent implementations
+def score(
+    name: str, train: np.ndarray, test: np.ndarray, domains: np.ndarray | None = None, **params: Any
+) -> np.ndarray:
+    """Score with all clips in one section."""
+    backend = build_backend(name, **params).fit(train, names(len(train), "fan/00"), domains)
+    return backend.score(test, names(len(test), "fan/00"))
 
 
 def test_mahalanobis_equals_scikit_learn_and_scipy() -> None:
     train, test = clips(40), clips(7, seed=1)
-    scores = Mahalanobis().fit(train, names(40, "a")).score(test, names(7, "a"))
+    scores = score("mahalanobis", train, test)
     reference = LedoitWolf().fit(train)
     np.testing.assert_allclose(scores, np.sqrt(reference.mahalanobis(test)), rtol=1e-8)
-    inverse = np.linalg.inv(reference.covariance_)
-    one = distance.mahalanobis(test[0], train.mean(axis=0), inverse)
+    one = distance.mahalanobis(test[0], train.mean(axis=0), np.linalg.inv(reference.covariance_))
     assert scores[0] == pytest.approx(one, rel=1e-8)
-
-
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-@pytest.mark.parametrize("k", [1, 3])
-def test_knn_equals_scikit_learn(metric: str, k: int) -> None:
-    train, test = clips(30), clips(7, seed=1)
-    backend = build_backend("knn", k=k, metric=metric).fit(train, names(30, "a"))
-    found, _ = NearestNeighbors(n_neighbors=k, metric=metric).fit(train).kneighbors(test)
-    np.testing.assert_allclose(backend.score(test, names(7, "a")), found.mean(axis=1), atol=1e-12)
-
-
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_class_mean_equals_scipy(metric: str) -> None:
-    train, test = clips(30), clips(3, seed=1)
-    scores = build_backend("class_mean", metric=metric).fit(train, names(30, "a"))
-    expected = [getattr(distance, metric)(row, train.mean(axis=0)) for row in test]
-    np.testing.assert_allclose(scores.score(test, names(3, "a")), expected, rtol=1e-10)
-
-
-def test_mixture_equals_scikit_learn() -> None:
-    train = np.concatenate((clips(40), clips(40, seed=1, shift=-4)))
-    test = clips(7, seed=2)
-    backend = GaussianMixture(n_components=3, regularisation=0.05, seed=4)
-    scores = backend.fit(train, names(80, "a")).score(test, names(7, "a"))
-    reg = 0.05 * train.var(axis=0).mean()
-    reference = SklearnMixture(3, reg_covar=reg, random_state=4).fit(train)
-    np.testing.assert_allclose(scores, -reference.score_samples(test), rtol=1e-10)
-
-
-def test_mixture_of_one_is_a_normal_density() -> None:
-    train, test = clips(60), clips(7, seed=1)
-    backend = GaussianMixture(n_components=1, regularisation=1e-9)
-    scores = backend.fit(train, names(60, "a")).score(test, names(7, "a"))
-    normal = multivariate_normal(train.mean(axis=0), np.cov(train.T, bias=True))
-    np.testing.assert_allclose(scores, -normal.logpdf(test), rtol=1e-6)
-
-
-def test_local_density_equals_a_loop() -> None:
-    train, test = clips(20), clips(5, seed=1)
-    backend = LocalDensityKNN(k=2, density_k=3, metric="euclidean")
-    scores = backend.fit(train, names(20, "a")).score(test, names(5, "a"))
-    for x, score in zip(test, scores, strict=True):
-        ratios = []
-        for i, y in enumerate(train):
-            others = sorted(float(np.linalg.norm(y - z)) for j, z in enumerate(train) if j != i)
-            ratios.append(float(np.linalg.norm(x - y)) / np.mean(others[:3]))
-        assert score == pytest.approx(np.mean(sorted(ratios)[:2]))
-
-
-def test_local_density_lifts_the_penalty_of_sparse_places() -> None:
-    rng = np.random.default_rng(0)
-    dense, sparse = 0.1 * rng.standard_normal((200, 2)), 10 + rng.standard_normal((20, 2))
-    train = np.concatenate((dense, sparse))
-    test = np.array([[0.5, 0.5], [10.5, 10.5]])
-    plain = KNearestNeighbours(metric="euclidean").fit(train, names(220, "a"))
-    normed = LocalDensityKNN(metric="euclidean").fit(train, names(220, "a"))
-    assert normed.score(test, names(2, "a"))[1] < normed.score(test, names(2, "a"))[0]
-    ratio = [
-        b.score(test, names(2, "a"))[1] / b.score(test, names(2, "a"))[0] for b in (plain, normed)
-    ]
-    assert ratio[1] < ratio[0] / 3
+    # The relatives of Mahalanobis are the same where there is nothing to select or to share.
+    domains = names(40, "source")
+    for covariance in ("shared", "own"):
+        same = score("selective_mahalanobis", train, test, domains, covariance=covariance)
+        np.testing.assert_allclose(same, scores)
+    np.testing.assert_allclose(score("pooled_mahalanobis", train, test, share=1), scores, rtol=1e-9)
 
 
 @pytest.mark.parametrize("covariance", ["shared", "own"])
 def test_selective_mahalanobis_is_the_smaller_of_both_domains(covariance: str) -> None:
     train, test = np.concatenate((clips(40), clips(12, seed=1, shift=9))), clips(7, seed=2)
     domains = np.array(["source"] * 40 + ["target"] * 12, object)
-    backend = build_backend("selective_mahalanobis", covariance=covariance)
-    scores = backend.fit(train, names(52, "a"), domains).score(test, names(7, "a"))
+    scores = score("selective_mahalanobis", train, test, domains, covariance=covariance)
     groups = [train[:40], train[40:]]
     centred = [g - g.mean(axis=0) for g in groups]
     if covariance == "shared":
@@ -133,132 +85,16 @@ def test_selective_mahalanobis_is_the_smaller_of_both_domains(covariance: str) -
     np.testing.assert_allclose(scores, np.min(distances, axis=0), rtol=1e-8)
 
 
-def test_selective_mahalanobis_of_one_domain_is_mahalanobis() -> None:
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbours_and_class_mean_equal_scikit_learn_and_scipy(metric: str) -> None:
     train, test = clips(30), clips(7, seed=1)
-    scores = [
-        backend.fit(train, names(30, "a"), names(30, "source")).score(test, names(7, "a"))
-        for backend in (
-            Mahalanobis(),
-            SelectiveMahalanobis(),
-            SelectiveMahalanobis(covariance="own"),
-        )
-    ]
-    np.testing.assert_allclose(scores[1], scores[0])
-    np.testing.assert_allclose(scores[2], scores[0])
-
-
-# What holds for all
-
-
-def everyone() -> list[Callable[[], Backend]]:
-    return [
-        *BACKENDS.values(),
-        lambda: SelectiveMahalanobis(covariance="own"),
-        lambda: GaussianMixture(n_components=1),
-    ]
-
-
-@pytest.mark.parametrize("make", everyone())
-def test_far_away_is_more_anomalous(make: Callable[[], Backend]) -> None:
-    train = clips(60, shift=5.0)
-    backend = make().fit(train, names(60, "a"))
-    normal = backend.score(clips(40, seed=1, shift=5.0), names(40, "a"))
-    anomalous = backend.score(clips(40, seed=2, shift=-20.0), names(40, "a"))
-    assert normal.dtype == np.float64
-    assert np.median(anomalous) > np.max(normal)
-
-
-@pytest.mark.parametrize("make", everyone())
-@given(seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
-def test_sections_are_apart_and_order_does_not_matter(
-    make: Callable[[], Backend], seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    train, test = clips(40, seed), clips(10, seed + 1)
-    sections, tested = names(40, "fan/a", "pump/b"), names(10, "pump/b", "fan/a", "fan/a")
-    scores = make().fit(train, sections).score(test, tested)
-    for one in ("fan/a", "pump/b"):
-        alone = make().fit(train[sections == one], sections[sections == one])
-        np.testing.assert_allclose(
-            alone.score(test[tested == one], tested[tested == one]), scores[tested == one]
-        )
-    order = rng.permutation(10)
-    together = make().fit(train, sections).score(test[order], tested[order])
-    np.testing.assert_allclose(together, scores[order])
-
-
-@pytest.mark.parametrize("make", everyone())
-def test_state_goes_through_safetensors(make: Callable[[], Backend], tmp_path: Path) -> None:
-    train, test = clips(40), clips(6, seed=1)
-    sections = names(40, "fan/00", "ToyCar/02")
-    backend = make().fit(train, sections, names(40, "source", "source", "target", "target"))
-    save_file(backend.state(), tmp_path / "state.safetensors")
-    back = backend_from_state(load_file(tmp_path / "state.safetensors"))
-    assert back == backend
-    tested = names(6, "ToyCar/02", "fan/00")
-    np.testing.assert_array_equal(back.score(test, tested), backend.score(test, tested))
-
-
-@pytest.mark.parametrize("make", everyone())
-def test_unknown_section_is_refused(make: Callable[[], Backend]) -> None:
-    backend = make().fit(clips(40), names(40, "fan/00", "fan/02"))
-    with pytest.raises(
-        RunError, match=r"section 'fan/07' was not in training \(known: fan/00, fan"
-    ):
-        backend.score(clips(1), names(1, "fan/07"))
-
-
-def test_unfitted_backend_is_refused() -> None:
-    with pytest.raises(RunError, match="fit first"):
-        Mahalanobis().score(clips(1), names(1, "a"))
-
-
-@pytest.mark.parametrize(
-    ("backend", "n"),
-    [
-        (Mahalanobis(), 1),
-        (SelectiveMahalanobis(), 1),
-        (KNearestNeighbours(k=5), 4),
-        (LocalDensityKNN(density_k=4), 4),
-        (GaussianMixture(n_components=3), 2),
-    ],
-)
-def test_too_few_clips_are_refused(backend: Backend, n: int) -> None:
-    with pytest.raises(RunError, match=f"section 'a' has {n} training clips, .* at least {n + 1}"):
-        backend.fit(clips(n), names(n, "a"))
-    backend.fit(clips(n + 1), names(n + 1, "a"))
-
-
-def test_bad_input_is_refused() -> None:
-    train = clips(10)
-    train[3, 1] = np.nan
-    with pytest.raises(RunError, match="clip 3 .* not finite"):
-        Mahalanobis().fit(train, names(10, "a"))
-    with pytest.raises(RunError, match="do not fit"):
-        Mahalanobis().fit(clips(10), names(9, "a"))
-    with pytest.raises(RunError, match="9 domains do not fit"):
-        Mahalanobis().fit(clips(10), names(10, "a"), names(9, "source"))
-
-
-@pytest.mark.parametrize("make", everyone())
-def test_equal_training_clips_are_survived(make: Callable[[], Backend]) -> None:
-    same = np.ones((12, D))
-    scores = make().fit(same, names(12, "a")).score(np.stack((same[0], -same[0])), names(2, "a"))
-    assert np.isfinite(scores).all()
-    assert scores[1] > scores[0]
-
-
-def test_more_dimensions_than_clips_are_survived() -> None:
-    rng = np.random.default_rng(0)
-    train, test = rng.standard_normal((10, 50)), rng.standard_normal((3, 50))
-    for backend in (
-        Mahalanobis(),
-        SelectiveMahalanobis(covariance="own"),
-        GaussianMixture(n_components=2),
-    ):
-        scores = backend.fit(train, names(10, "a"), names(10, "source", "target"))
-        assert np.isfinite(scores.score(test, names(3, "a"))).all()
+    for k in (1, 3):
+        found, _ = NearestNeighbors(n_neighbors=k, metric=metric).fit(train).kneighbors(test)
+        scores = score("knn", train, test, k=k, metric=metric)
+        np.testing.assert_allclose(scores, found.mean(axis=1), atol=1e-12)
+    expected = [getattr(distance, metric)(row, train.mean(axis=0)) for row in test]
+    scores = score("class_mean", train, test, metric=metric)
+    np.testing.assert_allclose(scores, expected, rtol=1e-10)
 
 
 def test_cosine_distance_of_zero_is_one() -> None:
@@ -266,54 +102,250 @@ def test_cosine_distance_of_zero_is_one() -> None:
     np.testing.assert_array_equal(distances, np.ones((1, 2)))
 
 
-def test_unknown_names_and_values_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'lof' is not known \(known: class_mean, gaussian"):
-        build_backend("lof")
-    with pytest.raises(ConfigError, match=r"'n' is not known to back-end 'knn' \(known: k, metric"):
-        build_backend("knn", n=3)
-    with pytest.raises(ConfigError, match="k of back-end 'knn' is 0: .* greater"):
-        build_backend("knn", k=0)
-    with pytest.raises(ConfigError, match=r"k of back-end 'knn' is 1.5: .* valid integer"):
-        build_backend("knn", k=1.5)
-    with pytest.raises(
-        ConfigError, match="metric of back-end 'knn' is 'manhattan': .*'cosine' or 'euclidean'"
-    ):
-        build_backend("knn", metric="manhattan")
-    with pytest.raises(ConfigError, match="'diagonal': .*'shared' or 'own'"):
-        build_backend("selective_mahalanobis", covariance="diagonal")
+def test_local_density_equals_a_loop() -> None:
+    train, test = clips(20), clips(5, seed=1)
+    scores = score("local_density_knn", train, test, k=2, density_k=3, metric="euclidean")
+    for x, given_score in zip(test, scores, strict=True):
+        ratios = []
+        for i, y in enumerate(train):
+            others = sorted(float(np.linalg.norm(y - z)) for j, z in enumerate(train) if j != i)
+            ratios.append(float(np.linalg.norm(x - y)) / np.mean(others[:3]))
+        assert given_score == pytest.approx(np.mean(sorted(ratios)[:2]))
 
 
-# Fusion
+def test_mixture_equals_scikit_learn() -> None:
+    train = np.concatenate((clips(40), clips(40, seed=1, shift=-4)))
+    test = clips(7, seed=2)
+    params = {"n_components": 3, "regularisation": 0.05, "seed": 4}
+    reg = 0.05 * train.var(axis=0).mean()
+    reference = SklearnMixture(3, reg_covar=reg, random_state=4).fit(train)
+    scores = score("gaussian_mixture", train, test, **params)
+    np.testing.assert_allclose(scores, -reference.score_samples(test), rtol=1e-10)
+
+
+POOLED_NAMES = np.repeat(np.array(["fan/00", "fan/02", "pump/00"], object), 30)
+
+
+def machines(seed: int = 0) -> np.ndarray:
+    """Two fans with one covariance and different means, and a pump unlike them, (90, D)."""
+    rng = np.random.default_rng(seed)
+    fan, pump = rng.normal(size=(2, D, D))
+    parts = [rng.normal(size=(30, D)) @ shape + 5 * i for i, shape in enumerate((fan, fan, pump))]
+    return np.concatenate(parts)
+
+
+def pooled_by_definition(
+    x: np.ndarray, sections: np.ndarray, section: str, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of a section, written out."""
+    own = x[sections == section]
+    alike = sorted({n for n in sections if n.split("/")[0] == section.split("/")[0]})
+    around = np.concatenate([x[sections == n] - x[sections == n].mean(0) for n in alike])
+    pooled, _ = ledoit_wolf(around, assume_centered=True)
+    return own.mean(0), (1 - share) * np.cov(own.T, bias=True) + share * pooled
+
+
+@given(
+    seed=st.integers(0, 1000),
+    share=st.floats(0.01, 1),
+    section=st.sampled_from(["fan/00", "fan/02", "pump/00"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_pooled_mahalanobis_equals_its_definition(seed: int, share: float, section: str) -> None:
+    x, test = machines(seed), np.random.default_rng(seed + 1).normal(size=(4, D)) * 3
+    backend = build_backend("pooled_mahalanobis", share=share).fit(x, POOLED_NAMES)
+    mean, covariance = pooled_by_definition(x, POOLED_NAMES, section, share)
+    away = test - mean
+    expected = np.sqrt(np.einsum("nd,nd->n", away, np.linalg.solve(covariance, away.T).T))
+    np.testing.assert_allclose(backend.score(test, [section] * 4), expected, rtol=1e-6)
+
+
+def chosen_share(x: np.ndarray, sections: np.ndarray) -> float:
+    backend = build_backend("pooled_mahalanobis").fit(x, sections)
+    return float(backend.models_[sections[0]]["share"][0])
+
+
+def test_the_share_is_the_likeliest_by_a_plain_loop() -> None:
+    """Five folds, the Gaussian log-likelihood of each held-out clip by scipy."""
+    x, sections = machines()[10:50], POOLED_NAMES[10:50]
+    domains = np.full(len(x), "", object)
+    fold = divide(sections, domains)
+    log_likelihood = []
+    for share in SHARES:
+        total = 0.0
+        for number in range(5):
+            held = fold == number
+            for section in set(sections):
+                rows = held & (sections == section)
+                normal = pooled_by_definition(x[~held], sections[~held], section, share)
+                total += multivariate_normal(*normal).logpdf(x[rows]).sum()
+        log_likelihood.append(total / len(x))
+    surprise = surprise_of_shares(x, sections, domains)
+    np.testing.assert_allclose(surprise[1:] - surprise[0], -np.diff(log_likelihood).cumsum())
+    assert chosen_share(x, sections) == SHARES[int(np.argmax(log_likelihood))]
+
+
+def test_sections_that_vary_alike_lean_on_each_other_and_others_do_not() -> None:
+    sections = np.repeat(np.array(["fan/00", "fan/02"], object), 40)
+    alike = np.random.default_rng(5).normal(size=(80, 20))
+    spread = np.r_[np.ones(10), 100 * np.ones(10)]
+    unlike = np.concatenate([alike[:40] * spread, alike[40:] * spread[::-1]])
+    assert chosen_share(alike, sections) == 1.0
+    assert chosen_share(unlike, sections) < 0.5
+    # Nothing can be held out of one clip in each domain: no likelihood, the largest share.
+    two = build_backend("pooled_mahalanobis").fit(alike[:2], sections[:2], ["source", "target"])
+    assert two.models_["fan/00"]["share"] == 1.0
+
+
+def test_level_sum_is_the_mean_of_standardised_logarithms() -> None:
+    """Against the definition; the scale comes from clips that the back-end has not seen."""
+    train, test = clips(20), clips(5, seed=1)
+    parts = {"encoder": slice(0, 2), "feature_map": slice(2, 6)}
+    own = {"encoder": "pooled_mahalanobis", "feature_map": "knn"}
+    sections = names(20, "fan/00")
+    expected = np.zeros(5)
+    for level, part in parts.items():
+        held = np.log(held_out_scores(build_backend(own[level]), train[:, part], sections))
+        distances = np.log(score(own[level], train[:, part], test[:, part]))
+        expected += (distances - held.mean()) / held.std() / 2
+    np.testing.assert_allclose(score("level_sum", train, test, **TWO_LEVELS), expected, rtol=1e-9)
+    # A copy of a training clip has distance 0, whose logarithm is cut.
+    copies = score("level_sum", train, train, levels=("feature_map",))
+    assert np.isfinite(copies).all()
+    assert copies.max() < expected.min()
 
 
 def test_held_out_scores_see_only_the_other_folds() -> None:
-    train = np.concatenate((clips(20), clips(20)))
-    sections = names(40, "a", "b")
-    backend = KNearestNeighbours(metric="euclidean")
-    assert backend.fit(train, sections).score(train, sections).max() == 0
     apart = np.arange(40.0)[:, None] ** 2 + np.zeros((1, 2))
+    backend = build_backend("knn", metric="euclidean").fit(apart, names(40, "z"))
     scores = held_out_scores(backend, apart, names(40, "a"), folds=40)
     expected = [min(abs(i**2 - j**2) for j in range(40) if j != i) * np.sqrt(2) for i in range(40)]
     np.testing.assert_allclose(scores, expected)
+    assert list(backend.models_) == ["z"], "the back-end itself is left alone"
 
 
-def test_held_out_scores_are_repeatable_and_leave_the_backend_alone() -> None:
-    backend = Mahalanobis().fit(clips(20, seed=5), names(20, "z"))
-    first, second = (held_out_scores(backend, clips(30), names(30, "a", "b"), seed=3) for _ in "12")
-    np.testing.assert_array_equal(first, second)
-    assert list(backend.models_) == ["z"]
+def test_folds_divide_each_section_and_domain_evenly_whatever_others_there_are() -> None:
+    sections, domains = names(60, "a", "b"), np.repeat(np.array(["source", "target"], object), 30)
+    fold = divide(sections, domains, folds=3, seed=2)
+    for section in "ab":
+        for domain in ("source", "target"):
+            own = fold[(sections == section) & (domains == domain)]
+            assert np.bincount(own).tolist() == [5, 5, 5]
+    alone = sections == "a"
+    np.testing.assert_array_equal(
+        divide(sections[alone], domains[alone], folds=3, seed=2), fold[alone]
+    )
+    assert not np.array_equal(divide(sections, domains, folds=3, seed=3), fold)
 
 
-def test_held_out_scores_keep_both_domains_in_every_fold() -> None:
-    domains = np.array(["source"] * 27 + ["target"] * 3, object)
-    scores = held_out_scores(SelectiveMahalanobis(), clips(30), names(30, "a"), domains, folds=3)
-    assert np.isfinite(scores).all()
+@pytest.mark.parametrize(("name", "params"), CASES)
+def test_what_holds_for_every_back_end(name: str, params: dict[str, Any], tmp_path: Path) -> None:
+    train, sections = clips(60, shift=5.0), names(60, "fan/00", "ToyCar/02")
+    domains = names(60, "source", "source", "source", "target", "target")
+    backend = build_backend(name, **params).fit(train, sections, domains)
+    # Far away is more anomalous.
+    normal, far = clips(40, seed=1, shift=5.0), clips(40, seed=2, shift=-20.0)
+    tested = names(40, "ToyCar/02", "fan/00", "fan/00")
+    scores = backend.score(normal, tested)
+    assert scores.dtype == np.float64
+    assert np.median(backend.score(far, tested)) > np.max(scores)
+    # Machine types are apart, and the order of clips does not matter.
+    for one in ("fan/00", "ToyCar/02"):
+        rows, own = tested == one, sections == one
+        alone = build_backend(name, **params).fit(train[own], sections[own], domains[own])
+        np.testing.assert_allclose(alone.score(normal[rows], tested[rows]), scores[rows])
+    np.testing.assert_allclose(backend.score(normal[::-1], tested[::-1]), scores[::-1])
+    # The state goes through safetensors.
+    save_file(backend.state(), tmp_path / "state.safetensors")
+    back = backend_from_state(load_file(tmp_path / "state.safetensors"))
+    assert back == backend
+    np.testing.assert_array_equal(back.score(normal, tested), scores)
+    with pytest.raises(RunError, match=r"'fan/07' was not in training \(known: ToyCar/02, fan/00"):
+        backend.score(clips(1), names(1, "fan/07"))
 
 
-def test_one_fold_is_refused() -> None:
+@pytest.mark.parametrize(("name", "params"), CASES)
+def test_equal_clips_and_many_dimensions_are_survived(name: str, params: dict[str, Any]) -> None:
+    same = np.ones((12, D))
+    equal, other = score(name, same, np.stack((same[0], -same[0])), **params)
+    assert np.isfinite([equal, other]).all()
+    assert other > equal
+    if name != "level_sum" or not params:
+        train, test = clips(10, size=50), clips(3, seed=1, size=50)
+        scores = score(name, train, test, names(10, "source", "target"), **params)
+        assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "n"),
+    [
+        ("mahalanobis", {}, 1),
+        ("selective_mahalanobis", {}, 1),
+        ("pooled_mahalanobis", {}, 1),
+        ("knn", {"k": 5}, 4),
+        ("local_density_knn", {"density_k": 4}, 4),
+        ("gaussian_mixture", {"n_components": 3}, 2),
+        ("level_sum", {}, 3),
+    ],
+)
+def test_too_few_clips_are_refused(name: str, params: dict[str, Any], n: int) -> None:
+    message = f"section 'fan/00' has {n} training clips, .* at least {n + 1}"
+    with pytest.raises(RunError, match=message):
+        score(name, clips(n), clips(1), **params)
+    score(name, clips(n + 1), clips(1), **params)
+
+
+NOT_FINITE = clips(10)
+NOT_FINITE[3, 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("x", "sections", "domains", "message"),
+    [
+        (NOT_FINITE, 10, None, r"clip 3 \(section 'a'\) is not finite"),
+        (clips(10), 9, None, "9 sections .* do not fit"),
+        (clips(10), 10, 9, "9 domains do not fit"),
+        (clips(10)[0], D, None, "do not fit"),
+    ],
+)
+def test_wrong_embeddings_are_refused(
+    x: np.ndarray, sections: int, domains: int | None, message: str
+) -> None:
+    of_clip = None if domains is None else names(domains, "source")
+    with pytest.raises(RunError, match=message):
+        build_backend("knn").fit(x, names(sections, "a"), of_clip)
+
+
+def test_other_refusals() -> None:
+    with pytest.raises(RunError, match="fit first"):
+        build_backend("knn").score(clips(1), names(1, "a"))
     with pytest.raises(ConfigError, match="folds is 1"):
-        held_out_scores(Mahalanobis(), clips(4), names(4, "a"), folds=1)
+        held_out_scores(build_backend("knn"), clips(4), names(4, "a"), folds=1)
+    with pytest.raises(RunError, match="size 5 do not hold the levels .* of sizes 2, 4"):
+        score("level_sum", clips(10, size=5), clips(1), **TWO_LEVELS)
 
 
-def test_class_mean_is_registered_under_its_name() -> None:
-    assert BACKENDS["class_mean"] is ClassMeanDistance
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("lof", {}, r"'lof' is not known \(known: class_mean, gaussian"),
+        ("knn", {"n": 3}, r"'n' is not known to back-end 'knn' \(known: k, metric"),
+        ("knn", {"k": 0}, "k of back-end 'knn' is 0: .* greater"),
+        ("knn", {"k": 1.5}, "is 1.5: .* valid integer"),
+        ("knn", {"k": True}, "is True: .* valid integer"),
+        ("knn", {"metric": "manhattan"}, "'manhattan': .*'cosine' or 'euclidean'"),
+        ("gaussian_mixture", {"regularisation": 0.0}, "greater than 0"),
+        ("selective_mahalanobis", {"covariance": "diagonal"}, "'shared' or 'own'"),
+        ("level_sum", {"levels": ("spectrum", "colour")}, "'colour': Input should be 'spectrum', "),
+        ("level_sum", {"levels": ()}, "at least 1 item"),
+        *(
+            ("pooled_mahalanobis", {"share": share}, "share of back-end 'pooled_mahalanobis' is")
+            for share in (0, -0.1, 1.1, float("nan"), "half", True)
+        ),
+    ],
+)
+def test_unknown_names_and_values_are_refused(
+    name: str, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AsdError, match=message):
+        build_backend(name, **params)

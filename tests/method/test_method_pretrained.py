@@ -1,4 +1,4 @@
-"""Encoders from checkpoints: tiny random ones, in the format that public ones have."""
+"""Encoders from checkpoints, tiny random ones in the format of public ones, and a hub's cache."""
 
 import inspect
 import json
@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_hub import COMMIT, fake_hub
 from safetensors.torch import load_file, save_file
 
-from asdlib.errors import ConfigError, RunError, StoreError
+from asdlib.errors import AsdError, ConfigError, DownloadError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, write_store
 from asdlib.method import pretrained, weights
 from asdlib.method.encoders import SmallCNN
@@ -26,7 +27,7 @@ from asdlib.method.pretrained import (
     make_encoder,
     resolve,
 )
-from asdlib.method.weights import weights_folder, weights_sha256
+from asdlib.method.weights import Offer, fetch, offer, weights_folder, weights_sha256
 
 MAX_FRAMES = 64
 
@@ -67,22 +68,16 @@ def spectrograms(n_frames: int = MAX_FRAMES, n_clips: int = 3) -> torch.Tensor:
     return torch.randn(n_clips, 128, n_frames, generator=generator)
 
 
-def test_the_checkpoint_has_the_names_of_public_ones(checkpoint: Path) -> None:
-    names = load_file(checkpoint / "model.safetensors")
-    layer = "audio_spectrogram_transformer.encoder.layer.0"
-    assert f"{layer}.attention.attention.query.weight" in names
-
-
 def test_it_computes_what_the_model_computes(model: Any, checkpoint: Path) -> None:
+    layer = "audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight"
+    assert layer in load_file(checkpoint / "model.safetensors"), "names as in public ones"
     x = spectrograms()
     with torch.inference_mode():
         # The library's normalisation leaves half the deviation that ours leaves.
         expected = model.audio_spectrogram_transformer(0.5 * x.transpose(1, 2))
-        tokens = ast(checkpoint, pooling="tokens")
-        assert torch.equal(tokens(x), expected.pooler_output)
-        patches = ast(checkpoint)
+        assert torch.equal(ast(checkpoint, pooling="tokens")(x), expected.pooler_output)
         mean = expected.last_hidden_state[:, 2:].mean(dim=1)
-        torch.testing.assert_close(patches(x), mean, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ast(checkpoint)(x), mean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["patches", "tokens"])
@@ -101,8 +96,7 @@ def test_it_has_the_shapes_of_an_encoder(checkpoint: Path, pooling: str) -> None
 
 
 def test_the_frequency_axis_of_the_map_is_that_of_the_input(checkpoint: Path) -> None:
-    encoder = ast(checkpoint)
-    embeddings = encoder.body.embeddings.patch_embeddings
+    embeddings = ast(checkpoint).body.embeddings.patch_embeddings
     x = torch.zeros(1, 128, MAX_FRAMES)
     x[:, 100:] = 1.0
     with torch.inference_mode():
@@ -146,60 +140,44 @@ def trained_names(encoder: torch.nn.Module) -> list[str]:
     return [n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])]
 
 
-def test_frozen_has_no_gradient_and_stays_as_it_is(checkpoint: Path) -> None:
-    encoder = ast(checkpoint, mode="frozen")
-    assert isinstance(encoder, Frozen)
-    assert trained_names(encoder) == []
-    assert all(p.grad is None for p in encoder.parameters())
-
-
-def test_lora_trains_the_adapters_and_nothing_else(checkpoint: Path) -> None:
-    plain, encoder = ast(checkpoint), ast(checkpoint, mode="lora", lora_rank=3)
-    x = spectrograms()
-    with torch.inference_mode():
-        torch.testing.assert_close(encoder(x), plain(x), msg="adapters begin as nothing")
-    adapters = [name for name, _ in encoder.named_parameters() if "lora_" in name]
-    assert len(adapters) == 2 * 2 * 2, "two matrices for query and value of both layers"
-    assert {min(p.shape) for n, p in encoder.named_parameters() if "lora_" in n} == {3}
-    changed = trained_names(encoder)
-    assert changed
-    assert set(changed) <= set(adapters)
-
-
-def test_the_share_of_adapters_in_the_public_size() -> None:
-    with torch.device("meta"):
-        encoder = ast_of_public_size()
-    trained = [p.numel() for p in encoder.parameters() if p.requires_grad]
-    assert sum(trained) == 294_912
-    assert sum(p.numel() for p in encoder.parameters()) - sum(trained) == 86_187_264
-
-
-def ast_of_public_size() -> torch.nn.Module:
-    from transformers import ASTConfig
-
-    params = PretrainedParams(source="x", mode="lora")
-    return make_encoder("ast", 128, params, {"config": ASTConfig().to_dict()})
-
-
-def test_fine_tuning_trains_everything(checkpoint: Path) -> None:
-    encoder = ast(checkpoint)
-    assert len(trained_names(encoder)) > 30
-
-
 @pytest.mark.parametrize("mode", ["frozen", "finetune", "lora"])
-def test_it_is_built_again_without_its_source(checkpoint: Path, tmp_path: Path, mode: str) -> None:
-    params = PretrainedParams(source=str(tmp_path / "copy"), mode=mode)
+def test_the_mode_decides_what_is_trained_and_the_rest_is_saved_too(
+    checkpoint: Path, tmp_path: Path, mode: str
+) -> None:
+    params = PretrainedParams(source=str(tmp_path / "copy"), mode=mode, lora_rank=3)
     shutil.copytree(checkpoint, tmp_path / "copy")
-    encoder = make_encoder("ast", 128, params)
-    trained_names(encoder)
+    encoder, x = make_encoder("ast", 128, params).eval(), spectrograms()
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(x), ast(checkpoint)(x), msg="adapters begin as nothing")
+    changed = set(trained_names(encoder))
+    adapters = {name: p for name, p in encoder.named_parameters() if "lora_" in name}
+    if mode == "lora":
+        assert len(adapters) == 2 * 2 * 2, "two matrices for query and value of both layers"
+        assert {min(p.shape) for p in adapters.values()} == {3}
+        assert changed
+        assert changed <= set(adapters)
+    else:
+        assert not adapters
+        assert len(changed) > 30 if mode == "finetune" else not changed
+    # It is built again without its source.
     save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
     description = json.loads(json.dumps(describe_encoder(encoder)))
     shutil.rmtree(tmp_path / "copy")
     again = make_encoder("ast", 128, params, description)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    x = spectrograms()
     with torch.inference_mode():
         assert torch.equal(again.eval()(x), encoder.eval()(x))
+
+
+def test_the_share_of_adapters_in_the_public_size() -> None:
+    from transformers import ASTConfig
+
+    params = PretrainedParams(source="x", mode="lora")
+    with torch.device("meta"):
+        encoder = make_encoder("ast", 128, params, {"config": ASTConfig().to_dict()})
+    trained = [p.numel() for p in encoder.parameters() if p.requires_grad]
+    assert sum(trained) == 294_912
+    assert sum(p.numel() for p in encoder.parameters()) - sum(trained) == 86_187_264
 
 
 def test_our_own_encoder_frozen_keeps_its_running_statistics() -> None:
@@ -231,7 +209,7 @@ def damaged(checkpoint: Path, folder: Path, how: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ("lacks weights", r"lacks 16 weights, the first is 'layers\.1\."),
         ("cut short", "cannot be read"),
@@ -241,33 +219,23 @@ def damaged(checkpoint: Path, folder: Path, how: str) -> Path:
         ("a pickle", r"only pytorch_model\.bin, a pickle"),
     ],
 )
-def test_a_checkpoint_that_is_not_whole_is_told(
-    checkpoint: Path, tmp_path: Path, how: str, said: str
+def test_damaged_checkpoints_are_refused(
+    checkpoint: Path, tmp_path: Path, how: str, message: str
 ) -> None:
-    with pytest.raises((RunError, ConfigError), match=said) as raised:
+    with pytest.raises(AsdError, match=message) as raised:
         ast(damaged(checkpoint, tmp_path / "damaged", how))
     assert "\n" not in str(raised.value)
-
-
-def test_a_source_that_is_not_there_is_told(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match="neither|not there; expected a folder"):
-        weights_folder(str(tmp_path / "nothing"))
-    with pytest.raises(RunError, match="fetch them with asd weights nobody/no-such-model, or"):
-        weights_folder("nobody/no-such-model")
 
 
 def test_the_fingerprint_is_of_the_weights_and_not_of_the_path(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(checkpoint, tmp_path / "copy")
-    assert weights_sha256(tmp_path / "copy") == weights_sha256(checkpoint)
     params = resolve(PretrainedParams(source=str(checkpoint)))
     assert params is not None
-    assert params.sha256 == weights_sha256(checkpoint)
+    assert params.sha256 == weights_sha256(checkpoint) == weights_sha256(tmp_path / "copy")
     assert resolve(params) == params
     other = damaged(checkpoint, tmp_path / "other", "lacks weights")
-    assert weights_sha256(other) != params.sha256
     with pytest.raises(RunError, match="have SHA-256 .*, expected"):
         resolve(params.model_copy(update={"source": str(other)}))
 
@@ -282,18 +250,96 @@ def small_store(path: Path, front_end: FrontEnd) -> FeatureStore:
 def test_a_store_of_another_front_end_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     params = PretrainedParams(source=str(checkpoint))
     check_front_end("ast", params, small_store(tmp_path / "ast", PRESETS["ast"]))
-    for name in ("dcase2020", "byola"):
-        store = small_store(tmp_path / name, PRESETS[name])
-        with pytest.raises(StoreError, match=r"asd features … --preset ast$") as raised:
-            check_front_end("ast", params, store)
-        assert "n_fft 1024 instead of 512" in str(raised.value)
-        check_front_end("ast", None, store)
+    store = small_store(tmp_path / "dcase2020", PRESETS["dcase2020"])
+    with pytest.raises(StoreError, match=r"asd features … --preset ast$") as raised:
+        check_front_end("ast", params, store)
+    assert "n_fft 1024 instead of 512" in str(raised.value)
+    check_front_end("ast", None, store)
 
 
 @pytest.mark.parametrize("module", [pretrained, weights])
 def test_optional_packages_are_imported_inside_functions_only(module: ModuleType) -> None:
     source = inspect.getsource(module)
-    assert re.search(r"^    +from transformers|^    +from huggingface_hub", source, re.MULTILINE)
-    assert not re.search(
-        r"^(from|import) (transformers|peft|huggingface_hub)", source, re.MULTILINE
-    )
+    assert re.search(r"^    +from (transformers|huggingface_hub)", source, re.MULTILINE)
+    at_top = r"^(from|import) (transformers|peft|huggingface_hub)"
+    assert not re.search(at_top, source, re.MULTILINE)
+
+
+NAME = "lab/tiny-ast"
+FILES = {
+    "config.json": b'{"model_type": "audio-spectrogram-transformer"}',
+    "model.safetensors": b"w" * 1000,
+    "pytorch_model.bin": b"p" * 2000,
+    "README.md": b"# A model",
+}
+LICENCE = {"cardData": {"license": "bsd-3-clause"}}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from huggingface_hub import constants
+
+    # Read from the environment only once, when the library is imported.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def agree(offered: Offer) -> bool:
+    return True
+
+
+def test_only_what_is_needed_is_fetched_once_licence_and_size_are_agreed_to(cache: Path) -> None:
+    shown: list[Offer] = []
+    with pytest.raises(RunError, match=f"fetch them with asd weights {NAME}, or"):
+        weights_folder(NAME)
+    with fake_hub(NAME, FILES, **LICENCE) as (address, sent):
+        with pytest.raises(DownloadError, match="nothing was fetched"):
+            fetch(NAME, confirm=lambda o: bool(shown.append(o)), endpoint=address)
+        size = len(FILES["config.json"]) + len(FILES["model.safetensors"])
+        assert shown == [Offer(NAME, COMMIT, "bsd-3-clause", size)]
+        assert sent == []
+        folder = fetch(NAME, confirm=agree, endpoint=address)
+        assert sorted(sent) == ["config.json", "model.safetensors"], "no pickle"
+        assert fetch(NAME, confirm=agree, endpoint=address) == folder
+        assert len(sent) == 2, "nothing twice"
+    # Without the hub it is found again.
+    assert weights_folder(NAME) == folder
+    assert (folder / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    with pytest.raises(RunError, match=f"asd weights {NAME} --revision v2"):
+        weights_folder(NAME, "v2")
+    with pytest.raises(ConfigError, match="not there; expected a folder"):
+        weights_folder(str(cache / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("page", "licence"),
+    [({"tags": ["audio", "license:apache-2.0"]}, "apache-2.0"), ({}, "not stated")],
+)
+def test_the_licence_of_a_tag_or_none(page: dict[str, Any], licence: str) -> None:
+    with fake_hub(NAME, FILES, **page) as (address, _):
+        assert offer(NAME, endpoint=address).licence == licence
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "message"),
+    [
+        ("lab/none", None, "'lab/none' is not on the hub; check the name"),
+        (NAME, "v2", "is not on the hub in revision 'v2'"),
+        (NAME, None, "has no safetensors file"),
+        ("no-owner", None, "expected owner/name"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_refused(
+    name: str, revision: str | None, message: str
+) -> None:
+    pickles = {file: FILES[file] for file in ("config.json", "pytorch_model.bin")}
+    with fake_hub(NAME, pickles) as (address, _), pytest.raises(AsdError, match=message):
+        offer(name, revision, endpoint=address)
+
+
+def test_without_a_connection_the_error_is_one_line() -> None:
+    with fake_hub(NAME, FILES) as (address, _):
+        pass
+    with pytest.raises(DownloadError, match="cannot be fetched .*check the connection") as raised:
+        offer(NAME, endpoint=address)
+    assert "\n" not in str(raised.value)
