@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from asdlib.data.synthetic.anomalies import CAUSES
-from asdlib.data.synthetic.corpus import TRUTH, read_truth
+from asdlib.data.synthetic import CAUSES, read_truth
 from asdlib.features import FeatureStore
 from asdlib.plots.sound import Card, log_mel_to_audio, say, show_cards
 from asdlib.study import Study
@@ -58,7 +57,7 @@ def whole_clip(store: FeatureStore, number: int) -> np.ndarray:
 
 def _most_severe(study: Study, year: int, rows: pd.DataFrame) -> tuple[int, str]:
     """Give the number of the most severe anomaly of some rows, and what its generator knows."""
-    truth = read_truth(study.recordings(year) / TRUTH).set_index("path").loc[rows["path"]]
+    truth = read_truth(study.recordings(year)).set_index("path").loc[rows["path"]]
     place = int(truth["severity"].to_numpy().argmax())
     told = truth.iloc[place]
     summary = CAUSES[told["cause"]].summary

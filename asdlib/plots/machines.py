@@ -25,7 +25,7 @@ _ONLY_2022 = ("ToyTrain", "bearing", "gearbox")
 def describe_machine(machine: str) -> Any:
     """Show the equations of a machine model and the causes of its anomalies, as Markdown."""
     model = _model(machine)
-    lines = [inspect.cleandoc(model.sound.__doc__ or ""), "", "Anomalies of this machine:", ""]
+    lines = [inspect.cleandoc(model.model.__doc__ or ""), "", "Anomalies of this machine:", ""]
     for name in model.causes:
         cause = CAUSES[name]
         low, high = (hz / 1000 for hz in cause.natural_hz)

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import subprocess
-import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from asdlib.data.clips import COLUMNS, index_folder
 from asdlib.data.synthetic import (
     CAUSES,
+    LAYOUT_MACHINES,
     MACHINES,
     SPECS,
     TRUTH_COLUMNS,
@@ -26,8 +26,7 @@ from asdlib.data.synthetic import (
     render_parts,
     write_corpus,
 )
-from asdlib.data.synthetic.domains import CONDITIONS
-from asdlib.data.synthetic.machines import LAYOUT_MACHINES
+from asdlib.data.synthetic.rooms import CONDITIONS
 from asdlib.errors import ConfigError, DataError
 
 TINY = SyntheticSpec(
@@ -248,24 +247,24 @@ def test_nothing_is_left_of_an_interrupted_corpus(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = sf.write
+    write = wave.open
     calls: list[object] = []
 
-    def fail_at_the_third(path: Path, *args: object, **kwargs: object) -> None:
+    def fail_at_the_third(path: str, mode: str) -> object:
         calls.append(path)
         if len(calls) == 3:
             raise error
-        write(path, *args, **kwargs)
+        return write(path, mode)
 
-    monkeypatch.setattr(sf, "write", fail_at_the_third)
+    monkeypatch.setattr(wave, "open", fail_at_the_third)
     with pytest.raises(expected, match=message):
         write_corpus(TINY, tmp_path / "c", jobs=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_a_killed_call_are_removed(tmp_path: Path) -> None:
-    (tmp_path / ".c.partial" / "fan").mkdir(parents=True)
-    (tmp_path / ".c.partial" / "fan" / "half.wav").write_bytes(b"RIFF")
+    (tmp_path / ".c.99999.partial" / "fan").mkdir(parents=True)
+    (tmp_path / ".c.99999.partial" / "fan" / "half.wav").write_bytes(b"RIFF")
     spec = TINY.model_copy(update={"machines": ("valve",), "n_sections": 1})
     write_corpus(spec, tmp_path / "c", jobs=1)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
@@ -345,9 +344,3 @@ def test_the_spec_beside_the_corpus_makes_it_again(tiny: tuple[Path, pd.DataFram
         render_clip(spec, "fan", "02", "train", "normal", 1),
         render_clip(TINY, "fan", "02", "train", "normal", 1),
     )
-
-
-def test_the_generator_needs_no_torch() -> None:
-    code = "import sys, asdlib.data.synthetic; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

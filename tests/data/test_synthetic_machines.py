@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from asdlib.data.synthetic.anomalies import (
+from asdlib.data.synthetic.corpus import LAYOUT_MACHINES, layout_sections
+from asdlib.data.synthetic.faults import (
     BANDS,
     CAUSES,
     apply_fault,
     band_edges,
     fault_centre,
 )
-from asdlib.data.synthetic.machine import Identity, Machine, MachineSound, OperatingPoint
-from asdlib.data.synthetic.machines import LAYOUT_MACHINES, MACHINES, layout_sections
+from asdlib.data.synthetic.machines import MACHINES, Identity, Machine, MachineSound, OperatingPoint
 from asdlib.data.synthetic.signals import RATE, generator
 
 N = 3 * RATE
@@ -116,8 +116,8 @@ def test_layouts_have_official_machines_and_sections() -> None:
 
 def fault(name: str, cause: str, severity: float, band: str) -> tuple[np.ndarray, np.ndarray]:
     machine = MACHINES[name]
-    identity, healthy = make(machine)
-    faulty = apply_fault(machine, identity, "00", cause, severity, band, CALM, healthy, KEY)
+    _, healthy = make(machine)
+    faulty = apply_fault(machine, "00", cause, severity, band, CALM, healthy, KEY)
     return healthy.audio, faulty
 
 
@@ -160,7 +160,7 @@ def test_an_id_radiates_a_fault_at_its_own_frequency_within_the_band(cause: str)
 
 
 def test_a_worn_bearing_hits_periodically() -> None:
-    from asdlib.data.synthetic.anomalies import emission
+    from asdlib.data.synthetic.faults import emission
 
     machine = MACHINES["bearing"]
     _, healthy = make(machine)

@@ -1,34 +1,48 @@
-"""Write a synthetic corpus: WAV files in an official layout, and the truth beside them.
+"""A synthetic corpus: what it is made of, its clips, and the files that it is written to.
+
+Every clip has its own random streams, keyed by (seed, layout, machine, section, split, domain,
+label, index). The fault is not part of the key: the same clip with another severity, band or SNR is
+the same machine in the same room at the same moment.
 
 ``OUT/<machine>/{train,test}/*.wav`` (16 kHz, mono, PCM16), in the 2022 layout also
 ``OUT/<machine>/attributes_SS.csv``; ``OUT/synthetic.csv`` is the clip table with the truth,
-``OUT/synthetic.json`` what the corpus was made from. All is written to ``.<name>.partial`` beside
-OUT and renamed at the end. The bytes depend on the spec only, not on the number of processes.
+``OUT/synthetic.json`` what the corpus was made from. The bytes depend on the spec only, not on the
+number of processes.
 """
 
-import errno
+import glob
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
+import numpy as np
 import pandas as pd
-import soundfile as sf
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, model_validator
 
 from asdlib.data.clips import COLUMNS, clip_table
-from asdlib.data.naming import parse_attributes
-from asdlib.data.synthetic.render import ClipPlan, plan_clip, quantise, render_parts
-from asdlib.data.synthetic.signals import RATE
-from asdlib.data.synthetic.spec import SyntheticSpec
-from asdlib.errors import DataError
-from asdlib.files import only_process
-from asdlib.workers import end_with_parent
+from asdlib.data.naming import Clip, format_name, parse_attributes
+from asdlib.data.synthetic.faults import BANDS, CAUSES, apply_fault
+from asdlib.data.synthetic.machines import MACHINES, OperatingPoint
+from asdlib.data.synthetic.rooms import Conditions, Recording, draw_conditions, record
+from asdlib.data.synthetic.signals import RATE, generator
+from asdlib.errors import ConfigError, DataError
+from asdlib.files import end_with_parent, is_taken, only_process, whole_folder
+
+LAYOUT_MACHINES = {
+    "dcase2020": ("ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve"),
+    "dcase2022": ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve"),
+}
+"""Machine types of the official datasets; each layout accepts only its own."""
 
 TRUTH, SPEC = "synthetic.csv", "synthetic.json"
 
@@ -38,31 +52,319 @@ TRUTH_COLUMNS = (*COLUMNS, "cause", "severity", "band", "speed", "load")
 VERSION = 1
 """Raised with every change of the generator that changes samples."""
 
+FULL_SCALE = 32767
 _CHUNK = 8
 _SECONDS_WORTH_A_PROCESS = 600.0
 """Starting a process takes about as long as making this much sound is worth waiting for (s)."""
 
 
+def layout_sections(layout: str, machine: str) -> tuple[str, ...]:
+    """Section names of a machine in the official order: development first, then evaluation."""
+    if layout == "dcase2022":
+        return ("00", "01", "02", "03", "04", "05")
+    if machine in ("ToyCar", "ToyConveyor"):
+        return ("01", "02", "03", "04", "05", "06")
+    return ("00", "02", "04", "06", "01", "03")
+
+
+class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
+    """Everything that decides the bytes of a synthetic corpus."""
+
+    layout: Literal["dcase2020", "dcase2022"] = Field(
+        "dcase2020", description="official layout and file names"
+    )
+    machines: tuple[str, ...] | None = Field(
+        None, description="machine types of the layout; by default six of them"
+    )
+    n_sections: int = Field(
+        3, ge=1, le=6, description="IDs (2020) or sections (2022) of each machine type"
+    )
+    n_train: int = Field(50, ge=2, description="normal training clips of a section, both domains")
+    n_test_normal: int = Field(
+        20, ge=1, description="normal test clips of a section; in the 2022 layout half a domain"
+    )
+    n_test_anomaly: int = Field(
+        20, ge=1, description="anomalous test clips of a section; in the 2022 layout half a domain"
+    )
+    target_share: float = Field(
+        0.01,
+        gt=0,
+        lt=0.5,
+        description="share of target clips in training (2022 layout; at least one clip)",
+    )
+    seconds: float = Field(10.0, ge=1.0, le=60.0, description="length of a clip in s")
+    snr_db: float = Field(
+        6.0, ge=-30, le=40, description="machine over factory noise at 1 m, in dB"
+    )
+    variation: float = Field(
+        1.0, ge=0, le=3, description="scale of the natural variation between normal clips"
+    )
+    severity: tuple[float, float] = Field(
+        (0.4, 1.0), description="range of the severity of anomalies, 0 (none) … 1, drawn uniformly"
+    )
+    band: Literal["natural", "low", "mid", "high"] = Field(
+        "natural", description="frequency band in which anomalies are heard"
+    )
+    causes: tuple[str, ...] | None = Field(
+        None, description="causes of anomaly, by default all that a machine can have"
+    )
+    seed: int = Field(0, ge=0, description="seed of the clips; the machines are the same for all")
+
+    @property
+    def machine_names(self) -> tuple[str, ...]:
+        """Machine types of the corpus, sorted."""
+        default = set(LAYOUT_MACHINES[self.layout])
+        if self.layout == "dcase2022":
+            default -= {"slider"}
+        return tuple(sorted(default if self.machines is None else self.machines))
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Domains of the layout."""
+        return ("source",) if self.layout == "dcase2020" else ("source", "target")
+
+    def sections(self, machine: str) -> tuple[str, ...]:
+        """Sections of a machine type, in the official order."""
+        return layout_sections(self.layout, machine)[: self.n_sections]
+
+    def causes_of(self, machine: str) -> tuple[str, ...]:
+        """Causes of anomaly of a machine type in this corpus."""
+        own = MACHINES[machine].causes
+        return own if self.causes is None else tuple(c for c in own if c in self.causes)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known, names = LAYOUT_MACHINES[self.layout], self.machine_names
+        if not names:
+            raise ValueError(f"machines is empty; name some of {', '.join(known)} or leave it out")
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(
+                f"machine '{unknown[0]}' is not in layout {self.layout} (known: {', '.join(known)})"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"machines names one type twice: {', '.join(names)}")
+        if strange := sorted(set(self.causes or ()) - set(CAUSES)):
+            raise ValueError(f"unknown cause '{strange[0]}' (known: {', '.join(CAUSES)})")
+        for machine in names:
+            if not self.causes_of(machine):
+                own = ", ".join(MACHINES[machine].causes)
+                raise ValueError(
+                    f"machine '{machine}' has none of the causes given (its own: {own})"
+                )
+        low, high = self.severity
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"severity {low:g} … {high:g} is not an ascending range within 0 … 1")
+        if len(self.domains) == 2 and (self.n_test_normal % 2 or self.n_test_anomaly % 2):
+            raise ValueError(
+                f"{self.n_test_normal} normal and {self.n_test_anomaly} anomalous test clips "
+                "cannot be halved between source and target; use even numbers"
+            )
+        return self
+
+
+SPECS = {
+    "smoke": SyntheticSpec(
+        machines=("fan", "valve"),
+        n_sections=2,
+        n_train=10,
+        n_test_normal=6,
+        n_test_anomaly=6,
+        target_share=0.2,
+        seconds=2.0,
+    ),
+    "classroom": SyntheticSpec(
+        n_sections=3,
+        n_train=50,
+        n_test_normal=20,
+        n_test_anomaly=20,
+        target_share=0.04,
+        seconds=4.0,
+    ),
+}
+"""Corpora of the profiles, in the 2020 layout; ``model_copy(update={"layout": "dcase2022"})`` gives
+them in the 2022 layout. Official shares of target clips would leave these small corpora with one
+or none, so theirs are larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPlan:
+    """A clip of the corpus and the truth about it."""
+
+    clip: Clip
+    """The record, with the file name and the path relative to the corpus."""
+    cause: str
+    """Cause of the anomaly, empty for a normal clip."""
+    severity: float
+    """0 for a normal clip."""
+    band: str
+    """Band of the anomaly, empty for a normal clip."""
+    conditions: Conditions
+    """Speed and load of the healthy machine, microphone, noises."""
+
+
+def _key(spec: SyntheticSpec, clip: Clip) -> tuple[object, ...]:
+    """Return the key of the clip's random streams."""
+    place = (clip.machine, clip.section, clip.split, clip.domain, clip.label, clip.index)
+    return (spec.seed, spec.layout, *place)
+
+
+def plan_clip(
+    spec: SyntheticSpec,
+    machine: str,
+    section: str,
+    split: str,
+    label: str,
+    index: int,
+    *,
+    domain: str = "source",
+) -> ClipPlan:
+    """Draw what is true of a clip: its name, conditions, cause and severity.
+
+    Raises
+    ------
+    ConfigError
+        If the corpus has no such machine, section, split, label or domain.
+    """
+    allowed: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+        ("machine", machine, spec.machine_names),
+        ("section", section, spec.sections(machine)),
+        ("split", split, ("train", "test")),
+        ("label", label, ("normal",) if split == "train" else ("normal", "anomaly")),
+        ("domain", domain, spec.domains),
+    )
+    for what, value, known in allowed:
+        if value not in known:
+            raise ConfigError(
+                f"{what} '{value}' is not in this synthetic corpus (known: {', '.join(known)})"
+            )
+    year = 2020 if spec.layout == "dcase2020" else 2022
+    clip = Clip(
+        "", year, "development", split, machine, section, domain, label, index, "", ""
+    )  # fmt: skip
+    key = _key(spec, clip)
+    rng = generator(*key, "conditions")
+    conditions = draw_conditions(rng, spec.layout, machine, section, domain, spec.variation)
+    clip = replace(clip, attributes=conditions.attributes)
+    name = format_name(clip)
+    clip = replace(clip, clip=name, path=f"{machine}/{split}/{name}")
+    if label == "normal":
+        return ClipPlan(clip, "", 0.0, "", conditions)
+    causes = spec.causes_of(machine)
+    severity = float(generator(*key, "severity").uniform(*spec.severity))
+    return ClipPlan(clip, causes[index % len(causes)], severity, spec.band, conditions)
+
+
 def plan_corpus(spec: SyntheticSpec) -> list[ClipPlan]:
     """List all clips of a corpus, in the order of the clip table."""
-    domains = ("source",) if spec.layout == "dcase2020" else ("source", "target")
-    n_target = max(1, round(spec.target_share * spec.n_train))
+    share = len(spec.domains)
+    n_target = max(1, round(spec.target_share * spec.n_train)) if share == 2 else 0
     in_train = {"source": spec.n_train - n_target, "target": n_target}
-    if len(domains) == 1:
-        in_train = {"source": spec.n_train}
     plans = [
         plan_clip(spec, machine, section, split, label, index, domain=domain)
         for machine in spec.machine_names
         for section in spec.sections(machine)
-        for domain in domains
+        for domain in spec.domains
         for split, label, count in (
             ("train", "normal", in_train[domain]),
-            ("test", "normal", spec.n_test_normal // len(domains)),
-            ("test", "anomaly", spec.n_test_anomaly // len(domains)),
+            ("test", "normal", spec.n_test_normal // share),
+            ("test", "anomaly", spec.n_test_anomaly // share),
         )
         for index in range(count)
     ]
     return sorted(plans, key=lambda p: (p.clip.machine, p.clip.section, p.clip.split, p.clip.clip))
+
+
+def _recorded(spec: SyntheticSpec, plan: ClipPlan) -> Recording:
+    clip, conditions = plan.clip, plan.conditions
+    key, model = _key(spec, clip), MACHINES[clip.machine]
+    point = OperatingPoint(conditions.speed, conditions.load, spread_db=spec.variation)
+    streams = generator(*key, "machine")
+    healthy = model.sound(model.identity(clip.section), point, streams, round(spec.seconds * RATE))
+    sound = healthy.audio
+    if plan.cause and plan.severity > 0:
+        fault = (plan.cause, plan.severity, plan.band)
+        sound = apply_fault(model, clip.section, *fault, point, healthy, key)
+    return record(
+        sound,
+        float(np.mean(healthy.audio**2)),
+        clip.machine,
+        clip.section,
+        conditions,
+        snr_db=spec.snr_db,
+        variation=spec.variation,
+        rng=generator(*key, "scene"),
+    )
+
+
+def render_parts(
+    spec: SyntheticSpec,
+    machine: str,
+    section: str,
+    split: str,
+    label: str,
+    index: int,
+    *,
+    domain: str = "source",
+    cause: str | None = None,
+    severity: float | None = None,
+    band: str | None = None,
+) -> Recording:
+    """Make one clip and keep the machine and the background apart; see `render_clip`."""
+    plan = plan_clip(spec, machine, section, split, label, index, domain=domain)
+    cause = plan.cause if cause is None else cause
+    severity = plan.severity if severity is None else severity
+    band = (plan.band or spec.band) if band is None else band
+    if cause and cause not in CAUSES:
+        raise ConfigError(f"unknown cause '{cause}' (known: {', '.join(CAUSES)})")
+    if band not in (*BANDS, "natural"):
+        raise ConfigError(f"unknown band '{band}' (known: natural, {', '.join(BANDS)})")
+    if not 0 <= severity <= 1:
+        raise ConfigError(f"severity {severity:g} is not within 0 … 1")
+    return _recorded(spec, replace(plan, cause=cause, severity=severity, band=band))
+
+
+def render_clip(
+    spec: SyntheticSpec,
+    machine: str,
+    section: str,
+    split: str,
+    label: str,
+    index: int,
+    *,
+    domain: str = "source",
+    cause: str | None = None,
+    severity: float | None = None,
+    band: str | None = None,
+) -> NDArray[np.float32]:
+    """Make the samples of one clip, exactly those of the corpus' file.
+
+    Parameters
+    ----------
+    spec
+        The corpus.
+    machine, section, split, label, index, domain
+        The clip. The index may lie beyond the corpus: there is no end of clips.
+    cause, severity, band
+        Override the fault of the clip, also of a normal one; by default what the corpus says.
+
+    Returns
+    -------
+    numpy.ndarray
+        (S,) float32 within -1 … 1, on the steps of 16-bit PCM.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such clip, cause or band.
+    """
+    fault: dict[str, Any] = {"cause": cause, "severity": severity, "band": band}
+    parts = render_parts(spec, machine, section, split, label, index, domain=domain, **fault)
+    return (_pcm16(parts.audio) / np.float32(FULL_SCALE + 1)).astype(np.float32)
+
+
+def _pcm16(audio: NDArray[np.float64]) -> NDArray[np.int16]:
+    """Round samples of full scale 1 to 16-bit PCM."""
+    return np.asarray(np.rint(audio * FULL_SCALE), dtype="<i2")
 
 
 def write_corpus(
@@ -70,7 +372,7 @@ def write_corpus(
     out: str | Path,
     *,
     jobs: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
     """Write a corpus, or return its table if it is there already.
 
@@ -81,7 +383,7 @@ def write_corpus(
     out
         Folder to make.
     jobs
-        Processes; by default one a processor, but no more than one for ten minutes of sound each.
+        Processes; by default one per processor, but no more than one for ten minutes of sound each.
         With one, the work is done in this process.
     on_progress
         Called as ``on_progress(done, total)``, in clips.
@@ -106,44 +408,26 @@ def write_corpus(
         raise DataError(f"jobs {jobs} must be at least 1")
     target = Path(out).absolute()
     with only_process(target, DataError, "writing"):
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if is_taken(target):
             return _existing(spec, target)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            plans = plan_corpus(spec)
-            _write_audio(spec, plans, partial, jobs, on_progress)
-            table = _truth_table(plans)
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*partial"):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        plans = plan_corpus(spec)
+        table = clip_table(plan.clip for plan in plans)
+        # The clip table sorts its rows as the plans are.
+        table["cause"] = pd.Series([plan.cause for plan in plans], dtype="object")
+        table["severity"] = [round(plan.severity, 6) for plan in plans]
+        table["band"] = pd.Series([plan.band for plan in plans], dtype="object")
+        table["speed"] = [round(plan.conditions.speed, 6) for plan in plans]
+        table["load"] = [round(plan.conditions.load, 6) for plan in plans]
+        with whole_folder(target, DataError) as partial:
+            done = 0
+            on_progress(done, len(plans))
+            for written in _written(spec, plans, partial, jobs):
+                done += written
+                on_progress(done, len(plans))
             _write_tables(spec, table, partial)
-            if target.exists():
-                target.rmdir()
-            partial.replace(target)
-        except BrokenProcessPool as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise DataError(
-                f"a process that wrote '{target}' ended unasked; a script must call write_corpus "
-                "under if __name__ == '__main__', and memory must suffice; or use jobs=1"
-            ) from error
-        except (OSError, sf.LibsndfileError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise _not_written(spec, target, error) from error
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
     return table
-
-
-def _not_written(spec: SyntheticSpec, target: Path, error: Exception) -> DataError:
-    size = 2 * RATE * spec.seconds * len(plan_corpus(spec)) / 1e6
-    # libsndfile hides the errno of a failed write.
-    parent = next((p for p in target.parents if p.exists()), Path("/"))
-    full = shutil.disk_usage(parent).free < 1e6 or getattr(error, "errno", 0) == errno.ENOSPC
-    if full:
-        return DataError(
-            f"the disk of '{target}' is full; the corpus needs {size:.0f} MB, free some space or "
-            "choose another place"
-        )
-    return DataError(f"'{target}' cannot be written ({error}); choose another place")
 
 
 def _describe(spec: SyntheticSpec) -> dict[str, Any]:
@@ -154,24 +438,25 @@ def _describe(spec: SyntheticSpec) -> dict[str, Any]:
 
 
 def _existing(spec: SyntheticSpec, target: Path) -> pd.DataFrame:
+    """Return the table of a finished corpus; refuse another one, or something else."""
     way_out = "remove it or choose another folder"
     if not target.is_dir():
         raise DataError(f"'{target}' is a file, expected a new folder; {way_out}")
     try:
         found = json.loads((target / SPEC).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or "spec" not in found:
-        raise DataError(f"folder '{target}' holds files that are no synthetic corpus; {way_out}")
+        old = {k: v for k, v in found.items() if k != "spec"} | dict(found["spec"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise DataError(
+            f"folder '{target}' holds files that are no synthetic corpus; {way_out}"
+        ) from None
     wanted = _describe(spec)
     if found != wanted:
-        old = {k: v for k, v in found.items() if k != "spec"} | dict(found["spec"])
         new = {k: v for k, v in wanted.items() if k != "spec"} | dict(wanted["spec"])
         keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         what = ", ".join(f"{k} {old.get(k)} instead of {new.get(k)}" for k in keys)
         raise DataError(f"folder '{target}' holds another synthetic corpus ({what}); {way_out}")
     try:
-        table = read_truth(target / TRUTH)
+        table = read_truth(target)
     except (OSError, ValueError) as error:
         raise DataError(f"'{target / TRUTH}' cannot be read ({error}); {way_out}") from error
     missing = [path for path in table["path"] if not (target / path).is_file()]
@@ -183,21 +468,12 @@ def _existing(spec: SyntheticSpec, target: Path) -> pd.DataFrame:
     return table
 
 
-def read_truth(path: str | Path) -> pd.DataFrame:
-    """Read a ``synthetic.csv`` as `write_corpus` returned it."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+def read_truth(folder: str | Path) -> pd.DataFrame:
+    """Read the table of a corpus as `write_corpus` returned it."""
+    table = pd.read_csv(Path(folder) / TRUTH, dtype=str, keep_default_na=False)
     numbers = {"year": "int64", "index": "int64"}
     numbers |= dict.fromkeys(("severity", "speed", "load"), "float64")
     return table.astype(numbers)[list(TRUTH_COLUMNS)]
-
-
-def _truth_table(plans: Sequence[ClipPlan]) -> pd.DataFrame:
-    table = clip_table(plan.clip for plan in plans)
-    for column in ("cause", "severity", "band", "speed", "load"):
-        values = [getattr(plan, column) for plan in plans]
-        text = column in ("cause", "band")
-        table[column] = pd.Series(values, dtype="object" if text else "float64")
-    return table.round({"severity": 6, "speed": 6, "load": 6})
 
 
 def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> None:
@@ -207,7 +483,7 @@ def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> Non
     if spec.layout == "dcase2020":
         return
     for (machine, section), part in table.groupby(["machine", "section"]):
-        pairs = [dict(parse_attributes(text)) for text in part["attributes"]]
+        pairs = [parse_attributes(text) for text in part["attributes"]]
         columns: dict[str, list[str]] = {"file_name": part["path"].tolist()}
         for number, key in enumerate(pairs[0], start=1):
             columns[f"d{number}p"] = [key] * len(pairs)
@@ -216,38 +492,28 @@ def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> Non
         pd.DataFrame(columns).to_csv(folder / str(machine) / name, index=False, lineterminator="\n")
 
 
-def _write_audio(
-    spec: SyntheticSpec,
-    plans: Sequence[ClipPlan],
-    folder: Path,
-    jobs: int | None,
-    on_progress: Callable[[int, int], None] | None,
-) -> None:
-    for place in {folder / plan.clip.machine / plan.clip.split for plan in plans}:
+def _written(
+    spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path, jobs: int | None
+) -> Iterator[int]:
+    """Write all clips; yield how many were written, chunk by chunk."""
+    for place in {(folder / plan.clip.path).parent for plan in plans}:
         place.mkdir(parents=True, exist_ok=True)
-    report = on_progress or (lambda done, total: None)
     chunks = [plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK)]
     worth = max(1, int(len(plans) * spec.seconds / _SECONDS_WORTH_A_PROCESS))
     n_jobs = min(jobs or min(os.cpu_count() or 1, worth), len(chunks))
-    report(0, len(plans))
-    done = 0
-    for written in _written(spec, chunks, folder, n_jobs):
-        done += written
-        report(done, len(plans))
-
-
-def _written(
-    spec: SyntheticSpec, chunks: Sequence[Sequence[ClipPlan]], folder: Path, n_jobs: int
-) -> Iterator[int]:
     if n_jobs == 1:
-        for chunk in chunks:
-            yield write_clips(spec, chunk, folder)
+        yield from (write_clips(spec, chunk, folder) for chunk in chunks)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_start_worker)
     try:
         for future in as_completed([pool.submit(write_clips, spec, c, folder) for c in chunks]):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process that wrote clips ended unasked; a script must call write_corpus under "
+            "if __name__ == '__main__', and memory must suffice; or use jobs=1"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -259,17 +525,11 @@ def _start_worker() -> None:
 
 
 def write_clips(spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path) -> int:
-    """Render and write some clips of a corpus; returns their number."""
+    """Render and write some clips of a corpus; return their number."""
     for plan in plans:
-        clip = plan.clip
-        parts = render_parts(
-            spec,
-            clip.machine,
-            clip.section,
-            clip.split,
-            clip.label,
-            clip.index,
-            domain=clip.domain,
-        )
-        sf.write(folder / clip.path, quantise(parts.audio), RATE, subtype="PCM_16")
+        with wave.open(str(folder / plan.clip.path), "wb") as sink:
+            sink.setnchannels(1)
+            sink.setsampwidth(2)
+            sink.setframerate(RATE)
+            sink.writeframes(_pcm16(_recorded(spec, plan).audio).tobytes())
     return len(plans)

@@ -169,20 +169,14 @@ def ring(
     return np.asarray(oaconvolve(excitation, response)[: len(excitation)])
 
 
-def crossfade(healthy: Signal, faulty: Signal, low_hz: float, high_hz: float) -> Signal:
-    """Sound that is faulty between two frequencies and healthy outside them.
+def in_band(signal: Signal, low_hz: float, high_hz: float) -> Signal:
+    """Part of a signal between two frequencies.
 
     The edges are raised cosines a sixth of an octave wide on each side.
     """
-    size = next_fast_len(len(healthy), real=True)
-    mask = band_mask(rfftfreq(size, 1 / RATE), low_hz, high_hz)
-    difference = rfft(faulty - healthy, size)
-    return healthy + np.asarray(irfft(difference * mask, size)[: len(healthy)])
-
-
-def band_mask(f: Signal, low_hz: float, high_hz: float) -> Signal:
-    """Gain 1 inside a band, 0 outside; see `crossfade` for the edges."""
-    f = np.maximum(f, 1.0)
+    size = next_fast_len(len(signal), real=True)
+    f = np.maximum(rfftfreq(size, 1 / RATE), 1.0)
     up = np.clip(np.log2(f / low_hz) * 3 + 0.5, 0, 1)
     down = np.clip(np.log2(high_hz / f) * 3 + 0.5, 0, 1)
-    return np.asarray(np.sin(0.5 * np.pi * up) ** 2 * np.sin(0.5 * np.pi * down) ** 2)
+    mask = np.sin(0.5 * np.pi * up) ** 2 * np.sin(0.5 * np.pi * down) ** 2
+    return np.asarray(irfft(rfft(signal, size) * mask, size)[: len(signal)])

@@ -10,83 +10,66 @@ Two kinds of fault:
   band.
 - a fault that *changes* the operation (clogging, voltage change): the same clip of the machine is
   made again at another operating point, and is heard inside the band only; outside it the machine
-  sounds healthy (`signals.crossfade`).
+  sounds healthy.
 
 Bands: "low" 80 Hz … 1 kHz, "mid" 1 … 4 kHz, "high" 4 … 7.6 kHz, and "natural": where the cause
 is heard on a real machine (`Cause.natural_hz`); a change of operation is heard everywhere then.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from scipy.signal import welch
 
-from asdlib.data.synthetic.machine import Identity, Machine, MachineSound, OperatingPoint
+from asdlib.data.synthetic.machines import Machine, MachineSound, OperatingPoint
 from asdlib.data.synthetic.signals import (
     RATE,
     Signal,
-    band_mask,
     coloured_noise,
-    crossfade,
     crossings,
     generator,
     hump,
     impulses,
+    in_band,
     ring,
     rolloff,
     wander,
 )
 
-BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"low": (80.0, 1000.0), "mid": (1000.0, 4000.0), "high": (4000.0, 7600.0)}
-)
+BANDS = {"low": (80.0, 1000.0), "mid": (1000.0, 4000.0), "high": (4000.0, 7600.0)}
 """Frequency bands of a fault in Hz; "natural" is the cause's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One physical cause of an anomaly.
-
-    Attributes
-    ----------
-    kind : str
-        "emits" or "changes".
-    natural_hz : tuple[float, float]
-        Band in which the cause is heard on a real machine.
-    contrast_db : float
-        Power of the emission at severity 1 over the machine's noise floor in the band.
-    summary : str
-        What happens in the machine.
-    """
+    """One physical cause of an anomaly."""
 
     kind: Literal["emits", "changes"]
     natural_hz: tuple[float, float]
+    """Band in which the cause is heard on a real machine."""
     contrast_db: float
+    """Power of the emission at severity 1 over the machine's noise floor in the band."""
     summary: str
+    """What happens in the machine."""
 
 
-CAUSES: Mapping[str, Cause] = MappingProxyType(
-    {
-        "imbalance": Cause(
-            "emits", (80.0, 800.0), -1.5, "a heavy spot: the rotor rubs once a turn, harder at s"
-        ),
-        "worn bearing": Cause(
-            "emits", (2000.0, 5000.0), -3.0, "a pit in the outer race: each ball rings the housing"
-        ),
-        "leak": Cause("emits", (3000.0, 7000.0), -2.5, "a jet through a crack: turbulent hiss"),
-        "loose part": Cause(
-            "emits", (800.0, 3500.0), -4.0, "a cover or screw that rattles in irregular bursts"
-        ),
-        "clogging": Cause(
-            "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 35 %"
-        ),
-        "voltage change": Cause("changes", (80.0, 7600.0), 0.0, "supply up or down by up to 9 %"),
-    }
-)
+CAUSES = {
+    "imbalance": Cause(
+        "emits", (80.0, 800.0), -1.5, "a heavy spot: the rotor rubs once a turn, harder at s"
+    ),
+    "worn bearing": Cause(
+        "emits", (2000.0, 5000.0), -3.0, "a pit in the outer race: each ball rings the housing"
+    ),
+    "leak": Cause("emits", (3000.0, 7000.0), -2.5, "a jet through a crack: turbulent hiss"),
+    "loose part": Cause(
+        "emits", (800.0, 3500.0), -4.0, "a cover or screw that rattles in irregular bursts"
+    ),
+    "clogging": Cause(
+        "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 35 %"
+    ),
+    "voltage change": Cause("changes", (80.0, 7600.0), 0.0, "supply up or down by up to 9 %"),
+}
 """The causes, by name."""
 
 
@@ -146,16 +129,6 @@ def emission(cause: str, sound: MachineSound, centre_hz: float, rng: np.random.G
     return ring(impulses(times, strength, n), modes, [0.004, 0.004], [1.0, 0.8])
 
 
-def changed_point(
-    cause: str, point: OperatingPoint, severity: float, rng: np.random.Generator
-) -> OperatingPoint:
-    """Operating point under a fault that changes the operation."""
-    if cause == "clogging":
-        return replace(point, flow=point.flow * (1 - 0.35 * severity))
-    sign = 1 if rng.uniform() < 0.5 else -1
-    return replace(point, voltage=point.voltage * (1 + sign * 0.09 * severity))
-
-
 def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
     """Power of the noise floor in a band, as heard in an ordinary factory.
 
@@ -172,45 +145,44 @@ def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
 
 def apply_fault(
     machine: Machine,
-    identity: Identity,
     section: str,
     cause: str,
     severity: float,
     band: str,
     point: OperatingPoint,
     healthy: MachineSound,
-    stream_key: tuple[object, ...],
+    key: tuple[object, ...],
 ) -> Signal:
-    """Return the sound of the machine with a fault, (S,).
+    """Return the sound of the machine with a fault, (S,); severity 0 returns the healthy sound.
 
     Parameters
     ----------
-    machine, identity, section
+    machine, section
         The machine.
     cause, severity, band
-        The fault; severity 0 returns the healthy sound.
-    point
-        Operating point of the healthy clip.
-    healthy
-        Its sound.
-    stream_key
+        The fault.
+    point, healthy
+        Operating point and sound of the healthy clip.
+    key
         Key of the clip's streams: ``(*key, "machine")`` made the healthy sound.
     """
     n = len(healthy.audio)
     low, high = band_edges(cause, band)
-    rng = generator(*stream_key, "fault")
+    rng = generator(*key, "fault")
     if CAUSES[cause].kind == "changes":
-        changed = changed_point(cause, point, severity, rng)
-        faulty = machine.sound(identity, changed, generator(*stream_key, "machine"), n)
+        if cause == "clogging":
+            changed = replace(point, flow=point.flow * (1 - 0.35 * severity))
+        else:
+            sign = 1 if rng.uniform() < 0.5 else -1
+            changed = replace(point, voltage=point.voltage * (1 + sign * 0.09 * severity))
+        identity, streams = machine.identity(section), generator(*key, "machine")
+        faulty = machine.sound(identity, changed, streams, n).audio
         if band == "natural":
-            return faulty.audio
-        return crossfade(healthy.audio, faulty.audio, low, high)
+            return faulty
+        return healthy.audio + in_band(faulty - healthy.audio, low, high)
     centre = fault_centre(machine.name, section, cause, band) * np.exp(0.04 * rng.standard_normal())
     gate = episodes(rng, n)
-    raw = emission(cause, healthy, centre, rng) * gate
-    size = next_fast_len(n, real=True)
-    mask = band_mask(rfftfreq(size, 1 / RATE), low, high)
-    sound = irfft(rfft(raw, size) * mask, size)[:n]
+    sound = in_band(emission(cause, healthy, centre, rng) * gate, low, high)
     target = noise_floor_power(healthy.audio, low, high) * 10 ** (CAUSES[cause].contrast_db / 10)
     power = float(np.mean(sound**2) / np.mean(gate**2))
     return np.asarray(healthy.audio + severity * np.sqrt(target / max(power, 1e-20)) * sound)

@@ -1,8 +1,17 @@
-"""The place of a recording: room, microphone, factory noise, level.
+"""The place of a recording: conditions, room, microphone, factory noise, level.
 
 ``y = G M ((x * h_d) + b)``: machine sound x through the room response h at distance d, background
 b at the chosen signal-to-noise ratio, microphone M (tilt, low cut, self noise), level G. All
 signals are (S,) float64 at 16 kHz.
+
+Four conditions, as in DCASE 2022: ``spd`` (speed in % of nominal), ``load`` (%), ``mic`` (number of
+a microphone place) and ``noise`` (number of a factory noise). A section shifts one of them from the
+source to the target domain, section 00 the first, 01 the second and so on, in this order; the
+others keep to their source values. The value is in the file name: the one that shifts for machines
+of the factory (``spd_104``), all four for the toys (``spd_96_load_30_mic_1_noise_2``).
+
+In the 2020 layout there are no domains: speed and load vary freely around the source values, and
+the three source noises are mixed.
 """
 
 from dataclasses import dataclass
@@ -12,7 +21,6 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from scipy.signal import oaconvolve
 
-from asdlib.data.synthetic.domains import MICROPHONES, Conditions
 from asdlib.data.synthetic.signals import (
     RATE,
     Signal,
@@ -26,28 +34,80 @@ from asdlib.data.synthetic.signals import (
     wander,
 )
 
+CONDITIONS: dict[str, dict[str, tuple[int, ...]]] = {
+    "spd": {"source": (96, 100, 104), "target": (84, 116)},
+    "load": {"source": (30, 45, 60), "target": (5, 95)},
+    "mic": {"source": (1, 2), "target": (3, 4)},
+    "noise": {"source": (1, 2, 3), "target": (4, 5)},
+}
+"""Values of each condition in both domains."""
+
+MICROPHONES = {1: (0.8, 0.0), 2: (1.0, -0.4), 3: (0.3, 0.8), 4: (2.2, -1.6)}
+"""Microphone place → distance in m, tilt of its frequency response in dB an octave."""
+
 PEAK_LIMIT = 0.9
 """Highest sample value; louder clips are turned down as a whole."""
 
 SELF_NOISE_DB = -88.0
 """Level of the recorder's white noise in dB re full scale."""
 
-_SPEED_OF_SOUND = 343.0
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of one recording: the attributes in its name, and what they mean."""
+
+    attributes: str
+    """Part of the file name, empty in the 2020 layout."""
+    speed: float
+    load: float
+    mic: int
+    """Key of `MICROPHONES`."""
+    noises: tuple[int, ...]
+    """Numbers of the factory noises in the background."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording and its parts, all at their final level; ``audio`` is their sum and self noise.
-
-    Attributes
-    ----------
-    audio, machine, background : numpy.ndarray
-        (S,) float64, full scale 1.
-    """
+    """A recording and its parts at their final level, (S,) float64, full scale 1."""
 
     audio: Signal
+    """Sum of the parts and self noise."""
     machine: Signal
     background: Signal
+
+
+def draw_conditions(
+    rng: np.random.Generator, layout: str, machine: str, section: str, domain: str, variation: float
+) -> Conditions:
+    """Draw the conditions of one clip.
+
+    Parameters
+    ----------
+    rng
+        The clip's generator.
+    layout, machine, section, domain
+        Where the clip stands.
+    variation
+        Scale of the natural variation: speed ±2 % and load ±0.15 (standard deviations) at 1.
+    """
+    shifted = tuple(CONDITIONS)[int(section) % len(CONDITIONS)]
+    values = {
+        name: int(rng.choice(options[domain if name == shifted else "source"]))
+        for name, options in CONDITIONS.items()
+    }
+    speed = 1 + 0.02 * variation * rng.standard_normal()
+    load = 0.45 + 0.15 * variation * rng.standard_normal()
+    if layout == "dcase2020":
+        return Conditions("", float(speed), float(np.clip(load, 0, 1)), 1, (1, 2, 3))
+    shown = values if machine.startswith("Toy") else {shifted: values[shifted]}
+    # Around the setting in the name the machine keeps to a third of its free variation.
+    return Conditions(
+        "_".join(f"{name}_{value}" for name, value in shown.items()),
+        values["spd"] / 100 * (1 + (speed - 1) / 3),
+        float(np.clip(values["load"] / 100 + (load - 0.45) / 3, 0, 1)),
+        values["mic"],
+        (values["noise"],),
+    )
 
 
 @lru_cache(maxsize=64)
@@ -74,17 +134,6 @@ def reflections(machine: str, section: str) -> Signal:
     return response
 
 
-def room_response(machine: str, section: str, distance_m: float) -> Signal:
-    """Impulse response of the room of one ID, of unit energy at 1 m.
-
-    Direct sound ``1/d``, then `reflections`, which do not depend on the distance.
-    """
-    response = reflections(machine, section).copy()
-    energy = float(np.sum(response**2)) + 1.0
-    response[0] += 1.0 / distance_m
-    return np.asarray(response / np.sqrt(energy))
-
-
 def factory_noise(rng: np.random.Generator, number: int, n: int, *, variation: float) -> Signal:
     """One of the factory noises, RMS near 1.
 
@@ -109,17 +158,6 @@ def factory_noise(rng: np.random.Generator, number: int, n: int, *, variation: f
     hits = impulses(events, rng.lognormal(0.0, 0.6, len(events)), n)
     bangs = ring(hits, modes, [0.05, 0.03, 0.02], rng.uniform(0.3, 1.0, 3), per_second=RATE)
     return np.asarray(noise + bangs * np.sqrt(RATE * 0.02))
-
-
-def background(
-    rng: np.random.Generator, numbers: tuple[int, ...], n: int, *, variation: float
-) -> Signal:
-    """Mix of factory noises with random weights, RMS 1, (S,)."""
-    weights = np.sqrt(rng.dirichlet(np.full(len(numbers), 2.0)))
-    total = np.zeros(n)
-    for number, weight in zip(numbers, weights, strict=True):
-        total += weight * factory_noise(rng, number, n, variation=variation)
-    return np.asarray(total / np.sqrt(np.mean(total**2)))
 
 
 def record(
@@ -155,10 +193,17 @@ def record(
     n = len(sound)
     distance, tilt = MICROPHONES[conditions.mic]
     distance *= 1 + 0.05 * variation * rng.standard_normal()
-    response = room_response(machine, section, distance)
-    wet = oaconvolve(sound, response)[:n] / np.sqrt(reference_power)
+    # Direct sound 1/d, then reflections, which do not depend on the distance; unit energy at 1 m.
+    response = reflections(machine, section).copy()
+    energy = float(np.sum(response**2)) + 1.0
+    response[0] += 1.0 / distance
+    wet = oaconvolve(sound, response / np.sqrt(energy))[:n] / np.sqrt(reference_power)
     snr = snr_db + 1.5 * variation * rng.standard_normal()
-    noise = background(rng, conditions.noises, n, variation=variation) * 10 ** (-snr / 20)
+    weights = np.sqrt(rng.dirichlet(np.full(len(conditions.noises), 2.0)))
+    noise = np.zeros(n)
+    for number, weight in zip(conditions.noises, weights, strict=True):
+        noise += weight * factory_noise(rng, number, n, variation=variation)
+    noise = noise / np.sqrt(np.mean(noise**2)) * 10 ** (-snr / 20)
     level_db = generator("level", machine, section).uniform(-36.0, -28.0)
     level_db += 1.5 * variation * rng.standard_normal()
     tilt += 0.3 * variation * rng.standard_normal()
