@@ -10,13 +10,7 @@ import typer
 from asdlib.cli.console import note, print_frame, print_metrics, say
 from asdlib.errors import ConfigError
 
-
-class DataKind(StrEnum):
-    """What recordings are."""
-
-    real = "real"
-    synthetic = "synthetic"
-
+DataKind = StrEnum("DataKind", ["real", "synthetic"])
 
 Train = Annotated[
     Path | None,
@@ -102,14 +96,8 @@ def compare_command(
     if scores and not years:
         raise ConfigError("the year of score files alone is not known; give --year")
     entries += [comparison.read_score_files(text, years[0], ground_truth) for text in scores or []]
-    table = comparison.compare(
-        entries,
-        data_kind=kind.value,
-        data=data,
-        split=split,
-        selection=selection,
-        published=published,
-    )
+    words = {"data_kind": kind.value, "split": split, "selection": selection}
+    table = comparison.compare(entries, data=data, published=published, rng=None, **words)
     tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
     print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
     if tests is not None:
@@ -126,35 +114,20 @@ def compare_command(
     write_text(out / "comparison.md", comparison.to_markdown(table))
     if tests is not None:
         write_table(tests, out / "paired.csv")
-    write_provenance(
-        out / "provenance.json",
-        {},
-        command="compare",
-        data=data,
-        data_kind=kind.value,
-        runs={
-            entry.path.absolute().name: {
-                key: entry.record.get(key)
-                for key in ("key", "config", "members", "train", "test", "finished")
-            }
-            for entry in entries
-            if entry.record is not None
-        },
-    )
+    kept = ("key", "config", "members", "train", "test", "finished")
+    runs_of = {e.folder: {k: e.record.get(k) for k in kept} for e in entries if e.record}
+    content = {"command": "compare", "data": data, "data_kind": kind.value, "runs": runs_of}
+    write_provenance(out / "provenance.json", {}, **content)
     say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 
 
 def _narrow(shown: pd.DataFrame) -> pd.DataFrame:
     """Return a comparison for a narrow screen: figures, and in one column what the row is."""
-    from asdlib.study import comparison
-
-    figures = [
-        name for name in comparison.FIGURES if name in shown and not name.startswith("pooled")
-    ]
+    figures = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc")
     words = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
     words += shown["split"] + "; trained on: " + shown["training_data"] + "; selection: "
     words += shown["selection"] + "; seeds: " + shown["seeds"] + "; source: " + shown["source"]
-    return shown[["system", *figures]].assign(row=words)
+    return shown[["system", *(name for name in figures if name in shown)]].assign(row=words)
 
 
 def decide_command(

@@ -22,8 +22,6 @@ X. Sun, W. Xu, IEEE Signal Processing Letters 21(11), 2014: the same from mid-ra
 O(N log N).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

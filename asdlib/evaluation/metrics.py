@@ -41,8 +41,6 @@ Values below float eps are raised to it before a harmonic mean, and so is a deno
 precision, recall or F1, as in the official code (Kota-Dohi/dcase2022_evaluator, commit de8719b).
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any, Literal
 

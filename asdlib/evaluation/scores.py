@@ -17,8 +17,6 @@ Conventions
   ground truth is refused.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -248,29 +246,24 @@ def label_scores(
         A name without a label and no ground truth for it; clips of a section that are in the
         scores but not in the ground truth or the reverse; a name that contradicts the truth.
     """
-    check_year(year)
     out = scores.copy()
     try:
         clips = [
-            parse_name(clip, machine=machine, split="test", year=year)
+            parse_name(clip, machine=machine, split="test", year=check_year(year))
             for machine, clip in zip(out["machine"], out["clip"], strict=True)
         ]
+        for clip, section in zip(clips, out["section"], strict=True):
+            if clip.section != section:
+                raise ScoreError(
+                    f"clip '{clip.clip}' of '{clip.machine}' is in another section than its name "
+                    f"says ('{clip.section}'); correct the section"
+                )
+        out["label"] = [clip.label for clip in clips]
+        out["domain"] = [clip.domain for clip in clips]
+        if truth is not None:
+            out = join_ground_truth(out, truth)
     except DataError as error:
         raise ScoreError(str(error)) from None
-    for clip, section in zip(clips, out["section"], strict=True):
-        if clip.section != section:
-            raise ScoreError(
-                f"clip '{clip.clip}' of '{clip.machine}' is in another section than its name says "
-                f"('{clip.section}'); correct the section"
-            )
-    out["label"] = [clip.label for clip in clips]
-    out["domain"] = [clip.domain for clip in clips]
-    if truth is not None:
-        _check_names(out, truth)
-        try:
-            out = join_ground_truth(out, truth)
-        except DataError as error:
-            raise ScoreError(str(error)) from None
     bare = out.loc[out["label"] == ""]
     if not bare.empty:
         first = bare.iloc[0]
@@ -279,18 +272,3 @@ def label_scores(
             "give the ground truth of the evaluation set"
         )
     return out
-
-
-def _check_names(named: pd.DataFrame, truth: pd.DataFrame) -> None:
-    """Refuse names whose label or domain differs from the ground truth."""
-    left, right = (df.assign(key=df["clip"].map(clip_key)) for df in (named, truth))
-    both = left.merge(right, on=["machine", "key"], suffixes=("", "_true"))
-    for column in [c for c in ("label", "domain") if c in truth]:
-        clash = both.loc[(both[column] != "") & (both[column] != both[f"{column}_true"])]
-        if not clash.empty:
-            first = clash.iloc[0]
-            raise ScoreError(
-                f"clip '{first['clip']}' of '{first['machine']}' says {column} "
-                f"'{first[column]}', the ground truth '{first[f'{column}_true']}'; "
-                "give the ground truth of this set"
-            )

@@ -8,8 +8,6 @@ Conventions
 - Bad input raises :class:`~asdlib.errors.ScoreError`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

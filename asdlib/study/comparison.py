@@ -73,15 +73,14 @@ class Entry:
         """Seed of the run; None for score files."""
         return None if self.record is None else int(self.record["config"]["seed"])
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder."""
+        return self.path.absolute().name
+
 
 def read_run(text: str, ground_truth: str | Path | None = None) -> Entry:
-    """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system.
-
-    Raises
-    ------
-    RunError
-        If there is no finished run.
-    """
+    """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system."""
     name, path = _split(text)
     run = load_run(path)
     evaluation = evaluate_folder(run.path, int(run.record["year"]), ground_truth)
@@ -89,13 +88,7 @@ def read_run(text: str, ground_truth: str | Path | None = None) -> Entry:
 
 
 def read_score_files(text: str, year: int, ground_truth: str | Path | None = None) -> Entry:
-    """Read a folder of official score files, ``NAME=FOLDER``.
-
-    Raises
-    ------
-    ConfigError
-        If the name is missing.
-    """
+    """Read a folder of official score files, ``NAME=FOLDER``."""
     name, path = _split(text)
     if not name:
         raise ConfigError(f"'{text}' is not of the form NAME=FOLDER, e.g. --scores theirs=scores/")
@@ -109,21 +102,14 @@ def _split(text: str) -> tuple[str, Path]:
 
 
 def label_of(record: Mapping[str, Any]) -> str:
-    """Name the system of a run with the parameters that differ from its defaults.
-
-    Parameters
-    ----------
-    record
-        Content of ``run.json``.
-    """
-    config = record["config"]
-    system = str(config["system"])
+    """Name the system of a ``run.json`` with the parameters that differ from its defaults."""
+    system = str(record["config"]["system"])
     if system not in SYSTEMS:
         return system
     defaults = _flat(system_class(system).Params().model_dump(mode="json"))
     changed = [
         f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in _flat(config["params"]).items()
+        for name, value in _flat(record["config"]["params"]).items()
         if name not in defaults or defaults[name] != value
     ]
     return f"{system} ({', '.join(changed)})" if changed else system
@@ -132,10 +118,8 @@ def label_of(record: Mapping[str, Any]) -> str:
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return flat
 
 
@@ -217,68 +201,63 @@ def compare(
 def _measured(
     members: Sequence[Entry], given: Mapping[str, str | None], rng: np.random.Generator
 ) -> dict[str, Any]:
-    words = [_described(entry, given) for entry in members]
+    """Join the runs of one name into one row."""
+    words = [_words(entry, given) for entry in members]
     differ = [key for key in words[0] if len({one[key] for one in words}) > 1]
     if differ:
         raise ScoreError(
             f"runs of '{members[0].name}' differ in {', '.join(differ)}; give them two names"
         )
-    figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
     kind = "run" if members[0].record is not None else "score files"
+    figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
+    if len(members) > 1:
+        interval = "seeds"
+        bounds = {name: list(t_interval(figures[name])[1:]) for name in figures.dropna(axis=1)}
+    else:
+        interval, one = "clips", members[0].evaluation
+        frame = bootstrap_frame(one.scores, one.year, n_resamples=RESAMPLES, rng=rng)
+        overall = frame[frame["machine"] == "Average"].set_index("metric")
+        bounds = dict(zip(overall.index, overall[["low", "high"]].to_numpy().tolist(), strict=True))
     row: dict[str, Any] = {
         **words[0],
         "origin": "measured",
-        "source": f"{kind} {', '.join(entry.path.absolute().name for entry in members)}",
+        "source": f"{kind} {', '.join(entry.folder for entry in members)}",
         **{str(name): float(np.mean(values.to_numpy())) for name, values in figures.items()},
         "seeds": str(len(members)),
-        "interval": "seeds" if len(members) > 1 else "clips",
+        "interval": interval,
     }
-    if len(members) == 1:
-        one = members[0].evaluation
-        frame = bootstrap_frame(one.scores, one.year, n_resamples=RESAMPLES, rng=rng)
-        overall = frame[frame["machine"] == "Average"]
-        bounds = dict(
-            zip(overall["metric"], overall[["low", "high"]].to_numpy().tolist(), strict=True)
-        )
-    else:
-        bounds = {name: list(t_interval(figures[name])[1:]) for name in figures.dropna(axis=1)}
     for name in ("auc", "pauc"):
         row[f"{name}_low"], row[f"{name}_high"] = bounds.get(name, (np.nan, np.nan))
     return row
 
 
-def _described(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str]:
-    own = {"data": entry.path.name, "training_data": NOT_STATED, "selection": NOT_STATED}
+def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Describe an entry by what is given and what its run knows."""
+    data, training_data, selection = entry.path.name, NOT_STATED, NOT_STATED
     if entry.record is not None:
         train, test = entry.record["train"], entry.record["test"]
-        own["data"] = f"'{test['store']}', {test['clips']} test clips"
-        own["training_data"] = f"{train['clips']} normal clips of '{train['store']}'"
-        own["selection"] = str(given["selection"])
-    over = (
-        "IDs, then machine types"
-        if entry.evaluation.year == 2020
-        else ("machine types and sections")
-    )
+        data = f"'{test['store']}', {test['clips']} test clips"
+        training_data = f"{train['clips']} normal clips of '{train['store']}'"
+        selection = str(given["selection"])
+    official = entry.evaluation.year == 2020
+    over = "IDs, then machine types" if official else "machine types and sections"
     return {
         "system": entry.name,
-        "data": given["data"] or own["data"],
-        "data_kind": str(given["data_kind"]),
-        "split": str(given["split"]),
-        "training_data": own["training_data"],
-        "selection": own["selection"],
+        **given,
+        "data": given["data"] or data,
+        "training_data": training_data,
+        "selection": selection,
         "aggregate": f"arithmetic mean over {over}",
     }
 
 
 def _figures(result: Evaluation) -> dict[str, float]:
-    means = mean_metrics(result.sections, result.year)
-    figures = {name: means[name] for name in FIGURES if name in means}
+    figures = mean_metrics(result.sections, result.year)
     if result.year != 2020:
         figures["omega"] = omega(result.sections, result.year)
-    figures["mauc"] = mauc(result.sections)
-    for name in ("auc", "pauc"):
-        figures[f"pooled_{name}"] = arithmetic_mean(result.pooled[name])
-    return figures
+    pooled = {f"pooled_{name}": arithmetic_mean(result.pooled[name]) for name in ("auc", "pauc")}
+    figures |= {"mauc": mauc(result.sections)} | pooled
+    return {name: figures[name] for name in FIGURES if name in figures}
 
 
 def published_rows(year: int, machine: str | None = None) -> pd.DataFrame:
@@ -402,7 +381,7 @@ def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
         table.insert(0, "system", entry.name)
         table.insert(1, "seed", entry.seed if entry.seed is not None else "")
         table["fit_seconds"] = record.get("seconds", {}).get("fit", np.nan)
-        table["run"] = entry.path.absolute().name
+        table["run"] = entry.folder
         table["key"] = str(record.get("key", ""))[:16]
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -34,7 +34,7 @@ def table_of(y, score):
 
 
 def by_key(frame):
-    return frame.set_index(["machine", "section", "metric"])
+    return frame.set_index(["machine", "section", "metric"]).sort_index()
 
 
 @given(
@@ -169,14 +169,6 @@ def test_delong_of_the_same_ranking_sees_no_difference():
     assert np.isnan(delong_test([0, 1, 1], [1, 2, 3], [3, 2, 1]).p_value)
 
 
-def test_delong_rejects_at_its_level_under_no_difference():
-    g, p = rng(7), []
-    for _ in range(400):
-        y, common = draw(int(g.integers(10**9)), 60, 60)
-        p.append(delong_test(y, *(common + g.normal(size=(2, y.size)))).p_value)
-    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.035)
-
-
 def test_delong_frame_joins_clips_by_name_and_averages_sections(golden):
     a = golden["dcase2020"].scores
     b = a.assign(anomaly_score=a["anomaly_score"] + rng(1).normal(size=len(a)))
@@ -192,19 +184,20 @@ def test_delong_frame_joins_clips_by_name_and_averages_sections(golden):
     assert last["standard_error"] < found["standard_error"][:-1].min()
 
 
-@pytest.mark.parametrize("metric", ["auc", "pauc"])
-def test_paired_bootstrap_sees_a_large_difference_and_none_in_equal_systems(metric):
+def test_paired_bootstrap_sees_a_large_difference_and_none_in_equal_systems():
     y, score = draw(5, 150, 150, 2.0)
     own = table_of(y, score)
     noise = own.assign(anomaly_score=rng(8).normal(0, 3, y.size))
     pairs = ((own, noise), (noise, own), (own, own.assign(anomaly_score=2 * score)))
     found, reverse, same = (
-        by_key(paired_frame([a], [b], 2020, rng=rng())).loc["fan", "00", metric] for a, b in pairs
+        by_key(paired_frame([a], [b], 2020, n_resamples=500, rng=rng())).loc["fan", "00"]
+        for a, b in pairs
     )
-    assert 0 < found["low"] < found["difference"] < found["high"]
-    assert found["p_value"] == reverse["p_value"] == pytest.approx(2 / 2001)
-    assert reverse["difference"] == pytest.approx(-found["difference"])
-    assert tuple(same) == (0.0, 0.0, 0.0, 1.0)
+    assert (found["low"] > 0).all()
+    assert found["difference"].between(found["low"], found["high"]).all()
+    assert found["p_value"].tolist() == reverse["p_value"].tolist() == [2 / 501] * 2
+    assert reverse["difference"].to_numpy() == pytest.approx(-found["difference"].to_numpy())
+    assert same.to_numpy().tolist() == [[0.0, 0.0, 0.0, 1.0]] * 2
 
 
 def test_paired_bootstrap_agrees_with_delong():
