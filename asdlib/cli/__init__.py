@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from asdlib import __version__
-from asdlib.cli import ablate, compare, conditions, data, features, pretrain, study, teach
+from asdlib.cli import ablate, compare, conditions, data, features, pretrain, project, study
 from asdlib.errors import AsdError
 
 __all__ = ["app", "main"]
@@ -30,7 +30,7 @@ study.register(app)
 ablate.register(app)
 conditions.register(app)
 compare.register(app)
-teach.register(app)
+project.register(app)
 pretrain.register(app)
 
 # Typer brings its own copy of click, or uses the installed one: this is the right class of both.

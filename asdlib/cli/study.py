@@ -1,16 +1,13 @@
-"""Commands about systems and results: run one, evaluate scores, run the study, render the book."""
+"""Commands about systems and results: run one system, evaluate scores."""
 
 import json
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
-from asdlib.cli.console import err_console, note, print_frame, print_metrics, progress_bar, say
-from asdlib.errors import AsdError
+from asdlib.cli.console import note, print_metrics, progress_bar, say
 
 
 class Year(StrEnum):
@@ -24,8 +21,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
     app.command("run")(run_command)
     app.command()(evaluate)
-    app.command("study")(study_command)
-    app.command()(book)
 
 
 def run_command(
@@ -102,73 +97,3 @@ def evaluate(
         say(f"official score Ω: {100 * told['omega']:.2f} %")
     for notice in evaluation.notices:
         note(notice)
-
-
-def study_command(
-    profile: Annotated[str, typer.Option(help="smoke, classroom, toycar, dcase2020, dcase2022")] = (
-        "classroom"
-    ),
-    out: Annotated[Path, typer.Option(help="workspace for all that is made")] = Path("build/study"),
-    store: Annotated[Path | None, typer.Option(help="real feature store (toycar)")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="downloaded recordings")] = None,
-    notebooks: Annotated[Path, typer.Option(help="folder of notebooks")] = Path("notebooks"),
-    only: Annotated[list[str] | None, typer.Option(help="only notebooks that start so")] = None,
-    force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="notebooks at a time; default one a core, 1 on a GPU")
-    ] = None,
-) -> None:
-    """Run the notebooks that changed, several at a time; failures do not stop the others."""
-    from asdlib.study.notebooks import run_notebooks
-
-    started = time.perf_counter()
-    outcomes = run_notebooks(
-        profile,
-        notebooks=notebooks,
-        workspace=out,
-        store=store,
-        data_root=data_root,
-        only=only,
-        force=force,
-        jobs=jobs,
-        on_start=lambda name, i, n: err_console.print(f"[{i}/{n}] {name} …", markup=False),
-        on_done=lambda o, done, n: err_console.print(
-            f"{done} of {n} done: {o.name} {o.status}, {o.seconds:.1f} s", markup=False
-        ),
-    )
-    rows = [
-        {"notebook": o.name, "outcome": o.status, "seconds": f"{o.seconds:.1f}"} for o in outcomes
-    ]
-    print_frame(pd.DataFrame(rows), f"study on profile {profile}")
-    say(f"{len(rows)} notebooks in {time.perf_counter() - started:.1f} s")
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        err_console.print(f"\n{outcome.name}:\n{outcome.error}", markup=False)
-    if failed:
-        raise AsdError(
-            f"{len(failed)} of {len(outcomes)} notebooks failed: "
-            f"{', '.join(outcome.name for outcome in failed)}; see the traceback above"
-        )
-
-
-def book(
-    profile: Annotated[str, typer.Option(help="profile whose executed notebooks are shown")] = (
-        "classroom"
-    ),
-    out: Annotated[Path, typer.Option(help="workspace of the study")] = Path("build/study"),
-    source: Annotated[Path, typer.Option(help="folder with _config.yml and _toc.yml")] = Path(),
-    html: Annotated[Path | None, typer.Option(help="where to; default _build/html")] = None,
-    pdf: Annotated[
-        Path | None, typer.Option(help="print it as one PDF to this file; needs Chromium")
-    ] = None,
-) -> None:
-    """Render the book with the executed notebooks of a profile."""
-    from asdlib.study.book import build_book
-
-    if pdf is not None:
-        from asdlib.study.pdf import print_book
-
-        say(f"the book is at {print_book(pdf, profile, workspace=out, source=source)}")
-        return
-    index = build_book(profile, workspace=out, source=source, html=html)
-    say(f"the book is at {index}")

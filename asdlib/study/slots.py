@@ -3,10 +3,10 @@
 Each notebook trains with a pool of its own. ``asd study`` names one folder for all of them in
 ``ASDLIB_SLOTS``: it holds a lock file for each core, and a training begins when it has one. A
 process that dies gives its lock back. Without the variable nothing is shared and nothing waits.
+The folder is made by ``book.tools.execute``, which runs the notebooks.
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 SLOTS = "ASDLIB_SLOTS"
+"""Environment variable: folder with a lock file for each core."""
+
 PROCESSES = "ASDLIB_PROCESSES"
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-_MOST_PROCESSES = 16  # of one notebook: each one takes some 400 MB
+"""Environment variable: processes that a notebook may start."""
 
 
 @contextmanager
@@ -34,34 +35,6 @@ def core_slot() -> Iterator[None]:
     finally:
         if lock is not None:
             lock.release()
-
-
-@contextmanager
-def shared_cores(workers: int, cores: int) -> Iterator[None]:
-    """Let processes that are started meanwhile, `workers` at a time, compute on `cores` together.
-
-    Each gets its share of threads, unless the user's environment says how many, and as many
-    processes as there are cores, of which only those with a slot compute.
-    """
-    if workers == 1:
-        yield
-        return
-    before = {name: os.environ.get(name) for name in (SLOTS, PROCESSES, *_THREADS)}
-    with tempfile.TemporaryDirectory(prefix="asdlib-slots-") as folder:
-        for i in range(cores):
-            (Path(folder) / f"{i:03d}.slot").touch()
-        os.environ[SLOTS] = folder
-        os.environ.setdefault(PROCESSES, str(min(cores, _MOST_PROCESSES)))
-        for name in _THREADS:
-            os.environ.setdefault(name, str(max(1, cores // workers)))
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 def _first_free(locks: list[FileLock]) -> FileLock | None:

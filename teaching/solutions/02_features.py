@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from asdlib.evaluation import auc
+from asdlib import auc
 
 
 # %% frame_count
@@ -13,14 +13,14 @@ def frame_count(n_samples, hop_length):
 
 # %% band_level
 def band_level(log_mel, mel_frequencies, low, high):
-    """Give the mean power of a band of one clip (F, T), in dB."""
+    """Return the mean power of a band of one clip (F, T), in dB."""
     inside = (mel_frequencies >= low) & (mel_frequencies < high)
     return 10 * np.log10(np.mean(10 ** (log_mel[inside] / 10)))
 
 
 # %% distance
 def distance(train, test):
-    """Give distances (N,) of the rows of `test` (N, D) from those of `train`."""
+    """Return distances (N,) of the rows of `test` (N, D) from those of `train`."""
     away = test - train.mean(axis=0)
     return np.sum(away @ np.linalg.inv(np.cov(train, rowvar=False)) * away, axis=1)
 

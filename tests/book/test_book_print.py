@@ -7,8 +7,9 @@ import pytest
 from playwright.sync_api import Browser
 from reader import AXE, ROOT, SERIOUS, SHOTS
 
-from asdlib.study.pdf import assemble, contents, find_browser, print_page
-from asdlib.study.slides import write_slides
+from book.tools.pdf import assemble, find_browser, print_page
+from book.tools.render import contents
+from book.tools.slides import write_slides
 
 pytestmark = [pytest.mark.book, pytest.mark.timeout(900)]
 
@@ -20,7 +21,7 @@ def pdf_pages(content: bytes) -> int:
 
 def test_slides_can_be_shown_and_printed(browser: Browser, built: Path, tmp_path: Path) -> None:
     out = tmp_path / "slides.html"
-    count = write_slides(out, "smoke", workspace=built / "study", source=ROOT)
+    count = write_slides(out, "smoke", project=ROOT, workspace=built / "study")
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))

@@ -261,11 +261,3 @@ def test_evaluate_with_the_list_of_2020(asd: Asd, tmp_path: Path) -> None:
     told = json.loads(asd(*command, "--ground-truth", truth).success.out)
     assert told["machines"]["fan"]["sections"]["01"]["auc"] == 0.75
     assert "give the ground truth" in asd(*command).error
-
-
-def test_book_and_study_need_their_folders(asd: Asd, tmp_path: Path) -> None:
-    assert "has no _toc.yml" in asd("book", "--source", tmp_path).error
-    told = asd("study", "--profile", "smoke", "--notebooks", tmp_path, "--out", tmp_path / "out")
-    assert "no notebook in" in told.error
-    assert "unknown profile 'huge' (known: smoke" in asd("study", "--profile", "huge").error
-    assert "needs a feature store" in asd("study", "--profile", "toycar").error

@@ -2,9 +2,8 @@
 
 Executed copies lie in ``<workspace>/<profile>/notebooks``. A notebook runs again only if it, its
 parameters, the library, the packages or the data changed; a failed one leaves its copy as
-``*.failed.ipynb``. The first notebook of the folder makes the data and runs before the others,
-which are independent; a notebook with the metadata ``{"asdlib": {"after": ["34_ablation"]}}`` waits
-for that one instead.
+``*.failed.ipynb``. Notebooks do not depend on each other: what two of them need is made once, by
+the one that comes first, under a lock. Those that took longest last time begin first.
 """
 
 import hashlib
@@ -13,22 +12,24 @@ import logging
 import os
 import re
 import shutil
+import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import asdlib
 from asdlib.errors import ConfigError, RunError
+from asdlib.files import write_text
+from asdlib.study import Study
 from asdlib.study.experiment import default_processes
-from asdlib.study.provenance import PACKAGES
-from asdlib.study.schedule import end_kernels, in_order
-from asdlib.study.slots import shared_cores
-from asdlib.study.study import Study
+from asdlib.study.provenance import describe_environment
+from asdlib.study.slots import PROCESSES, SLOTS
 
 KERNEL_ARGUMENTS = [
     "--IPKernelApp.log_level=40",
@@ -36,9 +37,11 @@ KERNEL_ARGUMENTS = [
     "--IPKernelApp.exec_lines="
     "get_ipython().kernel.log.addFilter(lambda r: 'KeyboardInterrupt' not in r.getMessage())",
 ]
-"""What every kernel is started with: no remarks, but errors that are some."""
+"""Arguments of every kernel: it prints errors, and no remarks."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_MOST_PROCESSES = 16  # of one notebook: each one takes some 400 MB
 
 
 @dataclass(frozen=True)
@@ -69,22 +72,21 @@ class Outcome:
 def run_notebooks(
     profile: str,
     *,
-    notebooks: str | Path = "notebooks",
-    workspace: str | Path = "build/study",
-    store: str | Path | None = None,
-    data_root: str | Path | None = None,
+    notebooks: Path,
+    workspace: Path,
+    store: Path | None = None,
+    data_root: Path | None = None,
     only: Sequence[str] | None = None,
     force: bool = False,
     jobs: int | None = None,
-    on_start: Callable[[str, int, int], None] | None = None,
-    on_done: Callable[[Outcome, int, int], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Outcome]:
     """Run all notebooks of a folder; go on after a failure.
 
     Parameters
     ----------
     profile, workspace, store, data_root
-        See `asdlib.study.study.Study`; notebooks get those that they declare.
+        See `asdlib.study.Study`; a notebook gets those that it declares.
     notebooks
         Folder of the notebooks.
     only
@@ -92,74 +94,67 @@ def run_notebooks(
     force
         Run also what did not change.
     jobs
-        Notebooks at a time; by default one a core, or one on a GPU; trainings share the cores.
-    on_start
-        Called with name, number in the folder, and count before each notebook that has to run.
-    on_done
-        Called with the outcome, the number of those that are done, and the count.
+        Notebooks at a time; by default one a core, or one on a GPU. Trainings share the cores.
+    say
+        Called with a line when a notebook begins and when it is done.
 
     Returns
     -------
-    Outcomes in the order of the folder. ``<workspace>/<profile>/study.json`` keeps the
-    times.
+    Outcomes in the order of the folder. ``<workspace>/<profile>/study.json`` keeps the times.
 
     Raises
     ------
     ConfigError
-        If the profile lacks something, there is no notebook to run, or notebooks need each other.
+        If the profile lacks something, or there is no notebook to run.
     """
     Study(profile, workspace, store=store, data_root=data_root)
     if jobs is not None and jobs < 1:
         raise ConfigError(f"{jobs} notebooks at a time; give --jobs 1 or more")
-    found = sorted(Path(notebooks).glob("*.ipynb"))
-    sources = [p for p in found if not only or p.stem.startswith(tuple(only))]
+    sources = [
+        path
+        for path in sorted(notebooks.glob("*.ipynb"))
+        if not only or path.stem.startswith(tuple(only))
+    ]
     if not sources:
         wanted = f" that begins with {' or '.join(only)}" if only else ""
         raise ConfigError(f"no notebook{wanted} in '{notebooks}'; give --notebooks FOLDER")
-    offered = {
-        "profile": profile,
-        "workspace": str(Path(workspace).absolute()),
-        "store": str(Path(store).absolute()) if store else None,
-        "data_root": str(Path(data_root).absolute()) if data_root else None,
-    }
-    parameters = {k: v for k, v in offered.items() if v is not None}
-    folder = Path(workspace) / profile / "notebooks"
+    offered = {"workspace": workspace, "store": store, "data_root": data_root}
+    parameters = {"profile": profile} | {k: str(v.absolute()) for k, v in offered.items() if v}
+    folder = workspace / profile / "notebooks"
     stopping, counting, done = threading.Event(), threading.Lock(), 0
 
-    def work(name: str) -> Outcome:
+    def work(source: Path) -> Outcome:
         nonlocal done
-        i = next(i for i, path in enumerate(sources) if path.stem == name)
-        target = folder / sources[i].name
-        begin = partial(on_start, name, i + 1, len(sources)) if on_start else None
         outcome = run_notebook(
-            sources[i], target, parameters, force=force, on_start=begin, stopping=stopping
+            source, folder / source.name, parameters, force=force, say=say, stopping=stopping
         )
         with counting:
             done += 1
-            if on_done:
-                on_done(outcome, done, len(sources))
+            seconds = f"{outcome.seconds:.1f} s"
+            say(f"{done} of {len(sources)} done: {outcome.name} {outcome.status}, {seconds}")
         return outcome
 
-    def stop() -> None:
-        stopping.set()
-        # The kernels die because we end them: that is nothing to report.
-        for name in ("papermill", "traitlets"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        end_kernels()
-
+    # Of those that never ran, the last chapters begin: they hold the longest computations.
+    costs = {path: (_kept(folder / path.name, "seconds", 0.0), path.name) for path in sources}
+    order = sorted(sources, key=lambda path: costs[path], reverse=True)
     cores = default_processes()
     workers = min(jobs or cores, len(sources))
     started = time.perf_counter()
     with shared_cores(workers, cores):
-        outcomes = in_order(
-            {path.stem: _needs(path, found) for path in sources},
-            work,
-            workers=workers,
-            cost={path.stem: _told(folder / path.name, "seconds", 0.0) for path in sources},
-            on_stop=stop,
-        )
-    _write_times(folder, list(outcomes.values()), time.perf_counter() - started, workers, cores)
-    return list(outcomes.values())
+        pool = ThreadPoolExecutor(workers)
+        futures: dict[Path, Future[Outcome]] = {path: pool.submit(work, path) for path in order}
+        try:
+            for future in as_completed(futures.values()):
+                future.result()
+        finally:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            begun = [future for future in futures.values() if not future.cancelled()]
+            while wait(begun, timeout=0.2).not_done:
+                end_kernels()
+    outcomes = [futures[path].result() for path in sources]
+    _write_times(folder, outcomes, time.perf_counter() - started, workers, cores)
+    return outcomes
 
 
 def run_notebook(
@@ -168,13 +163,13 @@ def run_notebook(
     parameters: dict[str, Any],
     *,
     force: bool = False,
-    on_start: Callable[[], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
     stopping: threading.Event | None = None,
 ) -> Outcome:
     """Run one notebook, unless `target` is its unchanged outcome.
 
     Whatever is wrong with a notebook, even a kernel that dies, is a failed outcome and no error,
-    except while the study is `stopping`. `on_start` is called if the notebook has to run.
+    except while the study is `stopping`.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -183,60 +178,90 @@ def run_notebook(
     key = _notebook_key(source, parameters)
     unfinished = target.with_name(f".{target.stem}.partial.ipynb")
     failed = failed_copy(target)
-    if not force and _told(target, "key", "") == key:
+    if not force and _kept(target, "key", "") == key:
         failed.unlink(missing_ok=True)
         return Outcome(source.stem, "unchanged", 0.0, "", target)
-    if on_start:
-        on_start()
+    say(f"{source.stem} …")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         known = set(papermill.inspect_notebook(str(source)))
-        given = {name: value for name, value in parameters.items() if name in known}
         papermill.execute_notebook(
             str(source),
             str(unfinished),
-            given,
+            {name: value for name, value in parameters.items() if name in known},
             kernel_name="python3",
             progress_bar=False,
             extra_arguments=KERNEL_ARGUMENTS,
         )
+        seconds = time.perf_counter() - started
+        notebook = json.loads(unfinished.read_text(encoding="utf-8"))
+        notebook["metadata"]["asdlib"] = {"key": key, "seconds": round(seconds, 3)}
+        unfinished.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+        unfinished.replace(target)
+        failed.unlink(missing_ok=True)
+        return Outcome(source.stem, "executed", seconds, "", target)
     except OSError:
-        unfinished.unlink(missing_ok=True)
         raise
     except Exception as error:
         if stopping is not None and stopping.is_set():
-            unfinished.unlink(missing_ok=True)
             raise RunError(f"'{source.name}' was stopped; give the same command again") from None
         if not unfinished.exists():
             shutil.copyfile(source, unfinished)
         unfinished.replace(failed)
-        told = error.traceback if isinstance(error, PapermillExecutionError) else [repr(error)]
-        text = _ANSI.sub("", "\n".join(told))
+        lines = error.traceback if isinstance(error, PapermillExecutionError) else [repr(error)]
+        text = _ANSI.sub("", "\n".join(lines))
         return Outcome(source.stem, "failed", time.perf_counter() - started, text, failed)
-    except BaseException:
+    finally:
         unfinished.unlink(missing_ok=True)
-        raise
-    seconds = time.perf_counter() - started
-    notebook = json.loads(unfinished.read_text(encoding="utf-8"))
-    notebook["metadata"]["asdlib"] = {"key": key, "seconds": round(seconds, 3)}
-    unfinished.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
-    unfinished.replace(target)
-    failed.unlink(missing_ok=True)
-    return Outcome(source.stem, "executed", seconds, "", target)
 
 
 def failed_copy(target: Path) -> Path:
-    """Name the copy that is left when the notebook behind `target` fails."""
+    """Return the name of the copy that is left when the notebook behind `target` fails."""
     return target.with_suffix(".failed.ipynb")
 
 
-def _needs(source: Path, found: Sequence[Path]) -> list[str]:
-    """Names of the notebooks that run before this one."""
-    try:
-        metadata = json.loads(source.read_text(encoding="utf-8"))["metadata"]
-        return [str(name) for name in metadata["asdlib"]["after"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return [found[0].stem] if source != found[0] else []
+@contextmanager
+def shared_cores(workers: int, cores: int) -> Iterator[None]:
+    """Let the kernels that are started meanwhile, `workers` at a time, compute on `cores` together.
+
+    Each gets its share of threads, unless the user's environment says how many, and as many
+    processes as there are cores, of which only those compute that hold a slot, see
+    `asdlib.study.slots`.
+    """
+    if workers == 1:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in (SLOTS, PROCESSES, *_THREADS)}
+    with tempfile.TemporaryDirectory(prefix="asdlib-slots-") as folder:
+        for i in range(cores):
+            (Path(folder) / f"{i:03d}.slot").touch()
+        os.environ[SLOTS] = folder
+        os.environ.setdefault(PROCESSES, str(min(cores, _MOST_PROCESSES)))
+        for name in _THREADS:
+            os.environ.setdefault(name, str(max(1, cores // workers)))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def end_kernels() -> None:
+    """End the Jupyter kernels that this process has started, with all their processes."""
+    import psutil
+
+    # The kernels die because we end them: that is nothing to report.
+    for name in ("papermill", "traitlets"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for child in psutil.Process().children():
+        try:
+            if any("ipykernel" in word for word in child.cmdline()):
+                os.killpg(os.getpgid(child.pid), signal.SIGKILL)
+        except (psutil.Error, ProcessLookupError):
+            continue
 
 
 def _notebook_key(source: Path, parameters: dict[str, Any]) -> str:
@@ -248,7 +273,7 @@ def _notebook_key(source: Path, parameters: dict[str, Any]) -> str:
         # No notebook imports the command line.
         if path.suffix in (".py", ".csv") and path.relative_to(root).parts[0] != "cli":
             digest.update(path.read_bytes())
-    digest.update(json.dumps([_version(name) for name in PACKAGES]).encode())
+    digest.update(json.dumps(describe_environment()["packages"]).encode())
     if parameters.get("store"):
         from asdlib.features import FeatureStore
 
@@ -262,14 +287,7 @@ def _notebook_key(source: Path, parameters: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def _told(target: Path, name: str, default: Any) -> Any:
+def _kept(target: Path, name: str, default: Any) -> Any:
     """Read what an earlier run left in the metadata of an executed copy."""
     try:
         value = json.loads(target.read_text(encoding="utf-8"))["metadata"]["asdlib"][name]
@@ -290,10 +308,7 @@ def _write_times(
     now = time.strftime("%Y-%m-%d", time.gmtime())
     for outcome in outcomes:
         if outcome.status == "executed":
-            told = {"seconds": round(outcome.seconds, 1), "workers": workers, "cores": cores}
-            times[outcome.name] = told | {"date": now}
+            spent = {"seconds": round(outcome.seconds, 1), "workers": workers, "cores": cores}
+            times[outcome.name] = spent | {"date": now}
     record = {"seconds": round(seconds, 1), "notebooks": dict(sorted(times.items()))}
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(record, indent=2) + "\n")

@@ -2,29 +2,22 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
 import pytest
+import torch
+from grading import EXERCISES, check_answers, marks_to_json
 
+from asdlib import auc, pauc
 from asdlib.errors import ConfigError, RunError
-from asdlib.evaluation import auc
-from asdlib.study.answers import WrongAnswerError
-from asdlib.study.checks import CHECKS, check
-from asdlib.study.teaching import (
-    check_answers,
-    marks_to_json,
-    student_features,
-    student_scores,
-    student_seed,
-    write_student_data,
-)
+from asdlib.method import supervised_contrastive_loss
+from checks import CHECKS, WrongAnswerError, check, supervised_contrast
+from students import student_features, student_scores, student_seed, write_student_data
 
 ROOT = Path(__file__).parents[2]
-EXERCISES = ROOT / "teaching" / "exercises"
 NAMES = sorted(path.stem for path in EXERCISES.glob("*.ipynb"))
 
 
@@ -56,29 +49,30 @@ def solution_namespace() -> dict[str, Any]:
     return namespace
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_exercise_is_empty_thin_and_marked_as_nbgrader_marks(name: str) -> None:
-    notebook = nbformat.read(EXERCISES / f"{name}.ipynb", as_version=4)
+@pytest.mark.parametrize("exercise", NAMES)
+def test_an_exercise_is_empty_and_marked_as_nbgrader_marks(exercise: str) -> None:
+    notebook = nbformat.read(EXERCISES / f"{exercise}.ipynb", as_version=4)
     nbformat.validate(notebook)
-    assert notebook.metadata["asdlib"]["exercise"] == name
+    assert notebook.metadata["asdlib"]["exercise"] == exercise
     marked = [cell for cell in notebook.cells if "nbgrader" in cell.metadata]
     ids = [cell.metadata["nbgrader"]["grade_id"] for cell in marked]
     assert len(ids) == len(set(ids))
     for cell in marked:
-        told = cell.metadata["nbgrader"]
-        assert {"grade", "grade_id", "locked", "schema_version", "solution", "task"} <= set(told)
-        assert told["schema_version"] == 3
-        if told["grade"]:
-            assert told["locked"]
-            assert told["points"] > 0
-            assert f'check("{told["grade_id"].removeprefix("check-")}", globals())' in cell.source
-        if told["solution"]:
+        grading = cell.metadata["nbgrader"]
+        assert {"grade", "grade_id", "locked", "schema_version", "solution", "task"} <= set(grading)
+        assert grading["schema_version"] == 3
+        if grading["grade"]:
+            assert grading["locked"]
+            assert grading["points"] > 0
+            name = grading["grade_id"].removeprefix("check-")
+            assert cell.source == f'from checks import check\n\ncheck("{name}", globals())'
+        if grading["solution"]:
             assert "your code here" in cell.source
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [c for c in code if c.outputs or c.execution_count is not None] == []
     assert all(len(cell.source.splitlines()) <= 15 for cell in code)
     assert sum("parameters" in c.metadata.get("tags", []) for c in code) == 1
-    assert set(solution_cells(name)) == {
+    assert set(solution_cells(exercise)) == {
         c.metadata["nbgrader"]["grade_id"] for c in marked if c.metadata["nbgrader"]["solution"]
     }
 
@@ -90,13 +84,21 @@ def test_the_reference_solutions_are_right(seed: int) -> None:
         check(name, namespace, seed=seed)
 
 
+def test_the_loss_of_the_checks_is_that_of_the_library() -> None:
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(12, 5))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    labels = rng.integers(0, 3, size=12)
+    for temperature in (0.07, 1.0):
+        told = supervised_contrastive_loss(torch.tensor(z), torch.tensor(labels), temperature)
+        assert supervised_contrast(z, labels, temperature) == pytest.approx(float(told), rel=1e-6)
+
+
 def naive_mix(x: Any, z: Any, ratio: float) -> Any:
     return np.log((1 - ratio) * np.exp(x) + ratio * np.exp(z))
 
 
 def bare_area(y_true: Any, score: Any, max_fpr: float) -> float:
-    from asdlib.evaluation import pauc
-
     least = max_fpr**2 / 2
     return (2 * pauc(y_true, score, max_fpr) - 1) * (max_fpr - least) + least
 
@@ -113,6 +115,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("area", "area", wins, "tie of a pair counts one half"),
     ("area", "area", lambda y, s: None, "gives nothing"),
     ("area", "area", lambda y, s: 1 / 0, "stopped with ZeroDivisionError"),
+    ("area", "area", lambda y, s: np.nan, "gave nan, expected a finite number"),
     ("area", "area", "no function", "there is no function `area` yet"),
     ("partial_area", "partial_area", bare_area, "standardise"),
     ("partial_area", "partial_area", lambda y, s, m: bare_area(y, s, m) / m, "McClish maps"),
@@ -173,68 +176,85 @@ def test_each_student_has_recordings_and_features_of_their_own(tmp_path: Path) -
     assert np.array_equal(train, again[0])
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> Callable[..., Path]:
-    """Write the solved notebook of exercise 3, with changed cells."""
-
-    def write(**changes: str) -> Path:
-        notebook = solved("03_contrast")
-        for cell in notebook.cells:
-            grade_id = cell.metadata.get("nbgrader", {}).get("grade_id", "").replace("-", "_")
-            cell.source = changes.get(grade_id, cell.source)
-        path = tmp_path / "mine.ipynb"
-        nbformat.write(notebook, path)
-        return path
-
-    return write
+def write(path: Path, name: str, **changes: str) -> Path:
+    """Write the solved notebook of an exercise, with changed cells."""
+    notebook = solved(name)
+    for cell in notebook.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id", "").replace("-", "_")
+        cell.source = changes.get(grade_id, cell.source)
+    nbformat.write(notebook, path)
+    return path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_solved_notebooks_get_all_points(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+def test_solved_notebooks_get_all_points(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name} of Ada.ipynb", name) for name in NAMES]
+    for marks in map(check_answers, paths):
+        assert marks
+        assert [mark for mark in marks if mark.hint or mark.points != mark.of] == []
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+@pytest.mark.slow
+def test_a_notebook_gains_nothing_by_changed_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    mine = tmp_path / "exercises"
+    mine.mkdir()
+    for folder in (tmp_path, mine):
+        (folder / "checks.py").write_text("def check(*answers):\n    pass\n")
     monkeypatch.chdir(tmp_path)
-    nbformat.write(solved(name), tmp_path / "filled.ipynb")
-    marks = check_answers(tmp_path / "filled.ipynb", EXERCISES)
-    assert marks
-    assert [mark for mark in marks if mark.hint or mark.points != mark.of] == []
-
-
-@pytest.mark.slow
-def test_a_notebook_whose_checks_were_changed_gains_nothing(filled: Callable[..., Path]) -> None:
-    path = filled(
+    tricks = (
+        "import sys, types\nsys.modules['checks'] = types.ModuleType('checks')\n"
+        f"sys.modules['checks'].check = lambda *a: None\nsys.path.insert(0, {str(mine)!r})\n"
+        "def standardise(log_mel, mean, std):\n    raise NotImplementedError"
+    )
+    path = write(
+        mine / "03_contrast.ipynb",
+        "03_contrast",
+        standardise=tricks,
         mix="def mix(x, z, ratio):\n    return x",
         check_mix="pass",
-        standardise="def standardise(log_mel, mean, std):\n    raise NotImplementedError",
     )
-    marks = {mark.exercise: mark for mark in check_answers(path, EXERCISES)}
-    assert marks["check-mix"].points == 0
-    assert "not right" in marks["check-mix"].hint
-    assert marks["check-standardise"].hint == "`standardise` is not written yet"
-    assert marks["check-contrastive_loss"].points == 5
-    told = json.loads(marks_to_json(list(marks.values())))
-    assert told[0]["exercise"] == "check-standardise"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == "check-standardise":
+            cell.metadata["tags"] = ["skip-execution"]
+    # A cell of the student's own that claims points.
+    claimed = {"grade": True, "grade_id": "mine", "locked": True, "points": 100}
+    notebook.cells.append(nbformat.v4.new_code_cell("pass", metadata={"nbgrader": claimed}))
+    nbformat.write(notebook, path)
+    assert [tuple(mark.values()) for mark in json.loads(marks_to_json(check_answers(path)))] == [
+        ("check-standardise", 0, 1, "`standardise` is not written yet"),
+        ("check-mix", 0, 3, "the mixture of two random spectrograms is not right"),
+        ("check-contrastive_loss", 5, 5, ""),
+    ]
+    # Metadata that lead to exercises of the student's own, whose checks pass.
+    for name in (str(mine / "03_contrast"), "../exercises/03_contrast", "", 3, None):
+        notebook.metadata["asdlib"]["exercise"] = name
+        nbformat.write(notebook, tmp_path / "answers.ipynb")
+        with pytest.raises(ConfigError, match=r"is no exercise of .*known: 01_metrics, 02_"):
+            check_answers(tmp_path / "answers.ipynb")
 
 
-def test_what_is_no_exercise_is_refused(filled: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_no_exercise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no notebook"):
-        check_answers(tmp_path / "none.ipynb", EXERCISES)
+        check_answers(tmp_path / "none.ipynb")
     (tmp_path / "text.ipynb").write_text("{")
     with pytest.raises(ConfigError, match="is no notebook"):
-        check_answers(tmp_path / "text.ipynb", EXERCISES)
-    path = filled()
+        check_answers(tmp_path / "text.ipynb")
+    path = write(tmp_path / "mine.ipynb", "03_contrast")
     with pytest.raises(ConfigError, match=r"is no exercise of .* \(known: none\)"):
         check_answers(path, tmp_path / "empty")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells = [c for c in notebook.cells if "nbgrader" not in c.metadata]
     nbformat.write(notebook, path)
     with pytest.raises(ConfigError, match="has no cell 'standardise' any more"):
-        check_answers(path, EXERCISES)
+        check_answers(path)
 
 
 @pytest.mark.slow
-def test_an_endless_answer_is_stopped(filled: Callable[..., Path]) -> None:
-    path = filled(standardise="while True:\n    pass")
+def test_an_endless_answer_is_stopped(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.ipynb", "03_contrast", standardise="while True:\n    pass")
     with pytest.raises(RunError, match="took more than 3 s; look for a loop"):
-        check_answers(path, EXERCISES, timeout=3)
+        check_answers(path, timeout=3)

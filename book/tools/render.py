@@ -1,0 +1,154 @@
+"""Render prose and executed notebooks as a book: HTML, warnings as errors.
+
+Both are laid side by side in ``<workspace>/<profile>/staged`` and built there. A folder is emptied
+only if this module has made it: such a folder holds a file that says so.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from asdlib.errors import ConfigError, RunError
+from asdlib.files import is_taken
+from asdlib.study.profiles import get_profile
+from book.tools.execute import failed_copy
+
+MADE_HERE = ".made-by-asd-book"
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def build_book(profile: str, *, project: Path, workspace: Path, html: Path | None = None) -> Path:
+    """Render prose and executed notebooks; warnings are errors.
+
+    Parameters
+    ----------
+    profile
+        Whose executed notebooks are shown.
+    project
+        Project folder, with ``_config.yml``, ``_toc.yml``, ``book/`` and ``notebooks/``.
+    workspace
+        Workspace of the study.
+    html
+        Folder of the rendered book; by default ``_build/html`` of `project`.
+
+    Returns
+    -------
+    The book's first page.
+
+    Raises
+    ------
+    ConfigError
+        If the profile is unknown, or a folder that has to be emptied holds something else.
+    RunError
+        If notebooks are not executed yet or failed, or jupyter-book fails.
+    """
+    target = html or project / "_build" / "html"
+    # What `jupyter-book build .` has left in its own place is a rendered book, too.
+    ours = (target / MADE_HERE).is_file() or (html is None and (target / ".buildinfo").is_file())
+    if is_taken(target) and not ours:
+        raise ConfigError(f"'{target}' exists and is no book of asd; choose another --html")
+    made = render(stage_book(profile, project=project, workspace=workspace))
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, target)
+    return target / "index.html"
+
+
+def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
+    """Lay prose and executed notebooks side by side and return the folder; see `build_book`."""
+    staged = workspace / get_profile(profile).name / "staged"
+    if is_taken(staged) and not (staged / MADE_HERE).is_file():
+        raise ConfigError(f"'{staged}' exists and was not made by asd book; choose another --out")
+    names = [name for name in contents(project) if name.startswith("notebooks/")]
+    executed = {name: executed_notebook(name, profile, workspace) for name in names}
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    (staged / MADE_HERE).touch()
+    shutil.copytree(
+        project / "book", staged / "book", ignore=shutil.ignore_patterns("tools", "__pycache__")
+    )
+    (staged / "notebooks").mkdir()
+    for name, path in executed.items():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            tags = cell["metadata"].get("tags", [])
+            if "injected-parameters" in tags:  # paths of this machine
+                cell["metadata"]["tags"] = [*tags, "remove-cell"]
+        (staged / f"{name}.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+    config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
+    config.setdefault("execute", {})["execute_notebooks"] = "off"
+    (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    shutil.copy2(project / "_toc.yml", staged / "_toc.yml")
+    times = times_table(workspace / profile / "study.json", profile)
+    page = staged / "book" / "teaching" / "times.md"
+    if times and page.is_file():
+        page.write_text(times, encoding="utf-8")
+    return staged
+
+
+def contents(project: Path) -> list[str]:
+    """Return the names of all pages, in the order of reading."""
+    toc = yaml.safe_load((project / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"], *re.findall(r"\bfile: (\S+)", yaml.safe_dump(toc, sort_keys=False))]
+
+
+def executed_notebook(name: str, profile: str, workspace: Path) -> Path:
+    """Return the executed copy of a notebook of the contents.
+
+    Raises
+    ------
+    RunError
+        If it is not executed on this profile yet, or failed when it was last run.
+    """
+    path = workspace / profile / f"{name}.ipynb"
+    command = f"asd study --profile {profile}"
+    if failed_copy(path).exists():
+        raise RunError(f"notebook '{name}' failed when it last ran; mend it and run {command}")
+    if not path.is_file():
+        raise RunError(f"notebook '{name}' is not executed on '{profile}'; run {command} first")
+    return path
+
+
+def times_table(path: Path, profile: str) -> str:
+    """Write the times of a study as a Markdown table; empty if there are none."""
+    try:
+        notebooks = json.loads(path.read_text(encoding="utf-8"))["notebooks"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    rows = "".join(
+        f"| `{name}` | {spent['seconds'] / 60:.1f} | {spent['workers']} on {spent['cores']} "
+        f"| {spent['date']} |\n"
+        for name, spent in notebooks.items()
+    )
+    return (
+        f"Measured by `asd study` on the profile `{profile}`, each when it was last executed:\n\n"
+        f"| Notebook | Minutes | At a time, on cores | Day |\n|---|---|---|---|\n{rows}"
+    )
+
+
+def render(staged: Path) -> Path:
+    """Run jupyter-book on a staged book, warnings as errors, and return the folder of the HTML."""
+    start = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(staged)]
+    log = staged / "build.log"
+    with log.open("w", encoding="utf-8") as stream:
+        code = subprocess.run(
+            [*command, "--warningiserror", "--nitpick", "--keep-going"],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        ).returncode
+    if code:
+        lines = _ANSI.sub("", log.read_text(encoding="utf-8")).splitlines()
+        reasons = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-5:]
+        raise RunError(f"jupyter-book failed: {' | '.join(reasons[:5])}; the whole log is {log}")
+    made = staged / "_build" / "html"
+    (made / MADE_HERE).touch()
+    return made
