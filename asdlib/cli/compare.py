@@ -27,12 +27,11 @@ Folds = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    app.command("compare")(compare_command)
-    app.command("fuse")(fuse_command)
-    app.command("decide")(decide_command)
+    for name, command in (("compare", compare), ("fuse", fuse), ("decide", decide)):
+        app.command(name)(command)
 
 
-def fuse_command(
+def fuse(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs on the same clips")],
     out: Annotated[Path, typer.Option(help="folder of the fused run, made by it")],
     weight: Annotated[
@@ -43,9 +42,9 @@ def fuse_command(
     folds: Folds = None,
 ) -> None:
     """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
-    from asdlib.study.fuse import fuse
+    from asdlib.study.fuse import fuse as fuse_runs
 
-    result = fuse(runs, out, weights=weight, name=name, train=train, folds=folds)
+    result = fuse_runs(runs, out, weights=weight, name=name, train=train, folds=folds)
     print_metrics(result.metrics, str(result.record["config"]["system"]))
     for notice in result.record["notices"]:
         note(notice)
@@ -53,7 +52,7 @@ def fuse_command(
     say(f"{done}; scores and metrics in {result.path}")
 
 
-def compare_command(
+def compare(
     runs: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME=]RUN", help="runs; those of one name are its seeds"),
@@ -96,16 +95,21 @@ def compare_command(
     if scores and not years:
         raise ConfigError("the year of score files alone is not known; give --year")
     entries += [comparison.read_score_files(text, years[0], ground_truth) for text in scores or []]
-    words = {"data_kind": kind.value, "split": split, "selection": selection}
-    table = comparison.compare(entries, data=data, published=published, rng=None, **words)
+    table = comparison.compare(
+        entries,
+        data_kind=kind.value,
+        data=data,
+        split=split,
+        selection=selection,
+        published=published,
+    )
     tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
     print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
-        for name in ("difference", "low", "high"):
-            overall[name] = (100 * overall[name]).map("{:+.2f}".format)
-        for name in ("p_value", "delong_p"):
-            overall[name] = overall[name].map("{:.3g}".format).replace("nan", "")
+        points, p_values = ["difference", "low", "high"], ["p_value", "delong_p"]
+        overall[points] = (100 * overall[points]).map("{:+.2f}".format)
+        overall[p_values] = overall[p_values].map("{:.3g}".format).replace("nan", "")
         print_frame(overall, "paired bootstrap over clips, difference to the reference in points")
     if out is None:
         return
@@ -130,7 +134,7 @@ def _narrow(shown: pd.DataFrame) -> pd.DataFrame:
     return shown[["system", *(name for name in figures if name in shown)]].assign(row=words)
 
 
-def decide_command(
+def decide(
     run: Annotated[Path, typer.Argument(help="folder of a finished run")],
     quantile: Annotated[float, typer.Option(help="share of normal clips below the threshold")] = (
         0.9

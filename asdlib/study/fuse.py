@@ -62,7 +62,7 @@ def fuse(
     """
     members = [load_run(run) for run in runs]
     keys = [str(member.record["key"]) for member in members]
-    shares = list(weights) if weights is not None else [1.0] * len(members)
+    shares = [1.0] * len(members) if weights is None else list(weights)
     _check(members, keys, shares)
     year = int(members[0].record["year"])
     tests = [read_score_folder(member.path, year) for member in members]
@@ -120,27 +120,9 @@ def fuse_scores(
 ) -> pd.DataFrame:
     """Compute the weighted mean of the standardised scores of several systems.
 
-    Parameters
-    ----------
-    tables
-        Scores of the same test clips, one table for each system.
-    trains
-        Held-out scores of the same normal training clips, one table for each system; their mean
-        and deviation in a section give the scale.
-    weights
-        Weight of each system.
-
-    Returns
-    -------
-    DataFrame
-        The first of `tables` with the fused scores.
-
-    Raises
-    ------
-    ConfigError
-        If a weight is negative, or none is positive.
-    RunError
-        If a section has fewer than two training scores, or they are all equal.
+    `tables` hold scores of the same clips and `trains` held-out scores of the same normal training
+    clips, one table for each system; mean and deviation of a section in `trains` give the scale.
+    Returns the first of `tables` with the fused scores.
     """
     total = sum(weights)
     if min(weights) < 0 or total <= 0:
@@ -165,15 +147,12 @@ def _config(
 ) -> dict[str, Any]:
     """Return the configuration of the fused run; that of all seeds of a fusion is the same."""
     labels = [label_of(member.record) for member in members]
-    if name is None:
-        counts = {label: labels.count(label) for label in labels}
-        name = "fusion of " + " + ".join(
-            label if n == 1 else f"{n} × {label}" for label, n in counts.items()
-        )
+    counts = {label: labels.count(label) for label in labels}
+    parts = [label if n == 1 else f"{n} × {label}" for label, n in counts.items()]
     first: Mapping[str, Any] = members[0].record["config"]
     kept = ("train_fingerprint", "test_fingerprint", "machines", "code_version", "device")
     return {
-        "system": name,
+        "system": f"fusion of {' + '.join(parts)}" if name is None else name,
         "params": {"members": labels, "weights": list(shares)},
         # One that is not random has the seed 0; what varies are the others.
         "seed": max(int(member.record["config"]["seed"]) for member in members),
@@ -196,7 +175,7 @@ def _check(members: Sequence[RunResult], keys: Sequence[str], shares: Sequence[f
 
 def _check_clips(members: Sequence[RunResult], tables: Sequence[pd.DataFrame], what: str) -> None:
     clip = ["machine", "section", "clip"]
-    for member, table in zip(members[1:], tables[1:], strict=True):
+    for member, table in zip(members, tables, strict=True):
         if not table[clip].equals(tables[0][clip]):
             raise RunError(
                 f"'{member.path}' and '{members[0].path}' {what} other clips; only runs on the "

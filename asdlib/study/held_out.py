@@ -168,8 +168,7 @@ class Decisions:
     Attributes
     ----------
     thresholds
-        ``machine, section, clips`` (held-out normal clips) and ``threshold``, in units of the
-        score.
+        ``machine, section, clips`` (held-out normal ones), ``threshold`` in units of the score.
     metrics
         Precision, recall and F1 of each section; empty if the clips carry no labels.
     path

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from asd_process import Outcome
-from study_stores import QUICK, make_store, set_arguments
+from study_stores import make_store
 
 Asd = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a store and runs, made by the command itself."""
+    """A folder with a store and runs, made by the command itself."""
     import sys
 
     from asdlib.cli import _main
@@ -22,17 +22,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = make_store(folder / "store").path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASDLIB_CACHE", str(folder / "cache"))
-        for system, seed in (("statistics", 0), ("contrastive", 0), ("contrastive", 1)):
-            command = ["asd", "run", system, "--train", store, "--test", store, "--seed", seed]
-            command += ["--out", folder / f"{system}-{seed}", "--held-out", 3]
-            command += set_arguments(QUICK[system])
+        for name, kind in (
+            ("reference", "mean"),
+            ("c0", "mean+deviation"),
+            ("c1", "mean+deviation"),
+        ):
+            command = ["asd", "run", "statistics", "--set", f"statistics={kind}", "--held-out", 3]
+            command += ["--train", store, "--test", store, "--out", folder / name]
+            command += ["--seed", name[-1] if name != "reference" else 0]
             patch.setattr(sys, "argv", [str(word) for word in command])
             assert _main() == 0
     return folder
 
 
 def test_fuse(asd: Asd, folder: Path, tmp_path: Path) -> None:
-    runs = [folder / "statistics-0", folder / "contrastive-0"]
+    runs = [folder / "reference", folder / "c0"]
     held_out = pd.read_csv(runs[0] / "held_out.csv")
     assert list(held_out) == ["machine", "section", "clip", "domain", "anomaly_score"]
     out = tmp_path / "fused"
@@ -46,10 +50,10 @@ def test_fuse(asd: Asd, folder: Path, tmp_path: Path) -> None:
 
 
 def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
-    runs = [folder / "statistics-0", *(f"ours={folder / f'contrastive-{s}'}" for s in (0, 1))]
+    runs = [folder / "reference", *(f"ours={folder / name}" for name in ("c0", "c1"))]
     out = tmp_path / "results"
     command = ["compare", *runs, "--kind", "synthetic", "--data", "drawn features"]
-    command += ["--scores", f"again={folder / 'statistics-0'}", "--published", "--paired"]
+    command += ["--scores", f"again={folder / 'reference'}", "--published", "--paired"]
     told = asd(*command, "--out", out).success
     assert told.err == ""
     assert "paired bootstrap over clips" in told.out
@@ -72,7 +76,7 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
 
 
 def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
-    run = folder / "statistics-0"
+    run = folder / "reference"
     assert "--kind real or --kind synthetic" in asd("compare", run).error
     assert "give --year" in asd("compare", "--kind", "real", "--scores", f"a={run}").error
     assert "nothing to compare" in asd("compare", "--kind", "real").error
@@ -80,7 +84,7 @@ def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
 
 def test_decide(asd: Asd, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "decided"
-    told = asd("decide", folder / "contrastive-1", "--quantile", 0.8, "--out", out).success
+    told = asd("decide", folder / "c1", "--quantile", 0.8, "--out", out).success
     assert told.err == ""
     assert f"decision files and decisions.json in {out}" in told.out
     assert "recall" in told.out

@@ -37,6 +37,8 @@ def test_golden_figures_in_any_order_of_rows(golden, name):
     found = result.to_json_dict()
     assert_same(found, EXPECTED[name])
     assert set(found["machines"]) == set(EXPECTED[name]["machines"])
+    for row in result.pooled.to_dict("records"):
+        assert found["machines"][row.pop("machine")]["pooled"] == row
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert result.notices == ()
     again = evaluate(result.scores.sample(frac=1, random_state=0), result.year)
