@@ -138,7 +138,7 @@ def scan_folder(
         )
         faults.append(Fault(path, "name", message))
     if year is None and placed:
-        year = detect_year(f"{split}/{name}" for _, split, name, _ in placed)
+        year = detect_year(f"{machine}/{split}/{name}" for machine, split, name, _ in placed)
     clips: list[Clip] = []
     for machine, split, name, path in placed:
         try:

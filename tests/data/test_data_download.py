@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import json
 import multiprocessing
 import re
 import signal
-import stat
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from multiprocessing.connection import Connection
@@ -20,12 +17,19 @@ from typing import Any
 
 import httpx
 import pytest
-from fault_server import EVALUATOR, RECORD, Fault, FaultServer, recordings, zip_of
+from fault_server import (
+    EVALUATOR,
+    RECORD,
+    Fault,
+    FaultServer,
+    download_in_child,
+    recordings,
+    zip_of,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asdlib.data import fetch as fetch_module
-from asdlib.data import unpack as unpack_module
 from asdlib.data.download import LOCK_NAME, Plan, download, plan_download
 from asdlib.errors import DownloadError
 
@@ -123,66 +127,49 @@ def test_a_second_call_needs_no_network_and_repairs_what_was_lost(
     assert in_place(tmp_path)
 
 
-def broken(at: int) -> bytes:
-    content = bytearray(GOOD)
-    content[at] ^= 1
-    return bytes(content)
-
-
-def entries(*more: tuple[zipfile.ZipInfo | str, bytes]) -> bytes:
-    return zip_of([*WAVS.items(), *more])
-
-
-LINK = zipfile.ZipInfo("fan/train/x.wav")
-LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 Setup = Callable[[FaultServer], Any]
+BROKEN = GOOD[: SIZE // 2] + bytes([GOOD[SIZE // 2] ^ 1]) + GOOD[SIZE // 2 + 1 :]
 
 
-def faults(*queue: Fault, content: bytes | None = None, ranges: bool = True) -> Setup:
+def faults(*queue: Fault, content: bytes = GOOD, ranges: bool = True) -> Setup:
     """Queue faults for the archive; it may be another one than the record says."""
 
     def setup(server: FaultServer) -> None:
         server.fail(ZIP, *queue)
         server.ranges = ranges
-        server.add(ZIP, GOOD if content is None else content)
+        server.add(ZIP, content)
 
     return setup
 
 
-def published(content: bytes) -> Setup:
-    return lambda server: server.add_zenodo(RECORD, {"dev_fan.zip": content})
+def busy(status: int, **headers: object) -> Setup:
+    return faults(
+        Fault(status, {key.replace("_", "-"): str(value) for key, value in headers.items()})
+    )
 
 
 # fault → (what the server does, bytes sent by each of its replies)
 SURVIVED = {
-    **{
-        f"cut at {tenth}/10": (faults(Fault(cut=SIZE * tenth // 10)), None)
-        for tenth in (0, 1, 5, 9)
-    },
+    **{f"cut at {tenth}/10": (faults(Fault(cut=SIZE * tenth // 10)), None) for tenth in (0, 1, 9)},
     "cut ten times": (faults(*[Fault(cut=SIZE // 10)] * 10), None),
     "500, 502, cut, 500": (
-        faults(Fault(status=500), Fault(status=502), Fault(cut=1000), Fault(status=500)),
-        [0, 0, 1000, 0, SIZE - 1000],
-    ),
+        faults(Fault(500), Fault(502), Fault(cut=1000), Fault(500)), [0, 0, 1000, 0, SIZE - 1000]),
     "cut, no ranges": (faults(Fault(cut=SIZE // 2), ranges=False), [SIZE // 2, SIZE]),
     # Half of another file comes first: no byte of it may stay.
     "changed between tries": (
         faults(Fault(cut=SIZE // 2, then=GOOD), content=OTHER),
-        [SIZE // 2, SIZE - SIZE // 2, SIZE],
-    ),
+        [SIZE // 2, SIZE - SIZE // 2, SIZE]),
     "another part than asked for": (
-        faults(Fault(cut=100), Fault(status=206, headers={"Content-Range": "bytes 7-9/99"})),
-        [100, 0, SIZE],
-    ),
-    "rate limit": (faults(Fault(status=429, headers={"Retry-After": "1"})), [0, SIZE]),
-}
+        faults(Fault(cut=100), Fault(206, {"Content-Range": "bytes 7-9/99"})), [100, 0, SIZE]),
+    "rate limit": (busy(429, Retry_After=1), [0, SIZE]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SURVIVED)
 def test_survived(server: FaultServer, tmp_path: Path, name: str) -> None:
     setup, sent = SURVIVED[name]
     setup(server)
-    server.fail(f"/api/records/{RECORD}", Fault(status=503))
+    server.fail(f"/api/records/{RECORD}", Fault(503))
     assert fetch(server, tmp_path) == ["dev_fan.zip"]
     assert in_place(tmp_path)
     assert leftovers(tmp_path) == set()
@@ -195,99 +182,61 @@ def test_survived(server: FaultServer, tmp_path: Path, name: str) -> None:
         assert requests[1].time - requests[0].time > 0.95
 
 
-# fault → (what the server does, error, what stays)
+SOON = int(time.time()) + 7200
+WRONG_SIZE = f"has {{}} bytes, {SIZE} were expected"
+# fault → (what the server does, error, whether a part stays)
 REFUSED = {
     "wrong checksum": (
-        faults(content=broken(SIZE // 2)),
-        f"has MD5 {hashlib.md5(broken(SIZE // 2)).hexdigest()}, expected ",
-        set(),
-    ),
-    "changed to a wrong one": (faults(Fault(cut=SIZE // 2, then=OTHER)), "expected ", set()),
-    "cut on the server": (
-        faults(content=GOOD[:-100]),
-        f"has {SIZE - 100} bytes, {SIZE} were expected",
-        set(),
-    ),
-    "longer than published": (
-        faults(content=GOOD + b"x"),
-        f"has {SIZE + 1} bytes, {SIZE} were expected",
-        set(),
-    ),
+        faults(content=BROKEN), f"has MD5 {hashlib.md5(BROKEN).hexdigest()}, expected ", False),
+    "changed to a wrong one": (faults(Fault(cut=SIZE // 2, then=OTHER)), "expected ", False),
+    "cut on the server": (faults(content=GOOD[:-9]), WRONG_SIZE.format(SIZE - 9), False),
+    "longer than published": (faults(content=GOOD + b"x"), WRONG_SIZE.format(SIZE + 1), False),
     "shorter than what was fetched": (
-        faults(Fault(cut=SIZE // 2, then=GOOD[:100])),
-        f"has 100 bytes, {SIZE} were expected",
-        set(),
-    ),
-    "cut when published": (published(GOOD[:-100]), "is refused: it is damaged", set()),
-    "escape": (published(entries(("../../../evil.wav", b"x"))), "points outside", set()),
-    "absolute path": (published(entries(("/tmp/asdlib-evil.wav", b"x"))), "points outside", set()),
-    "link": (published(entries((LINK, b"/etc/passwd"))), "is a link or a device", set()),
-    "bomb": (published(entries(("fan/0.wav", bytes(32 << 20)))), "it unpacks to", set()),
-    "404": (lambda server: server.files.pop(ZIP), "404 Not Found", set()),
-    "500 for ever": (faults(*[Fault(status=500)] * ALWAYS), r"answers 500 \(3 tries\)", set()),
-    "long pause": (
-        faults(Fault(status=429, headers={"Retry-After": "3600"})),
-        "answers 429 and asks for a pause of 3600 s",
-        set(),
-    ),
+        faults(Fault(cut=SIZE // 2, then=GOOD[:100])), WRONG_SIZE.format(100), False),
+    "cut when published": (
+        lambda server: server.add_zenodo(RECORD, {"dev_fan.zip": GOOD[:-100]}),
+        "dev_fan.zip is refused: it is damaged", False),
+    "404": (lambda server: server.files.pop(ZIP), "404 Not Found", False),
+    "500 for ever": (faults(*[Fault(500)] * ALWAYS), r"answers 500 \(3 tries\)", False),
+    "long pause": (busy(429, Retry_After=3600), "429 and asks for a pause of 3600 s", False),
     "pause until a date": (
-        faults(Fault(503, {"Retry-After": formatdate(time.time() + 7200, usegmt=True)})),
-        "answers 503 and asks for a pause of 7[0-9]{3} s",
-        set(),
-    ),
+        busy(503, Retry_After=formatdate(SOON, usegmt=True)), "a pause of 7[01].. s", False),
     "rate limit until a time": (
-        faults(Fault(429, {"X-RateLimit-Reset": str(int(time.time() + 7200))})),
-        "answers 429 and asks for a pause of 7[0-9]{3} s",
-        set(),
-    ),
-    "compressed": (faults(Fault(headers={"Content-Encoding": "gzip"})), "comes compressed", set()),
+        busy(429, X_RateLimit_Reset=SOON), "429 .* pause of 7[01].. s", False),
+    "compressed": (busy(200, Content_Encoding="gzip"), "comes compressed", False),
     "always cut, no ranges": (
         faults(*[Fault(cut=size) for size in range(1000, 1000 + ALWAYS)], ranges=False),
-        "call again",
-        {PART},
-    ),
-    **{
-        f"cut for good at {tenth}/10": (
-            faults(Fault(cut=SIZE * tenth // 10), *[Fault(cut=0)] * ALWAYS),
-            "call again to go on",
-            {PART},
-        )
-        for tenth in (1, 5, 9)
-    },
-}
+        "call again", True),
+    **{f"cut for good at {tenth}/10": (
+        faults(Fault(cut=SIZE * tenth // 10), *[Fault(cut=0)] * ALWAYS), "again to go on", True)
+       for tenth in (1, 9)},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(server: FaultServer, tmp_path: Path, name: str) -> None:
     setup, message, kept = REFUSED[name]
     setup(server)
-    root = tmp_path / "a/b/root"
-    assert re.search(message, error_of(server, root))
-    assert nothing_in_place(root)
-    assert leftovers(root) == kept
-    assert not list(tmp_path.rglob("*evil*"))
-    assert not Path("/tmp/asdlib-evil.wav").exists()
+    assert re.search(message, error_of(server, tmp_path))
+    assert nothing_in_place(tmp_path)
+    assert leftovers(tmp_path) == ({PART} if kept else set())
     assert len(server.requests(ZIP)) <= 4
-    part = root / "dcase2022" / PART
-    held = part.stat().st_size if part.exists() else 0
-    if name.startswith("cut for good"):
-        assert part.read_bytes() == GOOD[:held]
-        assert held > 0
+    held = (tmp_path / "dcase2022" / PART).read_bytes() if kept else b""
+    assert GOOD.startswith(held)
     # Once the server is well again, the same call goes on.
     server.faults.clear()
-    server.ranges = True
-    (root / LOCK_NAME).unlink(missing_ok=True)
+    (tmp_path / LOCK_NAME).unlink(missing_ok=True)
     server.add_zenodo(RECORD, {"dev_fan.zip": GOOD})
-    assert plan(server, root).missing[0].fetched == held
-    fetch(server, root)
-    assert in_place(root)
-    assert leftovers(root) == set()
-    if name.startswith("cut for good"):
-        assert server.requests(ZIP)[-1].sent == SIZE - held
+    assert plan(server, tmp_path).missing[0].fetched == len(held)
+    fetch(server, tmp_path)
+    assert in_place(tmp_path)
+    assert leftovers(tmp_path) == set()
+    if server.ranges:
+        assert server.requests(ZIP)[-1].sent == SIZE - len(held)
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cuts=st.lists(st.integers(0, SIZE), max_size=6), ranges=st.booleans())
 def test_any_cuts_give_the_right_bytes(
@@ -323,28 +272,21 @@ def test_no_server_at_all(tmp_path: Path) -> None:
     assert nothing_in_place(tmp_path)
 
 
-def test_declared_checksum_of_2020_is_enforced(server: FaultServer, tmp_path: Path) -> None:
-    path = server.add("/records/3727685/files/eval_data_train_fan.zip", GOOD)
-    made = plan_download("dcase2020", ["fan"], ["additional"], tmp_path, base_url=server.url)
-    assert [archive.size for archive in made.missing] == [None]
-    assert any(note.startswith("sizes of record 3727685 are not known") for note in made.notes)
-    with pytest.raises(DownloadError, match="expected 567798854130c8019df8b664c095ed1e"):
-        download(made)
-    assert len(server.requests(path)) == 1
-    assert not (tmp_path / "dcase2020/eval_data").exists()
-
-
-def test_a_whole_part_of_unknown_size_is_not_fetched_again(
+def test_a_declared_checksum_is_enforced_without_the_record(
     server: FaultServer, tmp_path: Path
 ) -> None:
     path = server.add("/records/3727685/files/eval_data_train_fan.zip", GOOD)
     made = plan_download("dcase2020", ["fan"], ["additional"], tmp_path, base_url=server.url)
+    assert [archive.size for archive in made.missing] == [None]
+    assert any(note.startswith("sizes of record 3727685 are not known") for note in made.notes)
     part = tmp_path / "dcase2020/archives/eval_data_train_fan.zip.part"
     part.parent.mkdir(parents=True)
+    # A part of unknown size that is whole already, and not what was declared.
     part.write_bytes(GOOD)
-    with pytest.raises(DownloadError, match="expected"):
+    with pytest.raises(DownloadError, match="expected 567798854130c8019df8b664c095ed1e"):
         download(made)
     assert [request.status for request in server.requests(path)] == [416, 200]
+    assert not (tmp_path / "dcase2020/eval_data").exists()
 
 
 def test_pins_of_the_lock_file_are_enforced(server: FaultServer, tmp_path: Path) -> None:
@@ -486,29 +428,12 @@ def test_disk_too_small_is_seen_before_the_transfer(
     assert server.requests(ZIP) == []
 
 
-def child(pipe: Connection, where: str, url: str, root: str) -> None:
-    """Download in a process of its own; `where` is ``function:n``, the place to be killed at."""
-    name, _, after = where.partition(":")
-    if name:
-        place: Any = unpack_module if hasattr(unpack_module, name) else unpack_module.shutil
-        original, calls = getattr(place, name), itertools.count()
-
-        def slow(*args: Any, **options: Any) -> Any:
-            if next(calls) == int(after):
-                pipe.send("there")
-                time.sleep(60)
-            return original(*args, **options)
-
-        setattr(place, name, slow)
-    pipe.send(download(plan_download("dcase2022", ["fan"], ["development"], root, base_url=url)))
-
-
 def start(server: FaultServer, root: Path, where: str = "") -> tuple[Any, Connection]:
     # A fork server imports once; its children are processes like any other.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["asdlib.data.download"])
     mine, theirs = context.Pipe()
-    process = context.Process(target=child, args=(theirs, where, server.url, str(root)))
+    process = context.Process(target=download_in_child, args=(theirs, where, server.url, root))
     process.start()
     return process, mine
 

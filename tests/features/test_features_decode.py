@@ -1,0 +1,42 @@
+"""Samples that are read by hand equal those of libsndfile."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asdlib.data.headers import Header, read_header
+from asdlib.errors import DataError
+from asdlib.features.sources import decode
+
+SAMPLES = np.random.default_rng(0).integers(-3000, 3000, size=(700, 2), dtype=np.int16)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("FLAC", "PCM_16")],
+)
+def test_samples_equal_libsndfile(tmp_path: Path, channels: int, kind: str, subtype: str) -> None:
+    file = str(tmp_path / "clip")
+    soundfile.write(file, SAMPLES[:, :channels], 8000, subtype=subtype, format=kind)
+    header = read_header(file)
+    assert isinstance(header, Header)
+    dtype = "int16" if subtype == "PCM_16" else "float32"
+    whole, _ = soundfile.read(file, dtype=dtype, always_2d=True)
+    for channel in range(channels):
+        np.testing.assert_array_equal(decode(file, header, channel), whole[:, channel])
+
+
+def test_a_file_that_shrank_after_the_look_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "clip.wav"
+    soundfile.write(file, SAMPLES[:, 0], 16000, subtype="PCM_16")
+    header = read_header(str(file))
+    assert isinstance(header, Header)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"clip\.wav' ends after 650 of 700 samples"):
+        decode(str(file), header, None)
+    file.unlink()
+    with pytest.raises(DataError, match=r"clip\.wav' cannot be read \(No such file"):
+        decode(str(file), header, None)
