@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from asdlib.method.allocator import keep_freed_memory
 from asdlib.method.augment import SpectrumAugmentation
 from asdlib.method.encoders import ProjectionHead, build_encoder
 from asdlib.method.losses import supervised_contrastive_loss
+from asdlib.method.training import keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "method"))
 from slow_reference import Draw, SlowBlock

@@ -1,32 +1,33 @@
 """The autoencoders of the DCASE 2020 and 2022 Task 2 baselines.
 
-One network a machine type learns to give back five consecutive frames through a bottleneck of
-eight units. It sees no section; sections are told apart at test time only. What it gives back
+One network per machine type learns to reconstruct five consecutive frames through a bottleneck of
+eight units. It sees no section; sections are distinguished at test time only. What it reconstructs
 badly is anomalous.
 
 Sources: y-kawagu/dcase2020_task2_baseline (commit ebfcc2a, MIT) and
 Kota-Dohi/dcase2022_task2_baseline_ae (commit 8ab52e1, MIT). Kept: input, network, initial
 weights, optimiser, loss, split, score. Not repeated: an array of all stacked frames in double
-precision (5 to 6.5 GiB a machine; here the frames are stacked at batch time), one clip at a time
-at test, and a score of zero for a broken file without a word. The official runs themselves spread
-by one to two points of AUC.
+precision (5 to 6.5 GiB per machine; here the frames are stacked at batch time), one clip at a time
+at test, and a silent score of zero for a broken file. The official runs themselves spread by one to
+two points of AUC.
 
 Shape legend: B batch, F mel bins, W frames of a window.
 """
 
 from itertools import pairwise
 
+import numpy as np
 from pydantic import Field
+from scipy import stats
 from torch import Tensor, nn
 
-from asdlib.baselines.training import TrainingParams
-from asdlib.baselines.windowed import WindowedBaseline
+from asdlib.baselines.windows import WindowedBaseline, WindowParams
+from asdlib.errors import RunError
 
 
-class AutoencoderParams(TrainingParams):
+class AutoencoderParams(WindowParams):
     """Parameters of `Autoencoder`; the defaults are the official ones."""
 
-    n_frames: int = Field(default=5, ge=1, description="consecutive frames of a window")
     hidden: int = Field(default=128, ge=1, description="units of a hidden layer")
     bottleneck: int = Field(default=8, ge=1, description="units of the narrowest layer")
 
@@ -62,36 +63,25 @@ class Autoencoder(WindowedBaseline[AutoencoderParams]):
 
     The score of a clip is the mean squared error over its windows and their dimensions, in dB²
     for features in dB. The official features are those of the preset "dcase2020"; they are not
-    scaled. The windows are sorted by file name and the last tenth of them is not trained on.
-
-    Parameters and attributes are those of
-    `asdlib.baselines.windowed.WindowedBaseline` and `AutoencoderParams`.
+    scaled. The windows are sorted by file name and the last tenth of them is not trained on. See
+    `AutoencoderParams` and, for the attributes, `asdlib.baselines.windows.WindowedBaseline`.
     """
 
     name = "autoencoder"
     Params = AutoencoderParams
 
-    @property
-    def width(self) -> int:
-        """Frames of a window, W."""
-        return self.params.n_frames
-
-    @property
-    def hops(self) -> tuple[int, int]:
-        """Every window counts, in training and at test."""
-        return 1, 1
-
     def build(self, n_mels: int, n_sections: int) -> nn.Module:
-        """Make the network of one machine; the number of sections does not matter."""
-        return AutoencoderNetwork(self.width * n_mels, self.params.hidden, self.params.bottleneck)
+        """Return the network of one machine; the number of sections does not matter."""
+        n_inputs = self.params.n_frames * n_mels
+        return AutoencoderNetwork(n_inputs, self.params.hidden, self.params.bottleneck)
 
     def loss(self, network: nn.Module, windows: Tensor, section: Tensor) -> Tensor:
-        """Mean squared error over `windows` (B, W, F); `section` does not matter."""
+        """Compute the mean squared error over `windows` (B, W, F); `section` does not matter."""
         vectors = windows.flatten(1)
         return nn.functional.mse_loss(network(vectors), vectors)
 
     def window_scores(self, network: nn.Module, windows: Tensor, section: Tensor) -> Tensor:
-        """Mean squared error (B,) of each of `windows` (B, W, F)."""
+        """Compute the mean squared error (B,) of each of `windows` (B, W, F)."""
         vectors = windows.flatten(1)
         error: Tensor = network(vectors) - vectors
         return error.square().mean(dim=1)
@@ -102,9 +92,53 @@ class Autoencoder2022(Autoencoder):
 
     The network, its training and its score are those of 2020. Two things differ. The official
     features are those of the preset "dcase2022" (zero padding, ``log10(max(mel, eps))``), so build
-    the store with it. And there is a threshold: the 0.9 quantile of a gamma distribution fitted to
-    the scores of the training clips, see `WindowedBaseline.thresholds`.
+    the store with it. And there is a decision threshold: `gamma_threshold` of the scores of the
+    training clips of a machine.
     """
 
     name = "autoencoder2022"
-    has_threshold = True
+
+
+def gamma_threshold(anomaly_score: np.ndarray, quantile: float = 0.9) -> float:
+    """Compute the quantile of a gamma distribution fitted to the scores of normal clips.
+
+    A clip is called anomalous if its score lies above the threshold. The fit is the maximum
+    likelihood fit of ``scipy.stats.gamma.fit`` with shape, location and scale free, as in the
+    DCASE 2022 Task 2 baselines (Kota-Dohi/dcase2022_task2_baseline_ae, commit 8ab52e1). They fit
+    it to the scores of the training clips; scores of held-out normal clips give a threshold that
+    holds better on new clips.
+
+    Parameters
+    ----------
+    anomaly_score
+        Scores of normal clips (N,).
+    quantile
+        Share of normal clips to lie below the threshold, between 0 and 1.
+
+    Returns
+    -------
+    float
+        The threshold, in units of the score.
+
+    Raises
+    ------
+    RunError
+        If a score is not finite, there are fewer than three different ones, or `quantile` is not
+        between 0 and 1.
+    """
+    if not 0.0 < quantile < 1.0:
+        raise RunError(f"quantile {quantile} is not allowed, expected a number between 0 and 1")
+    scores = np.asarray(anomaly_score, dtype=np.float64)
+    n_bad = np.count_nonzero(~np.isfinite(scores))
+    if n_bad:
+        raise RunError(
+            f"{n_bad} of {scores.size} scores are NaN or infinite, expected finite scores of "
+            "normal clips; leave those clips out"
+        )
+    n_different = len(np.unique(scores))
+    if n_different < 3:
+        raise RunError(
+            f"{n_different} different scores are too few for a gamma distribution, expected at "
+            "least 3; add scores of more normal clips"
+        )
+    return float(stats.gamma.ppf(quantile, *stats.gamma.fit(scores)))

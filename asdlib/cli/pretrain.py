@@ -26,15 +26,15 @@ def pretrain(
     ] = None,
 ) -> None:
     """Train an encoder without labels; asd run contrastive --set pretrained=OUT starts from it."""
-    from asdlib.method.parameters import ContrastiveParams
-    from asdlib.method.pretraining import pretrain as train
+    from asdlib.method import ContrastiveParams
+    from asdlib.method import pretrain as train
     from asdlib.study.config import parse_overrides
     from asdlib.system import validate_params
 
     asked: dict[str, Any] = {"loss": "nt_xent", "encoder": encoder, "epochs": epochs}
     params = validate_params(ContrastiveParams, asked | parse_overrides(assign or []), "pretrain")
     with progress_bar() as report:
-        made = train(store, out, params, seed=seed, progress=report)
+        made = train(store, out, seed=seed, progress=report, **params.model_dump())
     told = made.description
     if told["clips_left_out"]:
         note(

@@ -1,33 +1,323 @@
 """The contrastive system: one encoder for all machines, one back-end for each section.
 
 Training shows the encoder two augmented views of random crops and asks it to bring clips of the
-same class together and to push all others away. Scoring embeds whole clips and asks, section by
+same class together and to push all others away. Scoring embeds whole clips and computes, section by
 section, how far a clip lies from the normal training clips.
 
-Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
+What of the parameters the paper states, what is inferred and what is open is marked: [P] stated,
+[I] inferred from prior work, [O] open, our choice.
 
-What of this the paper states, what is inferred and what is open stands with each parameter, see
-`asdlib.method.parameters`.
+Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from torch import Tensor, nn
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.method.augment import SpectrumAugmentation
-from asdlib.method.backends import backend_from_state, build_backend
-from asdlib.method.crops import CropBatches
-from asdlib.method.network import Network, class_names, measure_batch_norm
-from asdlib.method.parameters import ContrastiveParams
-from asdlib.method.pretrained import check_front_end, describe_encoder, resolve
-from asdlib.method.training import train_network
+from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
+from asdlib.method.backends import BACKENDS, backend_from_state, build_backend
+from asdlib.method.encoders import ENCODERS, ProjectionHead
+from asdlib.method.losses import (
+    ArcFaceHead,
+    SubClusterAdaCosHead,
+    nt_xent_loss,
+    supervised_contrastive_loss,
+)
+from asdlib.method.network import Network, measure_batch_norm
+from asdlib.method.pretrained import (
+    PRETRAINED_ONLY,
+    PretrainedParams,
+    check_front_end,
+    describe_encoder,
+    make_encoder,
+    resolve,
+)
+from asdlib.method.training import Training, train
 from asdlib.system import Progress, System, finite_batches, section_keys, with_prefix
+
+CropFrames = Annotated[int, Field(ge=8)]
+
+
+class ContrastiveParams(BaseModel):
+    """Parameters of the contrastive system."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    augmentation: AugmentationParams = Field(
+        AugmentationParams(), description="the four steps that make two views [I]"
+    )
+    encoder: str = Field("small_cnn", description="name of the encoder [O]")
+    pretrained: PretrainedParams | None = Field(
+        None, description="weights to start from, or their folder alone; by default random ones [O]"
+    )
+    projection_size: int = Field(128, ge=2, description="size of the projected embedding [O]")
+    loss: Literal["supervised_contrastive", "nt_xent"] = Field(
+        "supervised_contrastive", description="supervised contrast [I]; nt_xent: views only"
+    )
+    temperature: float = Field(
+        0.1, gt=0, description="temperature of the loss [O]; 0.1 as in Khosla et al., 2020"
+    )
+    contrast_weight: float = Field(
+        1.0, ge=0, description="weight of the contrastive loss; 0: classification alone"
+    )
+    classifier: Literal["none", "arcface", "sub_cluster_adacos"] = Field(
+        "none", description="extension, not in the paper: a classification loss beside the contrast"
+    )
+    classifier_weight: float = Field(1.0, gt=0, description="weight of the classification loss")
+    arcface_margin: float = Field(0.0, ge=0, lt=1.57, description="ArcFace: angle in radians")
+    arcface_scale: float = Field(
+        3.3, gt=0, description="ArcFace: factor of the cosines, the inverse of a temperature"
+    )
+    subclusters: int = Field(16, ge=1, description="sub-cluster AdaCos: centres a class")
+    classes: Literal["section", "machine"] = Field(
+        "section", description="a class is a machine type and its section, or the type alone [O]"
+    )
+    cross_domain: bool = Field(
+        False, description="positives come from the other domain of the class where it has two [P]"
+    )
+    crop_frames: CropFrames | tuple[CropFrames, ...] = Field(
+        64, description="frames of a training crop, or several lengths: each batch draws one [O]"
+    )
+    crops: Literal["same", "different"] = Field(
+        "same", description="both views from one crop of the clip, or each from its own [O]"
+    )
+    batch_size: int = Field(64, ge=2, description="clips in a batch; views are twice as many [O]")
+    epochs: int = Field(48, ge=0, description="passes over the training clips, fixed [O]")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's cosine schedule [O]")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW [O]")
+    batch_norm: Literal["clean", "training"] = Field(
+        "clean",
+        description="statistics of batch normalisation at test: measured anew on whole training "
+        "clips without augmentation, or those left from the augmented crops [O]",
+    )
+    embedding: Literal["encoder", "projection", "feature_map", "spectrum", "levels"] = Field(
+        "levels",
+        description="what is scored: before the head, after it, the last feature map averaged "
+        "over time with its frequency axis kept, the input averaged over time, or the levels "
+        "spectrum, feature_map and encoder side by side [O]",
+    )
+    backend: str = Field("level_sum", description="embedding → anomaly score, per section [O]")
+    segment: Literal["clip", "sliding"] = Field(
+        "clip",
+        description="at test: the whole clip, or the mean over sliding windows as long as the "
+        "longest training crop [O]",
+    )
+    score_batch_size: int = Field(32, ge=1, description="clips embedded at a time")
+
+    @field_validator("encoder", "backend")
+    @classmethod
+    def _is_known(cls, name: str, info: ValidationInfo) -> str:
+        known = {*ENCODERS, *PRETRAINED_ONLY} if info.field_name == "encoder" else {*BACKENDS}
+        if name not in known:
+            raise ValueError(f"not known (known: {', '.join(sorted(known))})")
+        return name
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _of_source(cls, given: Any) -> Any:
+        return {"source": given} if isinstance(given, str) else given
+
+    @property
+    def crop_lengths(self) -> tuple[int, ...]:
+        """Lengths of training crops in frames, ascending."""
+        given = self.crop_frames
+        return (given,) if isinstance(given, int) else tuple(sorted(set(given)))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.crop_lengths:
+            raise ValueError("crop_frames names no length, expected at least one")
+        if self.classifier == "none" and self.contrast_weight == 0:
+            raise ValueError("contrast_weight=0 leaves no loss; set classifier, e.g. to arcface")
+        if self.encoder in PRETRAINED_ONLY and self.pretrained is None:
+            raise ValueError(f"encoder {self.encoder} needs weights; set pretrained.source")
+        if self.pretrained and self.pretrained.mode == "lora" and self.encoder in ENCODERS:
+            raise ValueError(
+                f"encoder {self.encoder} has no layers for adapters; set pretrained.mode to "
+                "finetune or frozen"
+            )
+        if self.cross_domain and self.loss == "nt_xent":
+            raise ValueError(
+                "nt_xent knows no domains; set cross_domain=false or loss=supervised_contrastive"
+            )
+        return self
+
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class CropBatches:
+    """One epoch of training batches after the other.
+
+    Iterating yields ``(crops, classes, domains, clips)``: crops (B, F, T) — (2, B, F, T) if each
+    view has a crop of its own —, and numbers of class, domain and clip, each (B,).
+
+    Parameters
+    ----------
+    rows
+        Normal training clips.
+    params
+        Parameters of the contrastive system.
+    seed
+        Seed of order and crops, together with the epoch.
+    """
+
+    def __init__(self, rows: Rows, params: ContrastiveParams, seed: int) -> None:
+        self.rows = rows
+        self.params = params
+        self.seed = seed
+        self.epoch: Callable[[], int] = lambda: 0
+        names = class_names(section_keys(rows.manifest), params.classes)
+        self.classes = np.unique(names, return_inverse=True)[1]
+        domains = rows.manifest["domain"].to_numpy(dtype=str)
+        self.domains = np.unique(domains, return_inverse=True)[1]
+
+    def __len__(self) -> int:
+        """Batches in an epoch, of at most `batch_size` clips and as even as can be.
+
+        A small last batch would hold few negatives and a loss near zero.
+        """
+        return max(1, -(-len(self.rows) // self.params.batch_size))
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the clips of an epoch, shape (N,).
+
+        Every clip once; with cross-domain positives, the clips of a class that has two domains are
+        drawn half from each, so the few target clips are over-sampled [O].
+        """
+        n = len(self.rows)
+        if not self.params.cross_domain:
+            return rng.permutation(n)
+        drawn = []
+        for number in np.unique(self.classes):
+            of_class = np.flatnonzero(self.classes == number)
+            groups = [
+                of_class[self.domains[of_class] == d] for d in np.unique(self.domains[of_class])
+            ]
+            for i, group in enumerate(groups):
+                share = len(of_class) // len(groups) + (i < len(of_class) % len(groups))
+                repeats = -(-share // len(group))
+                pool = np.concatenate([rng.permutation(group) for _ in range(repeats)])
+                drawn.append(pool[:share])
+        return rng.permutation(np.concatenate(drawn))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Draw the batches of the current epoch."""
+        rng = np.random.default_rng([self.seed, self.epoch()])
+        lengths = self.params.crop_lengths
+        for positions in np.array_split(self.order(rng), len(self)):
+            n_frames = lengths[rng.integers(len(lengths))] if len(lengths) > 1 else lengths[0]
+            crops = [self._crop(positions, n_frames, rng)]
+            if self.params.crops == "different":
+                crops.append(self._crop(positions, n_frames, rng))
+            yield (
+                torch.from_numpy(crops[0] if len(crops) == 1 else np.stack(crops)),
+                torch.from_numpy(self.classes[positions]),
+                torch.from_numpy(self.domains[positions]),
+                torch.from_numpy(positions),
+            )
+
+    def _crop(self, positions: np.ndarray, n_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Cut one random crop out of each clip, shape (B, F, T)."""
+        starts = rng.integers(0, self.rows.frames[positions] - n_frames, endpoint=True)
+        return self.rows.crops(positions, starts, n_frames)
+
+
+def class_names(sections: Iterable[str], classes: str) -> np.ndarray:
+    """Name the class of each section ``machine/section``, `classes` as in `ContrastiveParams`."""
+    of_machine = classes == "machine"
+    return np.array([key.rpartition("/")[0] if of_machine else key for key in sections], dtype=str)
+
+
+class ContrastiveTraining(Training):
+    """One training step: crops → two views → projections → loss.
+
+    Every random draw of an epoch comes from (seed, epoch).
+
+    Parameters
+    ----------
+    network
+        Encoder, head and, where asked for, a classifier.
+    augmentation
+        Makes the two views.
+    rows
+        Normal training clips.
+    params, seed
+        Parameters and seed of the contrastive system.
+    """
+
+    network: Network
+
+    def __init__(
+        self,
+        network: Network,
+        augmentation: SpectrumAugmentation,
+        rows: Rows,
+        params: ContrastiveParams,
+        seed: int,
+    ) -> None:
+        super().__init__(network, params, seed, rows)
+        self.augmentation = augmentation
+        self.params = params
+        self.batches = CropBatches(rows, params, seed)
+        self.batches.epoch = lambda: int(self.current_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the augmentation's draws of this epoch."""
+        state = np.random.SeedSequence([self.seed, self.current_epoch, 1]).generate_state(1)
+        self.generator.manual_seed(int(state[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Compute the loss of one batch."""
+        crops, *numbers = batch
+        views = self.augmentation(crops, self.generator)
+        embeddings = self.network.encoder(views.flatten(0, 1))
+        repeated = [number.repeat(len(views)) for number in numbers]
+        contrast = self.contrast(self.network.head(embeddings), *repeated)
+        loss: Tensor = self.params.contrast_weight * contrast
+        if self.network.classifier is not None:
+            classification = self.network.classifier(embeddings, repeated[0])
+            loss = loss + self.params.classifier_weight * classification
+        self.record(loss=float(loss.detach()))
+        return loss
+
+    def contrast(
+        self, projections: Tensor, classes: Tensor, domains: Tensor, clips: Tensor
+    ) -> Tensor:
+        """Contrast the projections (V·B, D) of both views."""
+        if self.params.loss == "nt_xent":
+            return nt_xent_loss(projections, clips, self.params.temperature)
+        return supervised_contrastive_loss(
+            projections,
+            classes,
+            self.params.temperature,
+            domains=domains,
+            clips=clips,
+            cross_domain=self.params.cross_domain,
+        )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with a cosine schedule, stepped every batch."""
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=self.params.learning_rate,
+            weight_decay=self.params.weight_decay,
+        )
+        n_steps = self.params.epochs * len(self.batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
 
 
 class Contrastive(System[ContrastiveParams]):
@@ -73,32 +363,11 @@ class Contrastive(System[ContrastiveParams]):
             self.params = self.params.model_copy(update={"pretrained": found})
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
-        """Train the encoder on normal clips and fit the back-end on their embeddings."""
         if len(rows) < 2:
             raise RunError(f"{len(rows)} training clips; the contrastive system needs at least 2")
-        shortest = int(rows.frames.min())
-        longest = max(self.params.crop_lengths)
-        if longest > shortest:
-            raise RunError(
-                f"crop_frames={longest} is longer than the shortest training clip "
-                f"({shortest} frames); set crop_frames to at most {shortest}"
-            )
         resolve(self.params.pretrained)
         check_front_end(self.params.encoder, self.params.pretrained, rows.store)
-        mean, std = mean_and_deviation(rows)
-        self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies())
-        if self.params.epochs:
-            batches = CropBatches(rows, self.params, self.seed)
-            losses = train_network(
-                self.network_,
-                self.augmentation_,
-                batches,
-                self.params,
-                self.seed,
-                workdir,
-                progress,
-            )
-            self.history_ = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
+        self.fit_network(rows, workdir, progress)
         if self.params.batch_norm == "clean":
             measure_batch_norm(
                 self.network_.to(self.device).encoder,
@@ -108,16 +377,49 @@ class Contrastive(System[ContrastiveParams]):
             )
         self.fit_backend(rows, progress=progress)
 
+    def fit_network(self, rows: Rows, workdir: Path | None, progress: Progress | None) -> None:
+        """Train encoder and head alone; see `fit`.
+
+        Raises
+        ------
+        RunError
+            If a crop is longer than the shortest clip, or the training fails.
+        """
+        shortest, longest = int(rows.frames.min()), max(self.params.crop_lengths)
+        if longest > shortest:
+            raise RunError(
+                f"crop_frames={longest} is longer than the shortest training clip "
+                f"({shortest} frames); set crop_frames to at most {shortest}"
+            )
+        mean, std = mean_and_deviation(rows)
+        self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies())
+        if not self.params.epochs:
+            return
+        training = ContrastiveTraining(
+            self.network_, self.augmentation_, rows, self.params, self.seed
+        )
+        train(
+            training,
+            training.batches,
+            epochs=self.params.epochs,
+            device=self.device,
+            checkpoint=workdir / "epoch.ckpt" if workdir else None,
+            progress=progress,
+        )
+        self.history_ = pd.DataFrame(training.history)
+        self.history_.insert(0, "step", range(1, len(self.history_) + 1))
+
     def fit_backend(self, rows: Rows, *, progress: Progress | None = None) -> Self:
         """Fit the back-end alone on normal clips, with the network as it is."""
-        of_backend: dict[str, Any] = {}
+        embeddings = self.embed(rows, progress=progress)
+        options: dict[str, Any] = {}
         if self.params.backend == "level_sum":
-            levels = self.network_.levels(self.params.embedding)
-            of_backend = {"levels": tuple(levels), "sizes": tuple(levels.values())}
-        self.backend_ = build_backend(self.params.backend, **of_backend).fit(
-            self.embed(rows, progress=progress),
-            section_keys(rows.manifest),
-            rows.manifest["domain"],
+            options["levels"] = (self.params.embedding,)
+            if self.params.embedding == "levels":
+                sizes = self.network_.level_sizes
+                options = {"levels": tuple(sizes), "sizes": tuple(sizes.values())}
+        self.backend_ = build_backend(self.params.backend, **options).fit(
+            embeddings, section_keys(rows.manifest), rows.manifest["domain"]
         )
         return self
 
@@ -188,18 +490,30 @@ class Contrastive(System[ContrastiveParams]):
         description: dict[str, Any] | None = None,
     ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
+        params = self.params
         self.augmentation_ = SpectrumAugmentation(
-            self.params.augmentation,
+            params.augmentation,
             mean=mean,
             std=std,
             mel_frequencies=mel_frequencies,
-            crop_lengths=self.params.crop_lengths,
+            crop_lengths=params.crop_lengths,
         )
         self.mel_frequencies_ = mel_frequencies
+        n_classes = len(set(class_names(self.sections_, params.classes)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            n_classes = len(class_names(self.sections_, self.params.classes))
-            self.network_ = Network(self.params, n_mels, description, n_classes=n_classes)
+            # In this order: each takes its initial weights from the same random numbers.
+            encoder = make_encoder(params.encoder, n_mels, params.pretrained, description)
+            size = encoder.embedding_size
+            head = ProjectionHead(size, params.projection_size)
+            classifier: nn.Module | None = None
+            if params.classifier == "arcface":
+                classifier = ArcFaceHead(
+                    size, n_classes, margin=params.arcface_margin, scale=params.arcface_scale
+                )
+            elif params.classifier == "sub_cluster_adacos":
+                classifier = SubClusterAdaCosHead(size, n_classes, n_subclusters=params.subclusters)
+            self.network_ = Network(encoder, head, classifier)
 
 
 def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]:

@@ -6,8 +6,7 @@ embedding. Each is averaged over time, so that any number of frames goes in.
 Shapes: B batch, F mel bins, T frames, C'·F' channels and reduced mel bins, D embedding size.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,10 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from asdlib.features import Rows
-from asdlib.method.encoders import ProjectionHead
-from asdlib.method.losses import ArcFaceHead, SubClusterAdaCosHead
-from asdlib.method.parameters import ContrastiveParams
-from asdlib.method.pretrained import make_encoder
+from asdlib.method.encoders import Encoder, ProjectionHead
 
 
 class Network(nn.Module):
@@ -26,75 +22,44 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    params
-        Parameters of the system.
-    n_mels
-        Number of mel bins F.
-    description
-        Of a saved encoder, whose weights are loaded afterwards; see `make_encoder`.
-    n_classes
-        Classes of the classification term, which only a classifier needs.
+    encoder
+        Maps spectrograms (B, F, T) to embeddings (B, D).
+    head
+        Projects embeddings; the contrastive loss acts on its unit vectors.
+    classifier
+        Classification loss on embeddings (B, D) and classes (B,).
     """
 
     def __init__(
-        self,
-        params: ContrastiveParams,
-        n_mels: int,
-        description: dict[str, Any] | None = None,
-        *,
-        n_classes: int = 0,
+        self, encoder: Encoder, head: ProjectionHead, classifier: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.n_mels = n_mels
-        self.projection_size = params.projection_size
-        self.encoder = make_encoder(params.encoder, n_mels, params.pretrained, description)
-        size = self.encoder.embedding_size
-        self.head = ProjectionHead(size, params.projection_size)
-        self.classifier: nn.Module | None = None
-        if params.classifier == "arcface":
-            self.classifier = ArcFaceHead(
-                size, n_classes, margin=params.arcface_margin, scale=params.arcface_scale
-            )
-        elif params.classifier == "sub_cluster_adacos":
-            self.classifier = SubClusterAdaCosHead(
-                size, n_classes, n_subclusters=params.subclusters
-            )
+        self.encoder = encoder
+        self.head = head
+        self.classifier = classifier
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Project (B, F, T) to unit vectors (B, D)."""
         projected: Tensor = self.head(self.encoder(log_mel))
         return projected
 
+    @property
+    def level_sizes(self) -> dict[str, int]:
+        """Levels that stand side by side in an embedding of the kind "levels": name → size."""
+        encoder = self.encoder
+        sizes = (encoder.n_mels, encoder.time_mean_size, encoder.embedding_size)
+        return dict(zip(("spectrum", "feature_map", "encoder"), sizes, strict=True))
+
     def embed(self, log_mel: Tensor, kind: str) -> Tensor:
         """Embed (B, F, T) as (B, D), with `kind` as in `ContrastiveParams.embedding`."""
-        if kind == "spectrum":
-            return log_mel.mean(dim=-1)
-        time_mean = self.encoder.time_mean(log_mel)
-        if kind == "feature_map":
-            return time_mean
-        embedding: Tensor = self.encoder.embed(time_mean)
-        if kind == "levels":
-            return torch.cat([log_mel.mean(dim=-1), time_mean, embedding], dim=1)
+        found = {"spectrum": log_mel.mean(dim=-1)}
+        if kind != "spectrum":
+            found["feature_map"] = self.encoder.time_mean(log_mel)
+        if kind not in ("spectrum", "feature_map"):
+            found["encoder"] = self.encoder.embed(found["feature_map"])
         if kind == "projection":
-            embedding = self.head(embedding)
-        return embedding
-
-    def levels(self, kind: str) -> dict[str, int]:
-        """Give the levels in what `embed` gives for `kind`: name → size, in their order."""
-        sizes = {
-            "spectrum": self.n_mels,
-            "feature_map": self.encoder.time_mean_size,
-            "encoder": self.encoder.embedding_size,
-        }
-        if kind == "levels":
-            return sizes
-        return {kind: (sizes | {"projection": self.projection_size})[kind]}
-
-
-def class_names(sections: Sequence[str], classes: str) -> list[str]:
-    """Give the names of the classes of sections ``machine/section``, sorted and each once."""
-    names = sections if classes == "section" else [name.rpartition("/")[0] for name in sections]
-    return sorted(set(names))
+            found["projection"] = self.head(found["encoder"])
+        return torch.cat(list(found.values()), dim=1) if kind == "levels" else found[kind]
 
 
 def measure_batch_norm(

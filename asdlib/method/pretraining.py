@@ -18,22 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from safetensors.torch import save
 
 import asdlib
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, Rows
-from asdlib.files import only_process
-from asdlib.method.augment import SpectrumAugmentation
-from asdlib.method.contrastive import mean_and_deviation
-from asdlib.method.crops import CropBatches
-from asdlib.method.network import Network
-from asdlib.method.parameters import ContrastiveParams
+from asdlib.files import only_process, whole_folder
+from asdlib.method.contrastive import Contrastive, ContrastiveParams
 from asdlib.method.pretrained import DESCRIPTION, PRETRAINED_ONLY, WEIGHTS, read_description
-from asdlib.method.training import train_network
-from asdlib.system import Progress
+from asdlib.system import Progress, validate_params
 
 _REQUEST = "request.json"
 
@@ -60,10 +54,10 @@ class Pretrained:
 def pretrain(
     store: str | Path,
     out: str | Path,
-    params: ContrastiveParams | None = None,
     *,
     seed: int = 0,
     progress: Progress | None = None,
+    **params: Any,
 ) -> Pretrained:
     """Train an encoder on the training clips of a store, without looking at any label.
 
@@ -73,81 +67,71 @@ def pretrain(
         Feature store. Clips that are marked as anomalies or as of a test split are left out, and
         those shorter than a crop.
     out
-        Folder to make.
-    params
-        Parameters of the contrastive system with ``loss="nt_xent"``; what concerns scoring has no
-        meaning here.
+        Folder of the encoder, made by it; one that holds the same encoder already is reused.
     seed
-        Decides initial weights, batches, crops and augmentation.
+        Seed of everything random.
     progress
-        Told how far the training is.
+        Called after every step.
+    **params
+        Parameters of `asdlib.method.contrastive.ContrastiveParams` that differ from the defaults;
+        the loss is nt_xent.
 
     Raises
     ------
     ConfigError
-        If the parameters name another loss, or an encoder that cannot be trained from scratch.
-    StoreError
-        If the store cannot be read.
+        If a parameter is unknown or needs classes.
     RunError
         If there are too few clips, `out` holds something else, or another process is at work on it.
     """
-    params = params or ContrastiveParams(loss="nt_xent")
-    _check(params)
-    opened = FeatureStore.open(store)
-    rows, left_out = _rows(opened, max(params.crop_lengths))
-    out = Path(out)
+    checked = validate_params(ContrastiveParams, {"loss": "nt_xent"} | params, "pretrain")
+    _check(checked)
+    opened, out = FeatureStore.open(store), Path(out)
+    rows, left_out = _rows(opened, max(checked.crop_lengths))
     request = {
-        "params": params.model_dump(mode="json"),
+        "params": checked.model_dump(mode="json"),
         "seed": seed,
         "store_fingerprint": opened.fingerprint,
         "asdlib": asdlib.__version__,
     }
     key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    with only_process(out, RunError):
+    with only_process(out):
         if out.exists():
             return _reuse(out, key)
-        partial = out.with_name(f".{out.name}.partial")
-        # What another request has left behind is of no use to this one.
-        if not (partial / _REQUEST).is_file() or (partial / _REQUEST).read_text() != key:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            (partial / _REQUEST).write_text(key)
-        mean, std = mean_and_deviation(rows)
-        augmentation = SpectrumAugmentation(
-            params.augmentation,
-            mean=mean,
-            std=std,
-            mel_frequencies=opened.mel_frequencies(),
-            crop_lengths=params.crop_lengths,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = Network(params, opened.n_mels)
-        batches = CropBatches(rows, params, seed)
-        losses = train_network(
-            network, augmentation, batches, params, seed, partial / "training", progress
-        )
-        weights = {k: v.cpu().contiguous() for k, v in network.encoder.state_dict().items()}
-        description = {
-            "encoder": params.encoder,
-            "n_mels": opened.n_mels,
-            "front_end": opened.front_end,
-            "key": key,
-            "request": request,
-            "store": opened.path.absolute().name,
-            "clips": len(rows),
-            "clips_left_out": left_out,
-            "loss": {"first": losses[0], "last": losses[-1], "steps": len(losses)},
-            "torch": torch.__version__,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        (partial / WEIGHTS).write_bytes(save(weights))
-        (partial / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-        history = pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
-        history.to_csv(partial / "training.csv", index=False)
-        shutil.rmtree(partial / "training", ignore_errors=True)
-        (partial / _REQUEST).unlink()
-        partial.replace(out)
+        with whole_folder(out, resume=True) as folder:
+            begun = folder / _REQUEST
+            if not begun.is_file() or begun.read_text() != key:
+                # What another request has left behind is of no use to this one.
+                shutil.rmtree(folder)
+                folder.mkdir()
+                begun.write_text(key)
+            system = Contrastive(seed=seed, **checked.model_dump())
+            system.fit_network(rows, folder / "training", progress)
+            assert system.history_ is not None  # there is an epoch at least
+            losses = system.history_["loss"]
+            weights = system.network_.encoder.state_dict()
+            description = {
+                "encoder": checked.encoder,
+                "n_mels": opened.n_mels,
+                "front_end": opened.front_end,
+                "key": key,
+                "request": request,
+                "store": opened.path.absolute().name,
+                "clips": len(rows),
+                "clips_left_out": left_out,
+                "loss": {
+                    "first": losses.iloc[0],
+                    "last": losses.iloc[-1],
+                    "steps": len(losses),
+                },
+                "torch": torch.__version__,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            content = save({k: v.cpu().contiguous() for k, v in weights.items()})
+            (folder / WEIGHTS).write_bytes(content)
+            (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+            system.history_.to_csv(folder / "training.csv", index=False)
+            shutil.rmtree(folder / "training", ignore_errors=True)
+            begun.unlink()
     return Pretrained(out, description, cached=False)
 
 

@@ -1,163 +1,182 @@
-"""Contrastive training: batches of crops, two views, one loss; the loop is Lightning's.
+"""The training loop that all networks share; it is Lightning's.
 
-Every random draw of an epoch comes from (seed, epoch), so a training that was stopped goes on from
-its last finished epoch and ends with the same weights as one that was not.
-
-Shapes: B batch, V views (2), F mel bins, T frames, D projection size.
+A training is a `Training`: it computes the loss of one batch, names its optimiser, and draws random
+numbers in such a way that an epoch depends on the seed alone. `train` does the rest: device,
+progress, a checkpoint after every epoch, and going on from it. A training that was stopped ends
+with the same weights as one that was not.
 """
 
 import contextlib
+import ctypes
+import gc
+import hashlib
 import logging
 import math
 import pickle
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from pydantic import BaseModel
+from torch import nn
 
 from asdlib.errors import RunError
-from asdlib.method.allocator import keep_freed_memory
-from asdlib.method.augment import SpectrumAugmentation
-from asdlib.method.crops import Batch, CropBatches
-from asdlib.method.losses import nt_xent_loss, supervised_contrastive_loss
-from asdlib.method.network import Network
-from asdlib.method.parameters import ContrastiveParams
+from asdlib.features import Rows
+from asdlib.files import whole_file
 from asdlib.system import Progress
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
+_LARGEST_ARRAY = 1 << 30
+_LARGEST_INT = (1 << 31) - 1
 
-class ContrastiveTraining(L.LightningModule):
-    """One training step: crops → two views → projections → loss.
+
+class Training(L.LightningModule):
+    """The training of one network; subclasses add `training_step` and `configure_optimizers`.
 
     Parameters
     ----------
     network
-        Encoder, head and, where asked for, a classifier.
-    augmentation
-        Makes the two views.
-    params
-        Parameters of the contrastive system.
-    seed
-        Seed of the augmentation, together with the epoch.
-    total_steps
-        Length of the cosine schedule.
+        Trained in place.
+    params, seed, rows
+        What decides the result: a checkpoint of other ones is refused.
+
+    Attributes
+    ----------
+    history
+        What `record` was given, one entry per step or per epoch.
+    generator
+        Source of random numbers on the CPU; its state is part of a checkpoint.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        augmentation: SpectrumAugmentation,
-        params: ContrastiveParams,
-        seed: int,
-        total_steps: int,
-    ) -> None:
+    def __init__(self, network: nn.Module, params: BaseModel, seed: int, rows: Rows) -> None:
         super().__init__()
         self.network = network
-        self.augmentation = augmentation
-        self.params = params
         self.seed = seed
-        self.total_steps = total_steps
+        self.rows = rows
+        self.training_params = params
+        self.history: list[dict[str, float]] = []
         self.generator = torch.Generator()
-        self.losses: list[float] = []
-
-    def on_train_epoch_start(self) -> None:
-        """Seed the augmentation's draws of this epoch."""
-        state = np.random.SeedSequence([self.seed, self.current_epoch, 1]).generate_state(1)
-        self.generator.manual_seed(int(state[0]))
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        crops, *numbers = batch
-        views = self.augmentation(crops, self.generator)
-        embeddings = self.network.encoder(views.flatten(0, 1))
-        repeated = [number.repeat(len(views)) for number in numbers]
-        loss = self.params.contrast_weight * self.loss(self.network.head(embeddings), *repeated)
-        if self.network.classifier is not None:
-            classification = self.network.classifier(embeddings, repeated[0])
-            loss = loss + self.params.classifier_weight * classification
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RunError(
-                f"the training loss is {value} in step {len(self.losses) + 1}; expected a finite "
-                f"number: lower learning_rate ({self.params.learning_rate:g})"
-            )
-        self.losses.append(value)
-        return loss
+        self.report: Progress | None = None
+        self.what = ""
+        self.total_steps = 0
+        self.checkpoint: Path | None = None
 
     @property
     def identity(self) -> str:
-        """What tells this training from others: parameters, seed and number of steps."""
-        return f"{self.params.model_dump_json()} seed={self.seed} steps={self.total_steps}"
+        """What tells this training from others."""
+        chosen = hashlib.sha256(self.rows.index.tobytes()).hexdigest()
+        params = self.training_params.model_dump_json()
+        return f"{params} seed={self.seed} store={self.rows.store.fingerprint} rows={chosen}"
+
+    def record(self, **values: float) -> None:
+        """Append to the history.
+
+        Raises
+        ------
+        RunError
+            If a value is not finite.
+        """
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the training {name} is {value} in step {self.global_step + 1}, expected a "
+                    "finite number; lower learning_rate"
+                )
+        self.history.append(values)
+
+    def end_epoch(self) -> None:
+        """Do what remains at the end of an epoch, before the checkpoint is written."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Report a finished step."""
+        if self.report:
+            self.report(self.what, self.global_step, self.total_steps)
+
+    def on_train_epoch_end(self) -> None:
+        """Write the checkpoint, whole at any moment, even after a kill."""
+        self.end_epoch()
+        if self.checkpoint:
+            with whole_file(self.checkpoint) as partial:
+                self.trainer.save_checkpoint(partial)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the losses so far, and which training they are of."""
-        checkpoint["losses"] = self.losses
+        """Add what Lightning does not know."""
         checkpoint["training"] = self.identity
+        checkpoint["history"] = self.history
+        checkpoint["generator"] = self.generator.get_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the losses so far."""
-        self.losses = list(checkpoint["losses"])
+        """Take back what `on_save_checkpoint` added."""
+        self.history = list(checkpoint["history"])
+        self.generator.set_state(checkpoint["generator"])
 
-    def loss(self, projections: Tensor, classes: Tensor, domains: Tensor, clips: Tensor) -> Tensor:
-        """Contrast the projections (V·B, D) of both views."""
-        if self.params.loss == "nt_xent":
-            return nt_xent_loss(projections, clips, self.params.temperature)
-        return supervised_contrastive_loss(
-            projections,
-            classes,
-            self.params.temperature,
-            domains=domains,
-            clips=clips,
-            cross_domain=self.params.cross_domain,
+
+def train(
+    training: Training,
+    batches: Any,
+    *,
+    epochs: int,
+    device: torch.device,
+    what: str = "training",
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train a network in place.
+
+    Parameters
+    ----------
+    training
+        The training; its `history` holds the losses afterwards.
+    batches
+        Sized iterable of the batches of an epoch, iterated anew for each.
+    epochs
+        Number of passes over the batches.
+    device
+        Where to compute.
+    what
+        Name of the work for `progress`, which is called after every step.
+    checkpoint
+        File that is rewritten after every epoch; the training goes on from it where it exists.
+        Removing it is left to the caller.
+    progress
+        Called as ``progress(what, step, steps)``.
+
+    Raises
+    ------
+    RunError
+        If the loss is not finite, or the checkpoint is damaged or of another training.
+    KeyboardInterrupt, SystemExit
+        After SIGINT, and after SIGTERM with exit code 143.
+    """
+    training.report, training.what = progress, what
+    training.total_steps = epochs * len(batches)
+    training.checkpoint = checkpoint
+    resume = checkpoint if checkpoint and checkpoint.exists() else None
+    if resume:
+        _check_checkpoint(resume, training.identity)
+    keep_freed_memory()
+    with _quiet_lightning(), _signals_as_usual():
+        trainer = L.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu" if device.type == "cpu" else "gpu",
+            devices=1 if device.index is None else [device.index],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
         )
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a cosine schedule, stepped every batch."""
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=self.params.learning_rate,
-            weight_decay=self.params.weight_decay,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.total_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-
-class _Report(Callback):
-    """Tell the caller's progress function about every step."""
-
-    def __init__(self, progress: Progress, total_steps: int) -> None:
-        self.progress = progress
-        self.total_steps = total_steps
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self.progress("training", trainer.global_step, self.total_steps)
-
-
-class _KeepLastEpoch(Callback):
-    """Save a checkpoint after every epoch; the file is whole at any moment, even after a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self.path)
+        trainer.fit(training, batches, ckpt_path=resume)
 
 
 @contextlib.contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's advice on loaders and hardware: what matters is reported by us."""
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's advice on loaders and hardware."""
     names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -173,11 +192,16 @@ def quiet_lightning() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ctrl_c_stays_ctrl_c() -> Iterator[None]:
-    """Undo what Lightning makes of Ctrl-C: exit code 1, and deafness to any further one."""
+def _signals_as_usual() -> Iterator[None]:
+    """Undo what Lightning makes of signals.
+
+    Ctrl-C would become exit code 1 and deafness to any further one, SIGTERM exit code 0.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SIGTERMException:
+        raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as stop:
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
@@ -185,7 +209,7 @@ def ctrl_c_stays_ctrl_c() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
-def check_checkpoint(path: Path, identity: str) -> None:
+def _check_checkpoint(path: Path, identity: str) -> None:
     """Refuse a checkpoint that is damaged or of another training."""
     way_out = "delete it to train from the start"
     try:
@@ -198,58 +222,34 @@ def check_checkpoint(path: Path, identity: str) -> None:
         )
 
 
-def train_network(
-    network: Network,
-    augmentation: SpectrumAugmentation,
-    batches: CropBatches,
-    params: ContrastiveParams,
-    seed: int,
-    workdir: Path | None = None,
-    progress: Progress | None = None,
-) -> list[float]:
-    """Train `network` in place; with `workdir`, go on from its last finished epoch.
+def keep_freed_memory() -> bool:
+    """Make the C library reuse freed memory of up to 1 GiB per block, for the whole process.
 
-    Parameters
-    ----------
-    network, augmentation, batches, params, seed
-        See `ContrastiveTraining`.
-    workdir
-        Folder of the checkpoint, the caller's to remove.
-    progress
-        Told about every step.
+    A training step frees and allocates the same large arrays again and again. By default glibc
+    returns them to the system, which then clears every page anew; on two CPU cores that was up to
+    half of the time of a step of the small CNN. Results do not change.
 
     Returns
     -------
-    Loss of every step.
-
-    Raises
-    ------
-    RunError
-        If the loss is not finite, or the checkpoint is damaged or of another training.
+    bool
+        Whether it agreed; elsewhere than on Linux with glibc nothing is changed.
     """
-    total_steps = params.epochs * len(batches)
-    module = ContrastiveTraining(network, augmentation, params, seed, total_steps)
-    callbacks: list[Callback] = [_Report(progress, total_steps)] if progress else []
-    resume = None
-    if workdir is not None:
-        workdir.mkdir(parents=True, exist_ok=True)
-        checkpoint = workdir / "epoch.ckpt"
-        callbacks.append(_KeepLastEpoch(checkpoint))
-        if checkpoint.exists():
-            check_checkpoint(checkpoint, module.identity)
-            resume = checkpoint
-    keep_freed_memory()
-    with quiet_lightning(), ctrl_c_stays_ctrl_c():
-        trainer = L.Trainer(
-            max_epochs=params.epochs,
-            accelerator="auto",
-            devices=1,
-            logger=False,
-            callbacks=callbacks,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        batches.epoch = lambda: int(trainer.current_epoch)
-        trainer.fit(module, batches, ckpt_path=resume)
-    return module.losses
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    agreed = [mallopt(_MMAP_THRESHOLD, _LARGEST_ARRAY), mallopt(_TRIM_THRESHOLD, _LARGEST_INT)]
+    return all(agreed)
+
+
+def give_back_memory() -> None:
+    """Return to the system what a finished training left behind, cycles of objects included.
+
+    Many runs in one process would otherwise each add some tens of megabytes.
+    """
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

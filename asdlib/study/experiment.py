@@ -272,7 +272,7 @@ def default_processes() -> int:
 
 
 def _do(job: Job, folder: Path) -> RunResult:
-    from asdlib.method.allocator import give_back_memory
+    from asdlib.method.training import give_back_memory
 
     planned = plan(
         job.system, job.train, job.test, params=job.params, seed=job.seed, machines=job.machines

@@ -74,7 +74,7 @@ LEVELS: dict[str, dict[str, Backend]] = {
 def embed(system: Contrastive, rows: Rows) -> dict[str, Array]:
     """Give each level of the network, (N, D)."""
     system.params = system.params.model_copy(update={"embedding": "levels"})
-    ends = np.cumsum(list(system.network_.levels("levels").values()))[:-1]
+    ends = np.cumsum(list(system.network_.level_sizes.values()))[:-1]
     return dict(zip(LEVELS, np.split(system.embed(rows), ends, axis=1), strict=True))
 
 

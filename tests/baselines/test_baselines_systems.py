@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from baseline_stores import make_store, poison
@@ -121,6 +122,35 @@ def test_what_is_saved_comes_back_exactly(
     assert facts["front_end"]["n_mels"] == 32
 
 
+@pytest.mark.parametrize("trained", ["autoencoder", "mobilenetv2", "contrastive"])
+def test_a_stopped_training_ends_like_one_that_was_not(
+    trained: str, store: FeatureStore, tmp_path: Path
+) -> None:
+    system, params = SYSTEMS[trained]
+    params = params | {"epochs": 3}
+    rows = store.rows(split="train")
+    calls: list[tuple[str, int, int]] = []
+    whole = system(**params).fit(rows, progress=lambda *call: calls.append(call))
+    steps = [call for call in calls if call[0] == calls[0][0]]
+    assert steps == [(steps[0][0], i, steps[-1][2]) for i in range(1, steps[-1][2] + 1)]
+    per_epoch = len(steps) // 3
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 2 * per_epoch + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        system(**params).fit(rows, workdir=tmp_path / "work", progress=stop)
+    calls.clear()
+    resumed = system(**params).fit(
+        rows, workdir=tmp_path / "work", progress=lambda *call: calls.append(call)
+    )
+    assert calls[0][1] == 2 * per_epoch + 1, "finished epochs are kept"
+    pd.testing.assert_frame_equal(resumed.history_, whole.history_)
+    test = store.rows(split="test")
+    assert np.array_equal(resumed.score(test), whole.score(test))
+
+
 def empty(store: FeatureStore) -> Rows:
     return store.rows(np.arange(0))
 
@@ -128,7 +158,7 @@ def empty(store: FeatureStore) -> Rows:
 BAD_TRAINING: dict[str, tuple[Callable[[FeatureStore], Rows], str]] = {
     "none": (empty, "no training clips selected"),
     "anomalous": (lambda store: store.rows(), r"anomaly_id_00_00000005.wav' .* labelled 'anomaly'"),
-    "one clip": (lambda store: store.rows([0]), "1 training clip|the one section '00'"),
+    "one clip": (lambda store: store.rows([0]), "1 training clip|'fan' has the one section '00'"),
     "not finite": (
         lambda store: poison(store, 2, np.inf).rows(split="train"),
         r"normal_id_00_00000002.wav' holds NaN or infinite values",

@@ -37,6 +37,8 @@ def fitted(store: FeatureStore, seed: int = 0, **changes: Any) -> Contrastive:
 
 VARIANTS: list[dict[str, Any]] = [
     {},
+    {"embedding": "spectrum", "epochs": 0},
+    {"embedding": "levels", "epochs": 0},
     {"embedding": "projection", "crops": "different"},
     {"embedding": "feature_map", "cross_domain": True},
     {"segment": "sliding", "loss": "nt_xent"},
@@ -55,18 +57,10 @@ def test_what_is_saved_comes_back_exactly(
     system = fitted(store, **changes)
     test = store.rows(split="test")
     scores = system.score(test)
-    assert scores.shape == (16,)
-    assert scores.dtype == np.float64
     assert np.isfinite(scores).all()
     system.save(tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "model.json",
-        "model.safetensors",
-    ]
     loaded = Contrastive.load(tmp_path / "model")
     assert loaded.params == system.params
-    assert loaded.seed == system.seed
-    assert loaded.history_ is None
     np.testing.assert_array_equal(loaded.score(test), scores)
     loaded.save(tmp_path / "again")
     for name in ("model.json", "model.safetensors"):
@@ -74,48 +68,23 @@ def test_what_is_saved_comes_back_exactly(
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_saved_facts(store: FeatureStore, tmp_path: Path) -> None:
+def test_a_model_of_version_0_1_is_read(store: FeatureStore, tmp_path: Path) -> None:
     system = fitted(store, seed=9)
+    scores = system.score(store.rows(split="test"))
     system.save(tmp_path)
     facts = json.loads((tmp_path / "model.json").read_text())
-    assert facts["system"] == "contrastive"
-    assert facts["seed"] == 9
-    assert facts["sections"] == ["fan/00", "fan/02", "pump/00", "pump/02"]
     mean, std = mean_and_deviation(store.rows(split="train"))
     assert (facts["mean"], facts["std"]) == pytest.approx((mean, std), rel=1e-6)
     assert facts["mel_frequencies"] == store.mel_frequencies().tolist()
-
-
-def test_seeds(store: FeatureStore) -> None:
-    test = store.rows(split="test")
-    torch.manual_seed(1)
-    one = fitted(store, seed=1)
-    torch.manual_seed(2)
-    same, other = fitted(store, seed=1), fitted(store, seed=2)
-    np.testing.assert_array_equal(one.score(test), same.score(test))
-    assert one.history_ is not None
-    assert same.history_ is not None
-    assert one.history_["loss"].tolist() == same.history_["loss"].tolist()
-    assert not np.array_equal(one.score(test), other.score(test))
-
-
-def test_no_global_random_state_is_used_or_changed(store: FeatureStore) -> None:
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    system = fitted(store)
-    system.score(store.rows(split="test"))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
-
-
-def test_scores_do_not_depend_on_order_or_batches(store: FeatureStore) -> None:
-    system = fitted(store)
-    test = store.rows(split="test")
-    scores = system.score(test)
-    turned = np.random.default_rng(0).permutation(len(test))
-    np.testing.assert_allclose(system.score(test.select(turned)), scores[turned], rtol=1e-4)
-    np.testing.assert_allclose(
-        [system.score(test.select(np.array([i])))[0] for i in range(4)], scores[:4], rtol=1e-4
-    )
+    for key in ("format", "front_end", "sha256"):
+        del facts[key]
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    loaded = Contrastive.load(tmp_path)
+    np.testing.assert_array_equal(loaded.score(store.rows(split="test")), scores)
+    wide = FRONT_END.model_copy(update={"n_mels": 8})
+    other = write_store(tmp_path / "store", store.manifest, store.features[:, :8], wide)
+    with pytest.raises(RunError, match="n_mels 16 in training and 8 here"):
+        loaded.score(other.rows(split="test"))
 
 
 def test_only_valid_frames_count(store: FeatureStore, tmp_path: Path) -> None:
@@ -172,10 +141,6 @@ def test_training_learns_the_sections(store: FeatureStore) -> None:
     assert losses.iloc[-2:].mean() < losses.iloc[:2].mean() - 0.3
 
 
-def test_without_epochs_there_is_no_history(store: FeatureStore) -> None:
-    assert fitted(store, epochs=0).history_ is None
-
-
 def test_progress_is_told(store: FeatureStore) -> None:
     told: list[tuple[str, int, int]] = []
     quick_system().fit(store.rows(split="train"), progress=lambda *args: told.append(args))
@@ -198,25 +163,6 @@ def test_silence_is_refused(tmp_path: Path, store: FeatureStore) -> None:
     )
     with pytest.raises(RunError, match="all log-mel values equal -100: silent clips"):
         fitted(silent)
-
-
-@pytest.mark.parametrize(
-    ("n", "message"), [(0, "no training clips selected"), (1, "1 training clips; .* at least 2")]
-)
-def test_too_few_clips_are_refused(store: FeatureStore, n: int, message: str) -> None:
-    rows = store.rows(split="train").select(np.arange(n))
-    with pytest.raises(RunError, match=message):
-        quick_system().fit(rows)
-
-
-def test_sections_that_were_not_in_training_are_refused(store: FeatureStore) -> None:
-    fan = store.rows(split="train", machine="fan")
-    system = quick_system(epochs=0).fit(fan)
-    with pytest.raises(RunError, match=r"machine 'pump' has no training rows \(known: fan\)"):
-        system.score(store.rows(split="test"))
-    first = quick_system(epochs=0).fit(fan.select((fan.manifest["section"] == "00").to_numpy()))
-    with pytest.raises(RunError, match=r"section '02' is not in .* 'fan' \(known: 00\)"):
-        first.score(store.rows(split="test", machine="fan"))
 
 
 def test_no_rows_to_embed(store: FeatureStore) -> None:

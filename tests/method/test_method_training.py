@@ -2,22 +2,22 @@
 
 import logging
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from contrastive_rows import make_store, quick
+from contrastive_rows import make_store, quick, quick_system
 from threadpoolctl import threadpool_limits
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
-from asdlib.method.contrastive import Network
-from asdlib.method.crops import CropBatches
-from asdlib.method.losses import nt_xent_loss, supervised_contrastive_loss
-from asdlib.method.training import ContrastiveTraining, train_network
+from asdlib.method import nt_xent_loss, supervised_contrastive_loss
+from asdlib.method.contrastive import ContrastiveTraining, CropBatches
+from asdlib.method.training import give_back_memory, keep_freed_memory
+from asdlib.system import section_keys
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,7 +72,7 @@ def test_crops_are_excerpts_of_their_clips(rows: Rows) -> None:
         for positions, log_mel in rows.batches(4)
         for position, clip in zip(positions, log_mel, strict=True)
     }
-    starts = set()
+    starts, whole_keys = set(), set(section_keys(rows.manifest))
     for crops, classes, domains, clips in CropBatches(rows, quick(), seed=1):
         assert crops.shape == (len(clips), 16, 8)
         assert crops.dtype == torch.float32
@@ -84,14 +84,10 @@ def test_crops_are_excerpts_of_their_clips(rows: Rows) -> None:
             ]
             assert len(found) == 1
             starts.add((whole[clip].shape[1], found[0]))
-        assert classes.tolist() == [int(batches_class(rows, c)) for c in clips.tolist()]
+        keys = section_keys(rows.manifest)[clips.numpy()]
+        assert classes.tolist() == [sorted(whole_keys).index(key) for key in keys]
         assert set(domains.tolist()) == {0}
     assert len({start for _, start in starts}) > 5
-
-
-def batches_class(rows: Rows, clip: int) -> int:
-    row = rows.manifest.iloc[clip]
-    return ["fan00", "fan02", "pump00", "pump02"].index(row["machine"] + row["section"])
 
 
 def test_every_start_can_be_drawn_the_last_one_too(rows: Rows) -> None:
@@ -157,10 +153,10 @@ def test_across_domains_a_class_of_one_domain_is_drawn_as_before(rows: Rows) -> 
     assert sorted(clips_of(batches)) == list(range(28))
 
 
-def module_of(rows: Rows, **changes: Any) -> ContrastiveTraining:
-    params = quick(**changes)
-    augmentation = SpectrumAugmentation(AugmentationParams(), mean=-40.0, std=7.0)
-    return ContrastiveTraining(Network(params, 16), augmentation, params, 0, total_steps=8)
+def training_of(rows: Rows, **changes: Any) -> ContrastiveTraining:
+    system = quick_system(epochs=0, batch_norm="training", **changes).fit(rows)
+    params = quick(epochs=2, **changes)
+    return ContrastiveTraining(system.network_, system.augmentation_, rows, params, 0)
 
 
 @pytest.mark.parametrize("cross_domain", [False, True])
@@ -169,49 +165,51 @@ def test_the_loss_of_a_step_is_that_of_the_labels(rows: Rows, cross_domain: bool
     z = torch.nn.functional.normalize(torch.randn(8, 4, generator=generator), dim=1)
     classes, domains = torch.tensor([0, 0, 1, 1] * 2), torch.tensor([0, 1, 0, 1] * 2)
     clips = torch.tensor([3, 5, 7, 9] * 2)
-    module = module_of(rows, cross_domain=cross_domain)
+    training = training_of(rows, cross_domain=cross_domain)
     expected = supervised_contrastive_loss(
         z, classes, 0.1, domains=domains, clips=clips, cross_domain=cross_domain
     )
-    assert torch.equal(module.loss(z, classes, domains, clips), expected)
-    other = module_of(rows, loss="nt_xent", temperature=0.5)
-    assert torch.equal(other.loss(z, classes, domains, clips), nt_xent_loss(z, clips, 0.5))
+    assert torch.equal(training.contrast(z, classes, domains, clips), expected)
+    other = training_of(rows, loss="nt_xent", temperature=0.5)
+    assert torch.equal(other.contrast(z, classes, domains, clips), nt_xent_loss(z, clips, 0.5))
 
 
-def test_a_step_contrasts_both_views_of_every_clip(
-    rows: Rows, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["none", "arcface", "sub_cluster_adacos"])
+def test_a_step_contrasts_both_views_of_every_clip_and_adds_the_classification(
+    rows: Rows, kind: str
 ) -> None:
-    module = module_of(rows)
-    batch = next(iter(CropBatches(rows, module.params, 0)))
-    given: list[torch.Tensor] = []
-    true_loss = module.loss
-    monkeypatch.setattr(module, "loss", lambda *args: given.extend(args) or true_loss(*args))
-    value = module.training_step(batch, 0)
-    projections, *numbers = given
-    assert projections.shape == (2 * len(batch[3]), 8)
-    for number, original in zip(numbers, batch[1:], strict=True):
-        assert torch.equal(number, torch.cat([original, original]))
-    assert module.losses == [float(value.detach())]
+    training = training_of(rows, classifier=kind, classifier_weight=0.5, contrast_weight=2.0)
+    batch = next(iter(training.batches))
+    # In evaluation mode nothing but the generator changes between two passes.
+    network, augmentation = training.network.eval(), training.augmentation.eval()
+    training.generator.manual_seed(1)
+    given = training.training_step(batch, 0)
+    views = augmentation(batch[0], torch.Generator().manual_seed(1))
+    assert views.shape[:2] == (2, len(batch[3]))
+    embeddings = network.encoder(views.flatten(0, 1))
+    numbers = [torch.cat([number, number]) for number in batch[1:]]
+    expected = 2.0 * training.contrast(network.head(embeddings), *numbers)
+    if kind != "none":
+        expected = expected + 0.5 * network.classifier(embeddings, numbers[0])
+    torch.testing.assert_close(given, expected)
+    assert training.history == [{"loss": float(given.detach())}]
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(rows: Rows) -> None:
-    module = module_of(rows)
-    module.loss = lambda *_: torch.tensor(float("nan"))  # type: ignore[method-assign]
-    with pytest.raises(RunError, match=r"loss is nan in step 1; .* lower learning_rate \(0.001\)"):
-        module.training_step(next(iter(CropBatches(rows, module.params, 0))), 0)
+    training = training_of(rows)
+    training.contrast = lambda *_: torch.tensor(float("nan"))  # type: ignore[method-assign]
+    with pytest.raises(RunError, match=r"loss is nan in step 1, .* lower learning_rate"):
+        training.training_step(next(iter(training.batches)), 0)
 
 
 def trained(
     rows: Rows, workdir: Path | None = None, progress: Any = None, seed: int = 0, **changes: Any
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
-    params = quick(**({"epochs": 3} | changes))
-    augmentation = SpectrumAugmentation(params.augmentation, mean=-40.0, std=7.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(params, 16)
-    batches = CropBatches(rows, params, seed)
-    losses = train_network(network, augmentation, batches, params, seed, workdir, progress)
-    return losses, network.state_dict()
+    system = quick_system(seed, **({"epochs": 3} | changes))
+    system.fit_network(rows, workdir, progress)
+    assert system.history_ is not None
+    assert system.history_["step"].tolist() == list(range(1, len(system.history_) + 1))
+    return system.history_["loss"].tolist(), system.network_.state_dict()
 
 
 def assert_equal(a: Any, b: Any) -> None:
@@ -220,55 +218,77 @@ def assert_equal(a: Any, b: Any) -> None:
         assert torch.equal(tensor, b[1][name]), name
 
 
+def stop_at(step: int, how: Any) -> Any:
+    def progress(what: str, done: int, total: int) -> None:
+        assert (what, total) == ("training", 12)
+        if done == step:
+            how()
+
+    return progress
+
+
+def kill() -> None:
+    raise RuntimeError("killed")
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("step", "changes"),
     [
-        {},
-        {"crops": "different", "augmentation": {"pre_norm_statistics": "running"}},
+        (2, {}),
+        (6, {"crops": "different", "augmentation": {"pre_norm_statistics": "running"}}),
+        (8, {}),
     ],
 )
-@pytest.mark.parametrize("stop_at", [2, 6, 8])
 def test_a_stopped_training_ends_like_one_that_was_not(
-    rows: Rows, tmp_path: Path, stop_at: int, changes: dict[str, Any]
+    rows: Rows, tmp_path: Path, step: int, changes: dict[str, Any]
 ) -> None:
     whole = trained(rows, **changes)
-    assert len(whole[0]) == 12
-
-    def stop(what: str, done: int, total: int) -> None:
-        if done == stop_at:
-            raise RuntimeError("killed")
-
     steps: list[int] = []
     with pytest.raises(RuntimeError, match="killed"):
-        trained(rows, tmp_path, stop, **changes)
-    assert (tmp_path / "epoch.ckpt").exists() == (stop_at > 4)
+        trained(rows, tmp_path, stop_at(step, kill), **changes)
+    assert (tmp_path / "epoch.ckpt").exists() == (step > 4)
     resumed = trained(rows, tmp_path, lambda what, done, total: steps.append(done), **changes)
-    assert steps == list(range(1 + 4 * ((stop_at - 1) // 4), 13)), "finished epochs are kept"
+    assert steps == list(range(1 + 4 * ((step - 1) // 4), 13)), "finished epochs are kept"
     assert_equal(resumed, whole)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch.ckpt"]
-
-
-def test_a_finished_training_is_not_done_again(rows: Rows, tmp_path: Path) -> None:
-    whole = trained(rows, tmp_path)
-    again = trained(rows, tmp_path, lambda *_: pytest.fail("trained again"))
+    again = trained(rows, tmp_path, lambda *_: pytest.fail("trained again"), **changes)
     assert_equal(again, whole)
 
 
-def test_ctrl_c_stays_ctrl_c(rows: Rows, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
+def test_a_kill_while_writing_keeps_the_last_checkpoint(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, count = Path.replace, iter(range(10))
 
-    def stop(what: str, done: int, total: int) -> None:
-        if done == 6:
-            signal.raise_signal(signal.SIGINT)
+    def replace_once(self: Path, target: Path) -> Path:
+        return replace(self, target) if next(count) < 1 else kill()  # type: ignore[func-returns-value]
 
-    with pytest.raises(KeyboardInterrupt):
-        trained(rows, tmp_path, stop)
-    assert signal.getsignal(signal.SIGINT) is before, "a second Ctrl-C is heard, too"
+    monkeypatch.setattr(Path, "replace", replace_once)
+    with pytest.raises(RuntimeError, match="killed"):
+        trained(rows, tmp_path)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch.ckpt"]
+    assert_equal(trained(rows, tmp_path), trained(rows))
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+@pytest.mark.parametrize("step", [6, 12])
+def test_signals_end_a_training(
+    rows: Rows, tmp_path: Path, number: signal.Signals, raised: Any, step: int
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(raised) as stopped:
+        trained(rows, tmp_path, stop_at(step, lambda: signal.raise_signal(number)))
+    if number == signal.SIGTERM:
+        assert stopped.value.code == 143
+    assert signal.getsignal(number) is before, "a second one is heard, too"
     assert_equal(trained(rows, tmp_path), trained(rows))
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
-def test_a_damaged_checkpoint_is_told(rows: Rows, tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_checkpoint_is_refused(rows: Rows, tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "epoch.ckpt"
     if content is None:
         trained(rows, tmp_path, epochs=1)
@@ -278,24 +298,48 @@ def test_a_damaged_checkpoint_is_told(rows: Rows, tmp_path: Path, content: bytes
         trained(rows, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"epochs": 4}, {"temperature": 0.2}, {"batch_size": 7}]
-)
 def test_a_checkpoint_of_another_training_is_refused(
-    rows: Rows, tmp_path: Path, changes: dict[str, Any]
+    rows: Rows, two_domains: Rows, tmp_path: Path
 ) -> None:
     trained(rows, tmp_path, epochs=1)
-    with pytest.raises(RunError, match="of a training with other parameters, seed or clips"):
-        trained(rows, tmp_path, **({"epochs": 1} | changes))
+    turned = rows.select(np.arange(len(rows))[::-1])
+    for other, changes in (
+        (rows, {"seed": 1}),
+        (rows, {"epochs": 4}),
+        (rows, {"temperature": 0.2}),
+        (rows.select(np.arange(27)), {}),
+        (turned, {}),
+        (two_domains, {}),
+    ):
+        with pytest.raises(RunError, match="of a training with other parameters, seed or clips"):
+            trained(other, tmp_path, **({"epochs": 1} | changes))
 
 
 def test_training_changes_no_global_state(rows: Rows) -> None:
-    torch.manual_seed(5)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     levels = {n: logging.getLogger(n).level for n in ("lightning.pytorch", "lightning.fabric")}
-    first = trained(rows, epochs=1)
+    trained(rows, epochs=1)
     assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert {name: logging.getLogger(name).level for name in levels} == levels
-    torch.manual_seed(6)
-    assert_equal(trained(rows, epochs=1), first)
+
+
+def private_memory() -> int:
+    """Memory of this process in MB that no file backs."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in status if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_what_a_training_left_behind_is_given_back() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.me, self.memory = self, [torch.ones(1_000_000) for _ in range(50)]
+
+    assert keep_freed_memory()
+    give_back_memory()
+    before = private_memory()
+    Cycle()
+    assert private_memory() > before + 150
+    give_back_memory()
+    assert private_memory() < before + 30

@@ -239,7 +239,7 @@ def test_the_code_version_names_the_package_version(sources: Path) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ["system.py", "features/logmel.py", "method/losses.py", "baselines/frames.py"],
+    ["system.py", "features/logmel.py", "method/losses.py", "baselines/windows.py"],
 )
 def test_the_code_version_follows_the_sources_that_decide_scores(sources: Path, file: str) -> None:
     before = version_now()

@@ -88,7 +88,7 @@ def test_what_is_there_is_not_computed_again(
     store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[int] = []
-    monkeypatch.setattr("asdlib.method.allocator.give_back_memory", lambda: given.append(1))
+    monkeypatch.setattr("asdlib.method.training.give_back_memory", lambda: given.append(1))
     variants = {name: VARIANTS[name] for name in ("reference", "wide")}
     first = experiment(variants, tmp_path, train=store, processes=1)
     for name in ("statistics.TimeStatistics", "autoencoder.Autoencoder"):
