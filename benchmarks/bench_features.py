@@ -28,7 +28,7 @@ import soundfile
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from asdlib.features import FeatureStore, FrontEnd, build_store
-from asdlib.features.files import ARRAY, create_array, write_parts
+from asdlib.features.store import ARRAY, create_array, write_parts
 
 Row = dict[str, Any]
 Cost = tuple[float, float]

@@ -72,8 +72,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Describe a store: size, front end, fingerprint, counts."""
-    from asdlib.features import FeatureStore
-    from asdlib.features.edit import store_info
+    from asdlib.features import FeatureStore, store_info
 
     told = store_info(FeatureStore.open(store))
     if as_json:
@@ -92,8 +91,7 @@ def subset(
     where: Annotated[list[str], typer.Option(metavar="COLUMN=VALUE[,VALUE…]", help="rows to keep")],
 ) -> None:
     """Write the rows that meet all conditions as a new store."""
-    from asdlib.features import FeatureStore
-    from asdlib.features.edit import subset_store
+    from asdlib.features import FeatureStore, subset_store
 
     conditions: dict[str, list[str]] = {}
     for text in where:
@@ -110,8 +108,7 @@ def merge(
     stores: Annotated[list[Path], typer.Argument(help="stores of one front end, then the new one")],
 ) -> None:
     """Join stores of the same front end; the last argument is the store to make."""
-    from asdlib.features import FeatureStore
-    from asdlib.features.edit import merge_stores
+    from asdlib.features import FeatureStore, merge_stores
 
     *sources, out = stores
     if not sources:

@@ -1,15 +1,23 @@
 """Log-mel features: the front end, the memory-mapped store, and how stores are built and cut.
 
-``front_end`` holds the parameters and presets, ``logmel`` the transform, ``store`` and ``rows``
-what every system reads, ``build`` makes a store from recordings, ``edit`` cuts and joins stores.
+``front_end`` holds the parameters and presets, ``logmel`` the transform, ``store`` what every
+system reads and how stores are cut and joined, ``build`` makes a store from recordings with the
+faster ``clip_transform``.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from asdlib.features.front_end import PRESETS, FrontEnd
-from asdlib.features.rows import Rows
-from asdlib.features.store import FeatureStore, check_same_front_end, write_store
+from asdlib.features.store import (
+    FeatureStore,
+    Rows,
+    check_same_front_end,
+    merge_stores,
+    store_info,
+    subset_store,
+    write_store,
+)
 
 if TYPE_CHECKING:
     from asdlib.features.build import build_store
@@ -23,6 +31,9 @@ __all__ = [
     "Rows",
     "build_store",
     "check_same_front_end",
+    "merge_stores",
+    "store_info",
+    "subset_store",
     "write_store",
 ]
 

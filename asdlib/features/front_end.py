@@ -123,22 +123,22 @@ class FrontEnd(BaseModel):
         return 1 + n_samples // self.hop_length
 
     def mel_frequencies(self) -> NDArray[np.float64]:
-        """Give the centre frequency of every mel bin in Hz, shape (F,)."""
+        """Return the centre frequency of every mel bin in Hz, shape (F,)."""
         return mel_frequencies(self.n_mels, self.f_min, self.f_max, self.mel_scale)
 
     def describe(self) -> dict[str, Any]:
-        """Give what goes into ``feature.json``: all parameters, the unit and the layout."""
-        told = self.model_dump() | {"win_length": self.win_length, "unit": self.unit} | _FIXED
+        """Return what goes into ``feature.json``: all parameters, the unit and the layout."""
+        stated = self.model_dump() | {"win_length": self.win_length, "unit": self.unit} | _FIXED
         if self.framing == "kaldi":
-            del told["pad_mode"]
-            return told | _KALDI
+            del stated["pad_mode"]
+            return stated | _KALDI
         # Stores from before there was a choice do not name it.
-        del told["framing"]
-        return told
+        del stated["framing"]
+        return stated
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Read back what `describe` gave; parameters that an older store lacks get defaults.
+        """Read back what `describe` returned; parameters that an older store lacks get defaults.
 
         Raises
         ------
@@ -178,7 +178,7 @@ def mel_to_hz(mel: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float
 def mel_frequencies(
     n_mels: int, f_min: float, f_max: float, mel_scale: MelScale
 ) -> NDArray[np.float64]:
-    """Give the centre frequencies of `n_mels` mel filters in Hz, shape (F,).
+    """Return the centre frequencies of `n_mels` mel filters in Hz, shape (F,).
 
     The edges of the filters are equally spaced in mel from `f_min` to `f_max` (Hz); filter k
     rises from edge k, peaks at edge k + 1 and falls to edge k + 2.
@@ -221,7 +221,7 @@ padding and the way to keep the logarithm finite differ.
 
 
 def preset(name_or_front_end: str | FrontEnd) -> FrontEnd:
-    """Look up a preset by name; a `FrontEnd` is given back as it is.
+    """Look up a preset by name; a `FrontEnd` is returned as it is.
 
     Raises
     ------

@@ -16,10 +16,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from asdlib.errors import ConfigError, StoreError
-from asdlib.features import FeatureStore
-from asdlib.features.edit import subset_store
-from asdlib.features.files import ARRAY, StoreFolder, create_array, write_parts
-from asdlib.files import lock_file
+from asdlib.features import FeatureStore, subset_store
+from asdlib.features.store import ARRAY, create_array, write_parts
+from asdlib.files import lock_file, whole_folder
 
 _BLOCK = 64
 KEYS = ["machine", "section", "split", "clip"]
@@ -120,7 +119,7 @@ def half_bins(store: FeatureStore, folder: Path) -> FeatureStore:
 
 def _write_half(store: FeatureStore, out: Path, told: dict[str, Any], to_log: float) -> None:
     n, f, t = store.features.shape
-    with StoreFolder(out) as folder:
+    with whole_folder(out, StoreError) as folder:
         write_parts(folder, store.manifest, told)
         offset = create_array(folder / ARRAY, (n, f // 2, t))
         with (folder / ARRAY).open("r+b") as stream:

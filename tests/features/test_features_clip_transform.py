@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba.core.caching import FunctionCache
 from test_features_logmel import CENTRED, TOLERANCE_DB, by_librosa, noise
 
-from asdlib.features import PRESETS, FrontEnd, LogMel, kernels
+from asdlib.features import PRESETS, FrontEnd, LogMel, clip_transform
 from asdlib.features.clip_transform import ClipTransform, Samples
 
 
@@ -117,6 +117,6 @@ def test_kernels_work_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(FunctionCache, "__init__", refuse)
     samples, frames = np.arange(8, dtype=np.float32), np.empty((2, 4), np.float32)
-    again = kernels._compiled(kernels.window_frames.py_func)
+    again = clip_transform._compiled(clip_transform.window_frames.py_func)
     again(samples, np.ones(4, np.float32), 4, True, 0, frames)
     assert frames.tolist() == [[2, 1, 0, 1], [2, 3, 4, 5]]

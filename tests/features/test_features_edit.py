@@ -11,9 +11,14 @@ import pytest
 from small_stores import SMALL, make_manifest, make_store
 
 from asdlib.errors import StoreError
-from asdlib.features import FeatureStore, write_store
-from asdlib.features import edit as edit_module
-from asdlib.features.edit import merge_stores, store_info, subset_store
+from asdlib.features import (
+    FeatureStore,
+    merge_stores,
+    store_info,
+    subset_store,
+    write_store,
+)
+from asdlib.features import store as store_module
 
 
 def test_info_is_plain(store: FeatureStore) -> None:
@@ -46,7 +51,7 @@ def test_subset_is_as_wide_as_its_longest_clip(store: FeatureStore, tmp_path: Pa
 def test_subset_refuses(store: FeatureStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no clip of .* split 'train', label 'anomaly'"):
         subset_store(store, tmp_path / "x", split="train", label="anomaly")
-    with pytest.raises(StoreError, match="exists; delete it or choose another name"):
+    with pytest.raises(StoreError, match="exists; choose another output folder or remove it"):
         subset_store(store, store.path, split="train")
     with pytest.raises(StoreError, match="section '07' is not in"):
         subset_store(store, tmp_path / "x", section="07")
@@ -56,7 +61,7 @@ def test_subset_refuses(store: FeatureStore, tmp_path: Path) -> None:
 def test_merge_undoes_a_split(
     store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edit_module, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(store_module, "_BLOCK_BYTES", 1000)
     parts = [subset_store(store, tmp_path / split, split=split) for split in ("train", "test")]
     whole = merge_stores(parts, tmp_path / "whole")
     assert whole.fingerprint == store.fingerprint
@@ -108,7 +113,7 @@ def test_disk_full_leaves_nothing(
         def blocks(*_: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(edit_module, "_blocks", blocks)
+        monkeypatch.setattr(store_module, "_blocks", blocks)
     with pytest.raises(StoreError, match="is full"):
         subset_store(store, tmp_path / "x", split="train")
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
@@ -120,7 +125,7 @@ def test_interrupt_leaves_nothing(
     def blocks(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(edit_module, "_blocks", blocks)
+    monkeypatch.setattr(store_module, "_blocks", blocks)
     with pytest.raises(KeyboardInterrupt):
         merge_stores([store], tmp_path / "x")
     assert [p.name for p in tmp_path.iterdir()] == ["store"]

@@ -142,7 +142,7 @@ def test_write_store_refuses(tmp_path: Path, store: FeatureStore) -> None:
         write_store(path, manifest, good, SMALL, frames=[1, 2, 3, 6])
     with pytest.raises(StoreError, match="says n_mels 128"):
         write_store(path, manifest, good, FrontEnd())
-    with pytest.raises(StoreError, match="exists; delete it or choose another name"):
+    with pytest.raises(StoreError, match="exists; choose another output folder or remove it"):
         write_store(store.path, manifest, good, SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["store"], "nothing half-written is left"
 
