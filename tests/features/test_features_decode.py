@@ -8,7 +8,7 @@ import soundfile
 
 from asdlib.data.headers import Header, read_header
 from asdlib.errors import DataError
-from asdlib.features.sources import decode
+from asdlib.features.build import decode
 
 SAMPLES = np.random.default_rng(0).integers(-3000, 3000, size=(700, 2), dtype=np.int16)
 
