@@ -12,9 +12,10 @@ STAMP := $(VENV)/.installed
 
 # One thread a process: the processes are the parallelism, on two cores and on many.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+PYTEST = $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint bench clean lock distclean
+.PHONY: help book check test lint bench clean lock distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,8 +24,13 @@ book: $(STAMP) ## run all notebooks on PROFILE (default classroom), then render 
 	$(BIN)/asd study --profile $(PROFILE)
 	$(BIN)/asd book --profile $(PROFILE)
 
+check: lint ## style, types, and the quick tests of the library: while you work
+	$(PYTEST) $(addprefix --ignore=tests/,book cli rendering teaching) -m "not slow" $(PYTEST_ARGS)
+
+# A worker that has nothing left takes over tests of the others. The book of the smoke profile is
+# built by the first test that reads it, beside the tests of the other workers.
 test: $(STAMP) ## run all tests
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: $(STAMP) ## style, types
 	$(BIN)/ruff check .
@@ -45,7 +51,7 @@ lock: $(STAMP) ## resolve pyproject.toml anew into requirements.lock
 
 clean: ## remove what the other targets made, except the environment
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find asdlib tests benchmarks book -name __pycache__ -type d -prune -exec rm -rf {} +
+	find asdlib tests benchmarks book teaching -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## the same, and the environment
 	rm -rf $(VENV)

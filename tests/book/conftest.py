@@ -3,17 +3,16 @@
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
-from reader import ROOT, Visit, visit
+from reader import ROOT
 
 CHROMIUM = Path(os.environ.get("ASDLIB_CHROMIUM", "/usr/bin/chromium"))
 QUIET = (
@@ -43,11 +42,12 @@ def built() -> Path:
     """The folder with ``html`` and ``study``, made by the two commands that a user types.
 
     It stays from one call of the tests to the next: what did not change is not executed again.
-    ``ASDLIB_BOOK`` names a folder that is finished and is only read.
+    ``ASDLIB_BOOK`` names a folder that is finished and is only read. No limit of time applies: the
+    one of pytest is for the functions of tests (``timeout_func_only``), and this is a fixture.
     """
-    told = os.environ.get("ASDLIB_BOOK")
-    if told:
-        return Path(told)
+    named = os.environ.get("ASDLIB_BOOK")
+    if named:
+        return Path(named)
     folder = ROOT / "build" / "book-tests"
     folder.mkdir(parents=True, exist_ok=True)
     # Workers of one call share it; the name is different in the next call.
@@ -56,21 +56,13 @@ def built() -> Path:
         if not done.exists():
             for old in folder.glob("done-*"):
                 old.unlink()
-            study = asd("study", "--profile", "smoke", "--out", str(folder / "study"))
+            profile = ("--profile", "smoke", "--out", str(folder / "study"))
+            study = asd("study", *profile)
             assert study.returncode == 0, study.stdout + study.stderr
-            shutil.rmtree(folder / "html", ignore_errors=True)
-            html = str(folder / "html")
-            out = str(folder / "study")
-            book = asd("book", "--profile", "smoke", "--out", out, "--html", html)
+            book = asd("book", *profile, "--html", str(folder / "html"))
             assert book.returncode == 0, book.stdout + book.stderr
             done.touch()
     return folder
-
-
-@pytest.fixture(scope="session")
-def see(browser: Browser, site: str) -> Callable[[str], Visit]:
-    """Visit a page, once."""
-    return functools.cache(functools.partial(visit, browser, site))
 
 
 @pytest.fixture(scope="session")

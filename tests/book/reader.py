@@ -1,23 +1,29 @@
 """What a reader's browser finds on one page, wide, in the dark, and on a phone."""
 
-import json
+import functools
+import html
 import re
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "screenshots"
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+PATIENCE = 300_000
+"""Milliseconds that the browser may take for one step; a slow machine is no fault."""
 
+# Formulas are typeset by a script from elsewhere; without it they stay readable as TeX.
+FROM_ELSEWHERE = ("https://cdn.jsdelivr.net/npm/mathjax",)
+LINKS = re.compile(r'<(?:a|link|img|script|source)\b[^>]*?\s(?:href|src)="([^"]+)"')
 MEDIA_READY = """async () => {
   const wait = (element, events, ready) => ready() ? null : new Promise(resolve => {
     events.forEach(name => element.addEventListener(name, resolve, {once: true}));
-    setTimeout(resolve, 8000);
+    setTimeout(resolve, 60000);
   });
   for (const image of document.querySelectorAll('main img')) {
     image.loading = 'eager';
@@ -47,12 +53,12 @@ SERIOUS = """async (rules) => {
     .map(v => `${v.id}: ${v.nodes.length} × ${v.nodes[0].html.slice(0, 160)} `
       + `(${v.nodes[0].any[0]?.message || v.help})`);
 }"""
-FADED = """async () => {
+SETTLED = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
   await frame(); await frame();
   const ends = document.getAnimations().filter(a => isFinite(a.effect.getComputedTiming().endTime));
   await Promise.race([
-    Promise.allSettled(ends.map(a => a.finished)), new Promise(late => setTimeout(late, 5000))]);
+    Promise.allSettled(ends.map(a => a.finished)), new Promise(late => setTimeout(late, 60000))]);
   await frame();
 }"""
 WIDER = """() => {
@@ -63,31 +69,6 @@ WIDER = """() => {
     .filter(e => !e.closest('pre, .cell_output, .pst-scrollable-table-container'))
     .slice(0, 3).map(e => e.outerHTML.slice(0, 120)).concat([`${root.scrollWidth} px`]);
 }"""
-
-
-@dataclass
-class Visit:
-    """What one visit found.
-
-    Attributes
-    ----------
-    problems
-        Errors on the console and exceptions of the page's own scripts.
-    found
-        Pictures, sounds, words and headings.
-    serious
-        Violations of accessibility rules in light mode.
-    dark
-        Violations of the contrast rule in dark mode.
-    wider
-        Elements that make the page of a phone wider than its screen.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    found: dict[str, Any] = field(default_factory=dict)
-    serious: list[str] = field(default_factory=list)
-    dark: list[str] = field(default_factory=list)
-    wider: list[str] = field(default_factory=list)
 
 
 def pages() -> list[str]:
@@ -108,61 +89,98 @@ def pages() -> list[str]:
 
 
 def open_page(browser: Browser, site: str, name: str, **context: Any) -> tuple[Page, list[str]]:
-    """Open a page with the net cut off; give it and the list of its problems, which may grow."""
+    """Open a page with the net cut off; return it and the list of its faults, which may grow."""
     page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **context})
-    problems: list[str] = []
+    page.set_default_timeout(PATIENCE)
+    faults: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
         source = (message.location or {}).get("url", site)
         if message.type == "error" and source.startswith(site):
-            problems.append(f"{message.text} ({source})")
+            faults.append(f"console: {message.text} ({source})")
+
+    def refuse(route: Route) -> None:
+        if not route.request.url.startswith(FROM_ELSEWHERE):
+            faults.append(f"needs the net: {route.request.url}")
+        route.abort()
 
     page.on("console", note)
-    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("pageerror", lambda error: faults.append(f"script: {error}"))
     # The book has to be readable without the net: whatever is not ours is refused.
-    page.route(
-        lambda url: not url.startswith((site, "data:", "blob:")), lambda route: route.abort()
-    )
+    page.route(lambda url: not url.startswith((site, "data:", "blob:")), refuse)
     response = page.goto(f"{site}/{name}.html", wait_until="load")
     assert response is not None
     assert response.ok, name
-    return page, problems
+    return page, faults
 
 
-def visit(browser: Browser, site: str, name: str) -> Visit:
-    """Look at a page as a whole, and keep screenshots: wide, dark, phone."""
+def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
+    """Visit a page once, wide, in the dark and on a phone, and name all that is wrong with it.
+
+    Screenshots are kept of each.
+    """
     SHOTS.mkdir(parents=True, exist_ok=True)
     shot = str(SHOTS / name.replace("/", "-"))
-    page, problems = open_page(browser, site, name)
+    page, faults = open_page(browser, site, name)
     page.evaluate(MEDIA_READY)
-    seen = Visit(problems, page.evaluate(FIND))
+    found = page.evaluate(FIND)
     page.screenshot(path=f"{shot}-wide.png", full_page=True)
     page.evaluate(AXE)
-    seen.serious = page.evaluate(SERIOUS, None)
+    faults += [f"barrier: {violation}" for violation in page.evaluate(SERIOUS, None)]
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
     # Colours fade from one theme to the other; the contrast counts at the end.
-    page.evaluate(FADED)
-    seen.dark = page.evaluate(SERIOUS, ["color-contrast"])
+    page.evaluate(SETTLED)
+    faults += [f"in the dark: {v}" for v in page.evaluate(SERIOUS, ["color-contrast"])]
     page.screenshot(path=f"{shot}-dark.png", full_page=True)
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(150)
-    seen.wider = page.evaluate(WIDER)
+    page.evaluate(SETTLED)
+    faults += [f"wider than a phone: {element}" for element in page.evaluate(WIDER)]
     page.screenshot(path=f"{shot}-phone.png", full_page=True)
     page.close()
-    return seen
+    if found["words"] <= 60:
+        faults.append(f"only {found['words']} words")
+    if found["headings"] != 1:
+        faults.append(f"{found['headings']} headings of the first rank")
+    faults += [f"not loaded: {i['source']}" for i in found["images"] if not i["width"]]
+    faults += [f"no alt text: {i['source']}" for i in found["images"] if not i["alt"]]
+    faults += ["a drawing without a description" for text in found["drawings"] if not text]
+    faults += [f"a sound of {s} s" for s in found["sounds"] if not s > 0.5]
+    return faults
 
 
-def shown_bytes(html: Path) -> int:
-    """Bytes of a page and its pictures, without sounds."""
-    text = html.read_text(encoding="utf-8")
+def faults_written(folder: Path, name: str) -> list[str]:
+    """Name what is wrong with the HTML of a page: its weight, its links, markup that is left."""
+    page = folder / f"{name}.html"
+    text = page.read_text(encoding="utf-8")
+    faults = []
     sounds = sum(len(found) for found in re.findall(r'"data:audio/[^"]*"', text))
     sources = set(re.findall(r'<img[^>]*\ssrc="([^":]+)"', text))
-    pictures = sum((html.parent / source).stat().st_size for source in sources)
-    return len(text.encode()) - sounds + pictures
+    pictures = sum((page.parent / source).stat().st_size for source in sources)
+    if (size := len(text.encode()) - sounds + pictures) > 3_000_000:
+        faults.append(f"{size} bytes without its sounds")
+    for link in sorted(set(LINKS.findall(text))):
+        address = urlsplit(html.unescape(link))
+        if address.scheme or address.netloc:
+            continue
+        target = (page.parent / unquote(address.path)).resolve() if address.path else page
+        anchor = unquote(address.fragment)
+        if not target.exists() or (
+            anchor and target.suffix == ".html" and anchor not in ids(target)
+        ):
+            faults.append(f"broken link: {link}")
+    fields = re.findall(r'<dd class="field-(?:odd|even)">(.*?)</dd>', text, re.DOTALL)
+    plain = [re.sub(r"<code.*?</code>|<[^>]+>", "", field, flags=re.DOTALL) for field in fields]
+    left = re.compile(r"(?:^|\s)(\*{1,2})[\w(][^*]*\1|PROSE")
+    faults += [f"markup is left: {field[:80]}" for field in plain if left.search(field)]
+    if name.startswith("book/api/") and not name.endswith("/index") and not fields:
+        faults.append("a reference without parameters")
+    return faults
 
 
-def load_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+@functools.cache
+def ids(page: Path) -> frozenset[str]:
+    """Return all anchors of a page."""
+    found = re.findall(r'\b(?:id|name)="([^"]+)"', page.read_text(encoding="utf-8"))
+    return frozenset(map(html.unescape, found))

@@ -11,7 +11,7 @@ from book.tools.pdf import assemble, find_browser, print_page
 from book.tools.render import contents
 from book.tools.slides import write_slides
 
-pytestmark = [pytest.mark.book, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.book
 
 
 def pdf_pages(content: bytes) -> int:

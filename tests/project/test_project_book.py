@@ -12,7 +12,17 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IMPORTED = {"asdlib", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "sklearn", "torch"}
+IMPORTED = {
+    "asdlib",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "scipy",
+    "seaborn",
+    "sklearn",
+    "soundfile",
+    "torch",
+}
 CHAPTERS = sorted((ROOT / "book").rglob("*.md"))
 
 

@@ -110,7 +110,7 @@ def dry_run(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("target", ["book", "test", "lint", "bench"])
+@pytest.mark.parametrize("target", ["book", "check", "test", "lint", "bench"])
 def test_make_targets_install_the_locked_environment_first(target: str) -> None:
     commands = dry_run(target)
     install = commands.index("--requirement requirements.lock")
@@ -123,8 +123,15 @@ def test_make_book_runs_the_study_then_renders_it() -> None:
     assert "asd study --profile smoke" in dry_run("book", "PROFILE=smoke")
 
 
-def test_make_test_keeps_each_process_on_one_thread() -> None:
-    assert re.search(r"OMP_NUM_THREADS=1 .*pytest -n 2 --dist loadfile", dry_run("test"))
+def test_make_runs_all_tests_or_the_quick_ones_each_process_on_one_thread() -> None:
+    assert re.search(r"OMP_NUM_THREADS=1 .*pytest -n 2 --dist worksteal *\n", dry_run("test"))
+    check = dry_run("check")
+    assert "mypy" in check
+    (line,) = (line for line in check.splitlines() if "-m pytest" in line)
+    ignored = re.findall(r"--ignore=(\S+)", line)
+    assert {"tests/book", "tests/cli", "tests/rendering"} <= set(ignored)
+    assert all((ROOT / folder).is_dir() for folder in ignored)
+    assert '-m "not slow"' in line
 
 
 def test_make_clean_keeps_the_environment() -> None:
@@ -133,7 +140,36 @@ def test_make_clean_keeps_the_environment() -> None:
     assert ".venv" not in commands
 
 
-def test_ci_script_is_executable_and_runs_the_tests() -> None:
+def test_binder_installs_the_locked_library_with_the_extra_of_the_book() -> None:
+    binder = yaml.safe_load((ROOT / "binder" / "environment.yml").read_text(encoding="utf-8"))
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert binder["dependencies"] == [d for d in conda["dependencies"] if isinstance(d, str)]
+    assert binder["channels"] == conda["channels"]
+    script = ROOT / "binder" / "postBuild"
+    assert script.stat().st_mode & 0o111
+    text = script.read_text(encoding="utf-8")
+    assert '--constraint requirements.lock --editable ".[book]"' in text
+    (first,) = re.findall(r"asd study --profile smoke --only (\S+)", text)
+    assert len(list((ROOT / "notebooks").glob(f"{first}*.ipynb"))) == 1
+
+
+def test_ci_runs_the_tests_on_every_supported_python() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python-version"] == list(PYTHONS)
+
+
+def test_the_citation_names_this_version_and_the_book_says_the_same() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert f"\n## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (paper,) = citation["references"]
+    assert paper["doi"] == "10.1145/3663976.3664242"
+    assert "arXiv:2509.15570" in [i["value"] for i in paper["identifiers"]]
+    text = (ROOT / "book" / "teaching" / "cite.md").read_text(encoding="utf-8")
+    for part in (citation["title"], citation["version"], paper["title"], paper["doi"]):
+        assert f"{{{part}}}" in text
+    assert all(author["family-names"] in text for author in paper["authors"])
+    assert "arXiv:2509.15570" in text

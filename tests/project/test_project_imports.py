@@ -1,10 +1,17 @@
-"""The order of the rooms: a module imports only from rooms that stand before its own."""
+"""What imports what: the order of the rooms, no circles, and nothing that is not declared."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import nbformat
+import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "asdlib"
@@ -12,6 +19,7 @@ PACKAGE = ROOT / "asdlib"
 ORDER = (
     "errors",
     "files",
+    "workers",
     "data",
     "features",
     "system",
@@ -25,73 +33,185 @@ ORDER = (
 # Metrics must stay usable without any model: for scores made by somebody else's system.
 ONLY = {"evaluation": {"errors", "files", "data"}}
 
+# What is declared and imported nowhere, and where it is used.
+USED_OTHERWISE = {
+    "axe-playwright-python": "brings the script that the browser runs",
+    "ipykernel": "runs the notebooks",
+    "jupyter-book": "renders the book, as a program",
+    "mypy": "make lint",
+    "nbstripout": "pre-commit",
+    "pandas-stubs": "mypy",
+    "pre-commit": "pre-commit",
+    "pytest-timeout": "pytest",
+    "pytest-xdist": "make test",
+    "ruff": "make lint",
+    "scipy-stubs": "mypy",
+    "sphinx-exercise": "an extension of the book, named in _config.yml",
+    "types-pyyaml": "mypy",
+}
 
-def may_import(room: str) -> set[str]:
-    """Rooms that a module of ``room`` may import, its own included."""
-    return ONLY.get(room, set(ORDER[: ORDER.index(room)])) | {room}
+# Folders whose modules are imported by their plain names.
+OWN = ("tests", "teaching", "book/_ext", "benchmarks")
+
+Imports = dict[str, set[str]]
 
 
-def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every import, at any depth of the module; relative ones resolved."""
-    for node in ast.walk(tree):
+def imported(source: str, package: str = "", *, at_once: bool = False) -> set[str]:
+    """Dotted names of all imports, relative ones resolved; ``from a import b`` gives ``a.b``.
+
+    Names that only types need are left out, and with `at_once` what functions import when called.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if at_once and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = package.split(".")
-                parents = parts[: len(parts) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
-            # `from asdlib import plots` imports a room, `from asdlib.plots import x` a name of it.
-            names = [alias.name for alias in node.names] if base == "asdlib" else [""]
-            yield from ((node.lineno, f"{base}.{name}".rstrip(".")) for name in names)
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
 
-
-def violations(source: str, room: str, package: str, label: str) -> list[str]:
-    """One line for each import that the order forbids."""
-    found = []
-    for line, name in imported_modules(ast.parse(source), package):
-        parts = name.split(".")
-        inside = parts[0] == "asdlib" and len(parts) > 1 and not parts[1].startswith("__")
-        if inside and parts[1] not in may_import(room):
-            found.append(f"{label}:{line}: {room} imports {name}")
+    visit(ast.parse(source))
     return found
 
 
-def test_every_room_has_its_place_in_the_order() -> None:
-    rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
-    assert rooms - {"__init__", "__main__"} <= set(ORDER)
+def modules() -> Imports:
+    """Module of asdlib → what it imports, at any depth."""
+    found: Imports = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        package = ".".join(parts[:-1])
+        name = package if path.stem == "__init__" else ".".join(parts)
+        found[name] = imported(path.read_text(encoding="utf-8"), package)
+    return found
+
+
+def forbidden(name: str, imports: set[str]) -> list[str]:
+    """What a module imports from rooms that do not stand before its own."""
+    room = name.split(".")[1]
+    may = ONLY.get(room, set(ORDER[: ORDER.index(room)])) | {room}
+    others = [i for i in imports if i.startswith("asdlib.") and not i.startswith("asdlib.__")]
+    return sorted(f"{name} imports {i}" for i in others if i.split(".")[1] not in may)
+
+
+def circles(imports: Imports) -> list[list[str]]:
+    """Groups of modules of which each can be reached from each of the group."""
+
+    def module(name: str) -> str:
+        """Name of the module that is or defines `name`, if it is one of ours."""
+        while name and name not in imports:
+            name = name.rpartition(".")[0]
+        return name
+
+    known = {name: {module(i) for i in names} - {"", name} for name, names in imports.items()}
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = [start]
+        while ahead:
+            for name in known[ahead.pop()] - seen:
+                seen.add(name)
+                ahead.append(name)
+        return seen
+
+    ways = {name: reached(name) for name in known}
+    groups = {tuple(sorted(b for b in ways[a] if a in ways[b])) for a in known if a in ways[a]}
+    return [list(group) for group in sorted(groups)]
 
 
 def test_imports_follow_the_order_of_the_rooms() -> None:
-    found: list[str] = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        relative = path.relative_to(PACKAGE)
-        room = relative.parts[0].removesuffix(".py")
-        if room in ORDER:
-            package = ".".join(("asdlib", *relative.parts[:-1]))
-            text = path.read_text(encoding="utf-8")
-            found += violations(text, room, package, relative.as_posix())
-    assert found == []
+    found = {name: names for name, names in modules().items() if "." in name}
+    del found["asdlib.__main__"]
+    assert {name.split(".")[1] for name in found} <= set(ORDER)
+    assert [line for name, names in found.items() for line in forbidden(name, names)] == []
 
 
-def test_the_rule_sees_each_form_of_import() -> None:
-    def check(source: str, room: str) -> list[str]:
-        return violations(source, room, f"asdlib.{room}", "x.py")
+def test_no_module_stands_in_a_circle() -> None:
+    found = modules()
+    # The package itself names its rooms and imports none before it is asked to.
+    del found["asdlib"]
+    assert circles(found) == []
 
-    assert check("import asdlib.study.run", "data")
-    assert check("from asdlib import plots", "features")
-    assert check("from asdlib.method.losses import nt_xent_loss", "evaluation")
-    assert check("from ..method import losses", "features")
-    assert check("def f():\n    from asdlib.cli import main", "study")
-    assert not check("from asdlib.errors import DataError", "evaluation")
-    assert not check("from .clips import Clip", "data")
-    assert not check("from asdlib import __version__", "data")
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("asdlib.data.x", "import asdlib.study.run"),
+        ("asdlib.features.x", "from asdlib import plots"),
+        ("asdlib.evaluation.x", "from asdlib.method.losses import nt_xent_loss"),
+        ("asdlib.features.x", "from ..method import losses"),
+        ("asdlib.study.x", "def f():\n    from asdlib.cli import main"),
+    ],
+)
+def test_a_forbidden_import_is_seen_in_each_form(name: str, source: str) -> None:
+    assert forbidden(name, imported(source, name.rpartition(".")[0]))
+
+
+def test_allowed_imports_pass() -> None:
+    for name, source in (
+        ("asdlib.evaluation.x", "from asdlib.errors import DataError"),
+        ("asdlib.data.x", "from .clips import Clip\nfrom asdlib import __version__"),
+        ("asdlib.data.x", "if TYPE_CHECKING:\n    from asdlib.study import run"),
+    ):
+        assert forbidden(name, imported(source, name.rpartition(".")[0])) == []
+
+
+def test_a_circle_is_seen() -> None:
+    imports = {"a": {"a.b.name", "os"}, "a.b": {"a.c"}, "a.c": {"a.name"}, "d": {"a"}, "e": {"e"}}
+    assert circles(imports) == [["a", "a.b", "a.c"]]
+
+
+def sources(*folders: str) -> Iterator[str]:
+    """Code of all modules and notebooks in folders."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / folder).rglob("*.ipynb")):
+            cells = nbformat.read(path, as_version=4).cells
+            yield "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+
+
+def distributions(codes: Iterator[str], *, at_once: bool = False) -> set[str]:
+    """Names of the packages from elsewhere that code imports, as they are declared."""
+    known = packages_distributions()
+    own = {path.stem for folder in OWN for path in (ROOT / folder).rglob("*.py")}
+    own |= {"", "asdlib", "benchmarks", "book"} | set(sys.stdlib_module_names)
+    found = {i.split(".")[0] for code in codes for i in imported(code, at_once=at_once)} - own
+    return {canonicalize_name(known.get(top, [top])[0]) for top in found}
+
+
+def declared(*extras: str) -> set[str]:
+    """Names that pyproject.toml declares, for the library and for some of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *(project["optional-dependencies"][e] for e in extras)]
+    return {canonicalize_name(re.split(r"[^\w.-]", line)[0]) for names in lists for line in names}
+
+
+def test_what_is_imported_is_declared() -> None:
+    assert distributions(sources("asdlib"), at_once=True) - declared() == set()
+    assert distributions(sources("asdlib")) - declared("book", "pretrained") == set()
+    assert distributions(sources("book", "notebooks", "teaching")) - declared("book") == set()
+    everything = declared("book", "dev", "pretrained")
+    assert distributions(sources("tests", "benchmarks")) - everything == set()
+
+
+def test_what_is_declared_is_imported_or_used_otherwise() -> None:
+    folders = ("asdlib", "book", "notebooks", "teaching", "tests", "benchmarks")
+    everywhere = distributions(sources(*folders))
+    assert declared("book", "dev", "pretrained") - everywhere == set(USED_OTHERWISE)
+    # What only the book, tests and lint need is no requirement of the library.
+    assert declared() - distributions(sources("asdlib")) == set()
 
 
 def test_light_rooms_do_not_load_heavy_libraries() -> None:
     code = (
-        "import sys, asdlib, asdlib.data.synthetic, asdlib.evaluation\n"
+        "import sys, asdlib, asdlib.data, asdlib.evaluation\n"
         "print(*{'torch', 'lightning', 'matplotlib', 'librosa'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
