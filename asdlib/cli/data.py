@@ -1,6 +1,7 @@
 """Commands about recordings: make synthetic ones, download the official ones, check a folder."""
 
 import json
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,21 +13,14 @@ from rich.filesize import decimal
 from asdlib.cli.console import err_console, note, print_frame, progress_bar, say
 from asdlib.errors import ConfigError, DataError, DownloadError
 
-_SHOWN = 20
-"""Faults that are printed; all of a data set that lacks an archive would be thousands."""
+_SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
+Layout = StrEnum("Layout", ["dcase2020", "dcase2022"])
 data_app = typer.Typer(help="Look at and check a folder of recordings.", rich_markup_mode=None)
 
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Year = Annotated[int | None, typer.Option(help="year, where the names do not tell")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-class Layout(StrEnum):
-    """Official folder layouts."""
-
-    dcase2020 = "dcase2020"
-    dcase2022 = "dcase2022"
 
 
 def register(app: typer.Typer) -> None:
@@ -84,14 +78,12 @@ def download(
     if not plan.missing:
         say(f"all {len(plan.archives)} files of {dataset} are in place in {root}")
         return
-    sizes = [
-        None if archive.size is None else max(0, archive.size - archive.fetched)
-        for archive in plan.missing
+    sizes = [archive.size and max(0, archive.size - archive.fetched) for archive in plan.missing]
+    rows = [
+        (archive.file, archive.subset, "?" if size is None else decimal(size))
+        for archive, size in zip(plan.missing, sizes, strict=True)
     ]
-    shown = ["?" if size is None else decimal(size) for size in sizes]
-    rows = [(archive.file, archive.subset) for archive in plan.missing]
-    files = pd.DataFrame(rows, columns=["file", "subset"]).assign(**{"to fetch": shown})
-    print_frame(files, f"{dataset} → {root}")
+    print_frame(pd.DataFrame(rows, columns=["file", "subset", "to fetch"]), f"{dataset} → {root}")
     unknown = f", {sizes.count(None)} files of unknown size" if None in sizes else ""
     licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
@@ -116,8 +108,8 @@ def list_clips(root: Root, year: Year = None, as_json: AsJson = False) -> None:
     counts = summarise(index_folder(root, year=year))
     if as_json:
         typer.echo(json.dumps(counts.to_dict("records"), indent=2))
-        return
-    print_frame(counts, f"{int(counts['clips'].sum())} clips in {root}")
+    else:
+        print_frame(counts, f"{counts['clips'].sum()} clips in {root}")
 
 
 @data_app.command("check")
@@ -138,13 +130,9 @@ def check(
 
     with progress_bar() as report:
         table, faults = check_folder(
-            root,
-            year=year,
-            official=official,
-            machines=machine or (),
-            jobs=jobs,
+            root, year=year, official=official, machines=machine or (), jobs=jobs,
             on_progress=lambda done, total: report("headers", done, total),
-        )
+        )  # fmt: skip
     if as_json:
         listed = [fault._asdict() for fault in faults]
         typer.echo(json.dumps({"clips": len(table), "faults": listed}, indent=2))
@@ -154,7 +142,7 @@ def check(
         if len(faults) > _SHOWN:
             note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
     if faults:
-        counts = pd.Series([fault.kind for fault in faults]).value_counts(sort=False)
+        counts = Counter(fault.kind for fault in faults)
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         own = "; for recordings of your own give --no-official" if official else ""
         raise DataError(f"'{root}': {len(faults)} faults among {len(table)} clips: {kinds}{own}")

@@ -107,19 +107,8 @@ def scan_folder(
 ) -> tuple[int, list[Clip], list[Fault]]:
     """Scan a folder as `index_folder` does, but collect the faulty names instead of stopping.
 
-    Returns
-    -------
-    year
-        Year of the file names; 0 if no file lies in a split folder.
-    clips
-        The records, in the order of the clip table.
-    faults
-        The files whose names or places do not fit, kind ``name``.
-
-    Raises
-    ------
-    DataError
-        If the root does not exist, is not a folder or holds no audio, or if no year fits it.
+    Return the year of the file names (0 if no file lies in a split folder), the records in the
+    order of the clip table, and the files whose names or places do not fit.
     """
     # The root itself may be the split or the machine folder, so its own parents count too.
     above = Path(root).resolve().parts

@@ -83,11 +83,8 @@ def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
 def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
     """Read labels and domains from a folder laid out like the official evaluator of 2022.
 
-    Parameters
-    ----------
-    folder
-        Holds ``ground_truth_data`` and ``ground_truth_domain`` with one file
-        ``ground_truth_<machine>_section_<SS>_test.csv`` per section; or holds one folder that does.
+    It holds ``ground_truth_data`` and ``ground_truth_domain`` with one file
+    ``ground_truth_<machine>_section_<SS>_test.csv`` per section; or it holds one folder that does.
 
     Returns
     -------

@@ -20,27 +20,19 @@ _AGAIN = "fetch or record it again"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of a sound file says, and the state of the file.
-
-    Attributes
-    ----------
-    rate
-        Sample rate in Hz.
-    channels, frames
-        Number of channels, and of samples in each.
-    pcm16_at
-        Bytes before the first sample, where the samples are little-endian 16-bit integers, one
-        after the other; None otherwise.
-    size, mtime_ns
-        Bytes of the file and time of its last change.
-    """
+    """What the header of a sound file says, and the state of the file."""
 
     rate: int
+    """Sample rate in Hz."""
     channels: int
     frames: int
+    """Number of samples in each channel."""
     pcm16_at: int | None
+    """Bytes before the first sample, where the samples are little-endian 16-bit integers, one after
+    the other; None otherwise."""
     size: int
     mtime_ns: int
+    """Time of the file's last change."""
 
 
 class BadFile(NamedTuple):
@@ -56,16 +48,10 @@ def read_headers(
     jobs: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Header | BadFile]:
-    """Read the headers of files, in their order.
+    """Read the headers of files, in their order, in `jobs` threads.
 
-    Parameters
-    ----------
-    paths
-        The files.
-    jobs
-        Threads; by default twice the number of processors, at most 16.
-    on_progress
-        Called as ``on_progress(done, total)`` after every 256 files.
+    By default twice as many as processors, at most 16. ``on_progress(done, total)`` is called after
+    every 256 files.
     """
 
     def scan(start: int) -> list[Header | BadFile]:
@@ -126,15 +112,8 @@ def _by_libsndfile(path: str, state: os.stat_result, *, flac: bool) -> Header | 
 def _riff(stream: FileIO, size: int) -> tuple[tuple[int, int] | None, int | None, int]:
     """Walk through the chunks of a RIFF file.
 
-    Returns
-    -------
-    form
-        Sample rate and channels of 16-bit PCM, None for other formats.
-    promised
-        Bytes of audio that the ``data`` chunk promises; None for files that are not RIFF, or have
-        no such chunk.
-    at
-        Bytes before the audio.
+    Return (sample rate, channels) of 16-bit PCM, None for other formats; the bytes of audio that
+    the ``data`` chunk promises, None if there is no such chunk; and the bytes before them.
     """
     head = stream.read(256)
     form, at = None, 12

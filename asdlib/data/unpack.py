@@ -48,18 +48,9 @@ def unpack(
 ) -> dict[str, int]:
     """Unpack an archive below `destination`; return folder → number of files put there.
 
-    Parameters
-    ----------
-    archive
-        A zip archive whose checksum was verified.
-    destination
-        For example ``<root>/dcase2020/dev_data``.
-    machine
-        Machine folder that the files must be in; empty: the paths are taken as they are.
-    scratch
-        Folder for the work in progress, on the same disk; it is emptied first.
-    on_bytes
-        Called with the bytes written so far and those to write.
+    `machine` is the folder that the files must be in; if it is empty, the paths are taken as they
+    are. `scratch` lies on the same disk; it is emptied first. `on_bytes` is called with the bytes
+    written so far and those to write.
 
     Raises
     ------
