@@ -31,10 +31,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from asdlib.data import clip_key
 from asdlib.errors import ScoreError
 from asdlib.evaluation import metrics
 from asdlib.evaluation.metrics import MAX_FPR, Floats
+from asdlib.evaluation.scores import align_clips
 
 Draws = dict[tuple[str, str, str], Floats]
 """(machine, section, metric) → (1 + R,): the estimate, then R resamples."""
@@ -214,31 +214,20 @@ def delong_frame(df_a: pd.DataFrame, df_b: pd.DataFrame, year: int) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
-def _align(df_a: pd.DataFrame, df_b: pd.DataFrame) -> list[pd.DataFrame]:
-    """Bring two labelled score tables into one order of clips, by machine, section and name."""
-    keys = ["machine", "section", "key"]
-    tables = []
+def _align(df_a: pd.DataFrame, df_b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bring two labelled score tables into one order of clips."""
     for df in (df_a, df_b):
         metrics.validate_frame(df)
-        table = df.assign(key=df["clip"].map(clip_key))
-        tables.append(table.sort_values(keys, ignore_index=True))
-    a, b = tables
-    only = a[keys].merge(b[keys], how="outer", indicator=True).query("_merge != 'both'")
-    if not only.empty:
-        first = only.iloc[0]
-        which = "first" if first["_merge"] == "left_only" else "second"
-        raise ScoreError(
-            f"clip '{first['key']}' of {first['machine']}/{first['section']} is only in the "
-            f"{which} system's scores ({len(only)} such clips); compare on the same clips"
-        )
+    names = ("score by the first system", "score by the second system")
+    a, b = align_clips(df_a, df_b, names, "compare on the same clips")
     for column in ("label", "domain"):
         if not a[column].equals(b[column]):
             row = int(np.argmax(a[column] != b[column]))
             raise ScoreError(
-                f"clip '{a['key'][row]}' of '{a['machine'][row]}' has {column} "
+                f"clip '{a['clip'][row]}' of '{a['machine'][row]}' has {column} "
                 f"{a[column][row]!r} in one table and {b[column][row]!r} in the other"
             )
-    return tables
+    return a, b
 
 
 def weighted_pauc(

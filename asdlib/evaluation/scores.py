@@ -48,15 +48,13 @@ _FILE = re.compile(
 )
 
 
-def _form(year: int) -> str:
-    """Return the form of the file names of ``year``."""
+def _file_name(
+    kind: Kind, year: int, machine: str = "<machine>", section: str = "XX", domain: str = "source"
+) -> str:
     if check_year(year) == 2020:
-        return "{kind}_{machine}_id_{section}.csv"
-    return "{kind}_{machine}_section_{section}" + ("_{domain}" * (year == 2021)) + "_test.csv"
-
-
-def _example(year: int, kind: Kind) -> str:
-    return _form(year).format(kind=kind, machine="<machine>", section="XX", domain="source")
+        return f"{kind}_{machine}_id_{section}.csv"
+    part = f"_{domain}" if year == 2021 else ""
+    return f"{kind}_{machine}_section_{section}{part}_test.csv"
 
 
 def _number(text: str, kind: Kind, place: str) -> float:
@@ -109,7 +107,7 @@ def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score")
         No such files; a name of another form; an empty file; a line without two fields, with a bad
         number, or with a clip that is foreign to the year or the section or occurred before.
     """
-    folder, example = Path(path), _example(year, kind)
+    folder, example = Path(path), _file_name(kind, year)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ScoreError(f"'{folder}' {what}; give a folder of official score files")
@@ -135,7 +133,7 @@ def _rows(
     if match is None or match["form"] != form or (match["domain"] and year != 2021):
         raise ScoreError(
             f"'{path}' is not named like a score file of {year}; expected "
-            f"'{_example(year, kind)}': rename or remove it, or give the right year"
+            f"'{_file_name(kind, year)}': rename or remove it, or give the right year"
         )
     machine, section, domain = match["machine"], match["section"], match["domain"] or ""
     rows = []
@@ -197,7 +195,7 @@ def write_score_folder(
                 f"{place} has domain {domain!r}; the score files of 2021 are one for each domain "
                 "(known: 'source', 'target')"
             )
-        name = _form(year).format(kind=kind, machine=machine, section=section, domain=domain)
+        name = _file_name(kind, year, machine, section, domain)
         lines = by_file.setdefault(Path(path) / name, {})
         if clip in lines:
             raise ScoreError(f"{place} occurs twice; give it once")
@@ -219,13 +217,9 @@ def read_truth(path: str | Path, year: int) -> pd.DataFrame:
         if check_year(year) != 2020:
             return read_ground_truth_2022(path)
         truth = read_ground_truth_2020(path)
-        truth["section"] = [
-            parse_name(clip, machine=machine, split="test", year=2020).section
-            for machine, clip in zip(truth["machine"], truth["clip"], strict=True)
-        ]
     except DataError as error:
         raise ScoreError(f"ground truth of {year}: {error}") from None
-    return truth
+    return truth.assign(section=truth["clip"].str.extract(r"^id_(\d\d)_", expand=False))
 
 
 def label_scores(
@@ -272,3 +266,25 @@ def label_scores(
             "give the ground truth of the evaluation set"
         )
     return out
+
+
+def align_clips(
+    a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], way_out: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bring two tables into one order of clips, by machine, section and name.
+
+    A clip that is in one table only is refused: it lacks what `names` call the other table.
+    """
+    keys = ["machine", "section", "key"]
+    left, right = (
+        df.assign(key=df["clip"].map(clip_key)).sort_values(keys, ignore_index=True)
+        for df in (a, b)
+    )
+    lone = left[keys].merge(right[keys], how="outer", indicator=True).query("_merge != 'both'")
+    if not lone.empty:
+        first = lone.iloc[0]
+        raise ScoreError(
+            f"clip '{first['key']}' of {first['machine']}/{first['section']} has no "
+            f"{names[first['_merge'] == 'left_only']} ({len(lone)} such clips); {way_out}"
+        )
+    return left.drop(columns="key"), right.drop(columns="key")

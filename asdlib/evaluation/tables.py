@@ -16,10 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from asdlib.data import clip_key
-from asdlib.errors import ScoreError
 from asdlib.evaluation import metrics
-from asdlib.evaluation.scores import label_scores, read_score_folder, read_truth
+from asdlib.evaluation.scores import align_clips, label_scores, read_score_folder, read_truth
 
 AVERAGE = "Average"
 
@@ -140,25 +138,13 @@ def evaluate_folder(
     truth = None if ground_truth is None else read_truth(ground_truth, year)
     labelled = label_scores(scores, year, truth)
     if any(Path(path).glob("decision_result_*.csv")):
-        labelled = _with_decisions(labelled, read_score_folder(path, year, "decision_result"))
+        decided = read_score_folder(path, year, "decision_result")
+        way_out = "give a decision for every score, or remove the decision files"
+        labelled, decided = align_clips(labelled, decided, ("score", "decision"), way_out)
+        labelled["decision"] = decided["decision"]
     result = evaluate(labelled, year)
     gaps = [] if truth is None else _unscored(labelled, truth)
     return replace(result, notices=(*result.notices, *gaps))
-
-
-def _with_decisions(labelled: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
-    keys = ["machine", "section", "key"]
-    left, right = (df.assign(key=df["clip"].map(clip_key)) for df in (labelled, decided))
-    both = left.merge(right[[*keys, "decision"]], on=keys, how="outer", indicator=True)
-    lone = both.loc[both["_merge"] != "both"]
-    if not lone.empty:
-        first = lone.iloc[0]
-        kind = "decision" if first["_merge"] == "left_only" else "score"
-        raise ScoreError(
-            f"clip '{first['key']}' of {first['machine']}/{first['section']} has no {kind}; "
-            "give a decision for every score, or remove the decision files"
-        )
-    return both.drop(columns=["key", "_merge"])
 
 
 def _unscored(labelled: pd.DataFrame, truth: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """Bootstrap, paired tests, DeLong and Student t, against slow definitions."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -166,7 +167,8 @@ def test_delong_of_the_same_ranking_sees_no_difference():
     assert (found.difference, found.z, found.p_value) == (0.0, 0.0, 1.0)
     opposite = delong_test([0, 0, 1, 1], [1, 2, 3, 4], [4, 3, 2, 1])
     assert (opposite.difference, opposite.p_value) == (1.0, 0.0)
-    assert np.isnan(delong_test([0, 1, 1], [1, 2, 3], [3, 2, 1]).p_value)
+    with np.errstate(all="raise"), warnings.catch_warnings(action="error"):
+        assert np.isnan(delong_test([0, 1, 1], [1, 2, 3], [3, 2, 1]).p_value)
 
 
 def test_delong_frame_joins_clips_by_name_and_averages_sections(golden):
@@ -227,7 +229,7 @@ def test_paired_frame_compares_sections_averages_and_omega(golden):
 def test_systems_are_compared_on_the_same_clips_only(golden):
     a = golden["dcase2020"].scores
     pair = partial(paired_frame, [a], year=2020, rng=rng())
-    with pytest.raises(ScoreError, match=r"only in the first system's scores \(1 such clips\)"):
+    with pytest.raises(ScoreError, match=r"no score by the second system \(1 such"):
         pair([a.iloc[1:]])
     other = a.assign(label=np.where(a["label"] == "normal", "anomaly", "normal"))
     with pytest.raises(ScoreError, match="in one table and 'anomaly' in the other|'normal' in the"):

@@ -142,6 +142,14 @@ REFUSED = [
             ("anomaly_score_fan.csv", 2020),
         )
     ),
+    (
+        {
+            "anomaly_score_fan_section_00_source_test.csv": "section_00_target_test_normal_0000.wav"
+            ",1\n"
+        },
+        2021,
+        "not of section '00' source, which the file is named for",
+    ),
     ({"readme.txt": "x"}, 2020, "no score files; expected 'anomaly_score_<machine>_id"),
     ({f"below/{NAME}": GOOD}, 2020, "no score files.* the folder '.*below' has some"),
     ({}, 2020, "does not exist"),

@@ -69,6 +69,7 @@ def test_seeds_are_one_row_and_intervals_say_what_they_speak_about(entries: list
     assert reference["auc_low"] < reference["auc"] < reference["auc_high"]
     assert reference["training_data"] == "24 normal clips of 'store'"
     assert reference["data"] == "'store', 32 test clips"
+    assert reference["selection"] == "last epoch, parameters given in advance"
     sections = entries[0].evaluation.sections
     assert reference["mauc"] == pytest.approx(sections.groupby("machine")["auc"].min().mean())
     pooled = entries[0].evaluation.pooled
