@@ -13,29 +13,10 @@ from asdlib.plots.calibration import (
 )
 from asdlib.plots.cards import listening_cards
 from asdlib.plots.conditions import plot_conditions
-from asdlib.plots.covariances import compare_covariances, plot_shares, share_curves
 from asdlib.plots.differences import plot_differences, plot_premise, plot_systems
 from asdlib.plots.intervals import draw_whiskers, plot_effects, save_figure
-from asdlib.plots.learning import loss_landmarks, plot_temperature
 from asdlib.plots.machines import describe_machine, hear_machine, machine_ranges, plot_bands
-from asdlib.plots.networks import (
-    band_importance,
-    compare_backends,
-    encoder_table,
-    plot_band_importance,
-    plot_embeddings,
-    plot_similarities,
-    trained_system,
-    untrained,
-)
-from asdlib.plots.results import (
-    plot_ablation,
-    plot_comparison,
-    plot_domains,
-    plot_roc,
-    plot_scores,
-    plot_training,
-)
+from asdlib.plots.results import plot_ablation, plot_comparison, plot_domains, plot_roc
 from asdlib.plots.roc import draw_roc
 from asdlib.plots.sound import (
     Card,
@@ -48,9 +29,8 @@ from asdlib.plots.sound import (
     show_html,
     table,
 )
-from asdlib.plots.spectrogram import STANDARDISED, draw_log_mel, mel_ticks, plot_log_mels, unit_of
+from asdlib.plots.spectrogram import STANDARDISED, common_limits, draw_log_mel, mel_ticks, unit_of
 from asdlib.plots.spectrograms import plot_examples, plot_front_ends, preset_table
-from asdlib.plots.steps import make_block, training_crops
 from asdlib.plots.style import (
     BLUE,
     GREEN,
@@ -86,18 +66,15 @@ __all__ = [
     "WIDTH",
     "Card",
     "apply_style",
-    "band_importance",
     "calibration_table",
     "calibration_verdict",
     "colour_of",
-    "compare_backends",
-    "compare_covariances",
+    "common_limits",
     "corpus_table",
     "describe_machine",
     "draw_log_mel",
     "draw_roc",
     "draw_whiskers",
-    "encoder_table",
     "explore_threshold",
     "front_end_of",
     "glue",
@@ -105,13 +82,10 @@ __all__ = [
     "listen",
     "listening_cards",
     "log_mel_to_audio",
-    "loss_landmarks",
     "machine_ranges",
-    "make_block",
     "marker_of",
     "mel_ticks",
     "plot_ablation",
-    "plot_band_importance",
     "plot_bands",
     "plot_calibration",
     "plot_comparison",
@@ -119,27 +93,16 @@ __all__ = [
     "plot_differences",
     "plot_domains",
     "plot_effects",
-    "plot_embeddings",
     "plot_examples",
     "plot_front_ends",
-    "plot_log_mels",
     "plot_premise",
     "plot_roc",
-    "plot_scores",
-    "plot_shares",
-    "plot_similarities",
     "plot_systems",
-    "plot_temperature",
-    "plot_training",
     "preset_table",
     "save_figure",
     "say",
-    "share_curves",
     "show_cards",
     "show_html",
     "table",
-    "trained_system",
-    "training_crops",
     "unit_of",
-    "untrained",
 ]

@@ -17,7 +17,6 @@ from asdlib.plots.intervals import draw_whiskers
 from asdlib.plots.style import (
     GREEN,
     GREY,
-    LABEL_COLOURS,
     ORANGE,
     WIDTH,
     colour_of,
@@ -31,58 +30,6 @@ METRIC_NAMES = {
     "auc_source": "AUC source",
     "auc_target": "AUC target",
 }
-
-
-def plot_training(history: pd.DataFrame, *, window: int = 10) -> Figure:
-    """Draw the loss of every training step and its moving average."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
-    axes.plot(history["step"], history["loss"], color=GREY, alpha=0.4, linewidth=0.8)
-    smooth = history["loss"].rolling(min(window, len(history)), min_periods=1).mean()
-    axes.plot(history["step"], smooth, color=colour_of("contrastive"))
-    axes.set_xlabel("training step (batches)")
-    axes.set_ylabel("supervised contrastive loss")
-    axes.set_title(f"grey: every step; line: mean of {min(window, len(history))} steps")
-    return figure
-
-
-def plot_scores(scores: pd.DataFrame, *, bins: int = 16) -> Figure:
-    """Draw the distributions of anomaly scores of normal and anomalous clips, a panel a section.
-
-    Zero is the median of the section's normal clips and one step is the distance between their
-    quartiles, so that panels compare and the anomalous side is always the right one: scores may be
-    negative, and a division by a negative median would turn the picture round.
-    """
-    keys = list(scores[["machine", "section"]].drop_duplicates().itertuples(index=False, name=None))
-    columns = min(3, len(keys))
-    n_rows = -(-len(keys) // columns)
-    figure, grid = plt.subplots(n_rows, columns, figsize=(WIDTH, 0.8 + 1.5 * n_rows), squeeze=False)
-    for axes, (machine, section) in zip(grid.flat, keys, strict=False):
-        part = scores[(scores["machine"] == machine) & (scores["section"] == section)]
-        normal = part.loc[part["label"] == "normal", "anomaly_score"]
-        unit = normal.quantile(0.75) - normal.quantile(0.25)
-        values = (part["anomaly_score"] - normal.median()) / (unit or 1.0)
-        limits = values.quantile(0.02), values.quantile(0.98)
-        edges = np.histogram_bin_edges(values.clip(*limits), bins)
-        for label, colour in LABEL_COLOURS.items():
-            axes.hist(
-                values[part["label"] == label].clip(*limits),
-                bins=list(edges),
-                color=colour,
-                alpha=0.6,
-                label=label,
-            )
-        axes.set_title(f"{machine} {section}")
-        axes.set_yticks([])
-    for axes in grid.flat[len(keys) :]:
-        axes.remove()
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2)
-    figure.supxlabel(
-        "anomaly score; 0: median of the section's normal clips, 1: their quartile distance",
-        fontsize=10,
-    )
-    figure.supylabel("clips", fontsize=10)
-    return figure
 
 
 def plot_roc(scores: Mapping[str, pd.DataFrame], machine: str, section: str) -> Figure:
