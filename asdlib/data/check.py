@@ -122,14 +122,7 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def official_counts(year: int) -> pd.DataFrame:
-    """Return the official number of clips per group; empty for a year other than 2020 and 2022.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns year, subset, machine, section, split, domain, label, clips (int64), source; ``*``
-        where a count covers all values.
-    """
+    """Return the official number of clips per group; empty for a year other than 2020 and 2022."""
     counts = _read("official_counts.csv")
     return counts[counts["year"] == str(year)].astype({"clips": "int64"})
 
@@ -150,22 +143,11 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
 
 
 def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ()) -> list[Fault]:
-    """Compare a clip table with the official counts of its year.
+    """Compare a clip table with the official counts of its year, none if they are not known.
 
-    Parameters
-    ----------
-    table
-        The clip table of one year.
-    year
-        A year without known counts gives an empty list.
-    machines
-        Machines that must be there wherever another machine is.
-
-    Returns
-    -------
-    list of Fault
-        Single files where the numbering tells which are missing or too many, else one entry per
-        group that says how many. Clips of groups that no official row covers are surplus.
+    `machines` must be there wherever another machine is. Single files are named where the numbering
+    tells which are missing or too many, else one fault per group says how many. Clips of groups
+    that no official row covers are surplus.
     """
     counts = official_counts(year)
     if counts.empty:

@@ -100,46 +100,29 @@ _EVALUATION_MACHINES = {
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording, the same record for all years.
-
-    Attributes
-    ----------
-    clip
-        File name, for example ``normal_id_01_00000000.wav``.
-    year
-        Year of the challenge, 2020 to 2026.
-    subset
-        ``development`` or ``evaluation`` (the additional training data belong to the latter).
-    split
-        ``train``, ``test`` or ``supplemental``.
-    machine
-        Machine type, for example ``ToyCar``.
-    section
-        Two digits; in 2020 the machine ID.
-    domain
-        ``source``, ``target`` or empty when not known; in 2020 always ``source``.
-    label
-        ``normal``, ``anomaly`` or empty when not known.
-    index
-        Running number in the name.
-    attributes
-        What follows the number, without the leading ``_``; empty if nothing does. A supplemental
-        clip starts with the pair ``kind_<words>``, the words of its name joined by ``-``.
-    path
-        POSIX path relative to the indexed root.
-    """
+    """One recording, the same record for all years; empty strings stand for what is not known."""
 
     clip: str
+    """File name, for example ``normal_id_01_00000000.wav``."""
     year: int
     subset: str
+    """``development`` or ``evaluation``, which the additional training data belong to."""
     split: str
+    """``train``, ``test`` or ``supplemental``."""
     machine: str
     section: str
+    """Two digits; in 2020 the machine ID."""
     domain: str
+    """``source`` or ``target``; in 2020 always ``source``."""
     label: str
+    """``normal`` or ``anomaly``."""
     index: int
+    """Running number in the name."""
     attributes: str
+    """What follows the number, without the leading ``_``. A supplemental clip starts with the pair
+    ``kind_<words>``, the words of its name joined by ``-``."""
     path: str
+    """POSIX path relative to the indexed root."""
 
 
 def parse_name(
@@ -151,10 +134,8 @@ def parse_name(
     ----------
     name
         File name with its suffix, without folders.
-    machine
-        Machine type, the name of the folder above the split.
-    split
-        A key of `SPLIT_FOLDERS`.
+    machine, split
+        The two folders above the file; `split` is a key of `SPLIT_FOLDERS`.
     year
         Year of the grammar; by default what the name itself shows, see `detect_year`.
     path
@@ -177,8 +158,7 @@ def parse_name(
         year = detect_year([f"{folder}/{name}"])
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix.lower() not in AUDIO_SUFFIXES:
-        kinds = " or ".join(AUDIO_SUFFIXES)
-        raise DataError(f"file '{where}' does not end in {kinds}; convert or remove it")
+        raise DataError(f"file '{where}' does not end in .wav or .flac; convert or remove it")
     templates = _templates(year, split)
     match = next(filter(None, (_PATTERNS[text].fullmatch(stem) for text in templates)), None)
     if match is None:
@@ -205,17 +185,14 @@ def parse_name(
         domain = next((word for word in ("source", "target") if word in words), "")
         attributes = "_".join(filter(None, (f"kind_{'-'.join(words)}", attributes)))
     subset = _subset(year, split, machine, section, label, path)
-    index = int(said["index"])
-    return Clip(
-        name, year, subset, split, machine, section, domain, label, index, attributes, path
-    )  # fmt: skip
+    place = (name, year, subset, split, machine, section, domain, label)
+    return Clip(*place, int(said["index"]), attributes, path)
 
 
 def _templates(year: int, split: str) -> list[str]:
     """Return the templates of one split, none if the year has no such split."""
     if year not in FORMS:
-        known = f"{min(FORMS)} to {max(FORMS)}"
-        raise DataError(f"year {year} has no file-name grammar (known: {known}); give one of them")
+        raise DataError(f"year {year} has no file-name grammar; give one of 2020 to 2026")
     return [template for of_split, template in FORMS[year] if of_split == split]
 
 
@@ -312,44 +289,38 @@ def detect_year(names: Iterable[str]) -> int:
     DataError
         If no name starts like one of the grammars, or if 2020 is mixed with later years.
     """
-    with_id = with_section = ""
-    marks: set[int] = set()
-    sections: set[str] = set()
-    count, blind = 0, False
-    for path in names:
-        folder, _, name = path.rpartition("/")
-        if name.startswith(("normal_id_", "anomaly_id_", "id_")):
-            with_id = with_id or path
-        elif name.startswith("section_"):
-            with_section = with_section or path
-            count += 1
-            sections.add(name[8:10])
-            if folder.endswith(("source_test", "target_test")) or _BLIND_2021.match(name):
-                marks.add(2021)
-            elif folder.endswith("supplemental"):
-                marks.add(2025)
-            elif "_noAttribute" in name:
-                marks.add(2024)
-            blind = blind or _BLIND_NAME.match(name) is not None
+    paths = list(names)
+    with_id = [path for path in paths if _WITH_ID.search(path)]
+    with_section = [path for path in paths if _WITH_SECTION.search(path)]
     if with_id and with_section:
         raise DataError(
-            f"'{with_id}' is a name of 2020 and '{with_section}' one of a later year; "
+            f"'{with_id[0]}' is a name of 2020 and '{with_section[0]}' one of a later year; "
             "index the folder of each year by itself"
         )
-    if not with_id and not with_section:
+    if with_id:
+        return 2020
+    if not with_section:
         raise DataError(
             "no file name starts with 'normal_id_', 'anomaly_id_', 'id_' (2020) or 'section_' "
             "(2021 to 2026); give a folder in an official layout"
         )
-    if with_id:
-        return 2020
-    first_shot = sections == {"00"} and (blind or count > 1)
-    return next(
-        (year for year in (2021, 2025, 2024) if year in marks), 2023 if first_shot else 2022
-    )
+    for year, mark in _MARKS.items():
+        if any(mark.search(path) for path in with_section):
+            return year
+    first_shot = all(path.rpartition("/")[2].startswith("section_00") for path in with_section)
+    told = len(with_section) > 1 or _BLIND_NAME.search(with_section[0])
+    return 2023 if first_shot and told else 2022
 
 
-_BLIND_2021 = re.compile(r"section_[0-9]{2}_(?:source|target)_test_[0-9]{4}\.")
+_WITH_ID = re.compile(r"(?:^|/)(?:normal_|anomaly_)?id_[^/]*$")
+_WITH_SECTION = re.compile(r"(?:^|/)section_[^/]*$")
+_MARKS = {
+    2021: re.compile(
+        r"(?:^|/)(?:source|target)_test/[^/]*$|section_[0-9]{2}_(?:source|target)_test_[0-9]{4}\."
+    ),
+    2025: re.compile(r"(?:^|/)supplemental/[^/]*$"),
+    2024: re.compile(r"_noAttribute[^/]*$"),
+}
 _BLIND_NAME = re.compile(r"section_[0-9]{2}_(?:test_)?[0-9]{4}\.")
 _KEY = re.compile(r"(section_[0-9]{2})_test(_[0-9]{4})")
 

@@ -13,10 +13,11 @@ from asdlib.data.synthetic.corpus import (
     SPECS,
     TRUTH_COLUMNS,
     SyntheticSpec,
+    plan_clip,
     plan_corpus,
     read_truth,
+    record_clip,
     render_clip,
-    render_parts,
     write_corpus,
 )
 from asdlib.data.synthetic.faults import BANDS, CAUSES
@@ -32,9 +33,10 @@ __all__ = [
     "SPECS",
     "TRUTH_COLUMNS",
     "SyntheticSpec",
+    "plan_clip",
     "plan_corpus",
     "read_truth",
+    "record_clip",
     "render_clip",
-    "render_parts",
     "write_corpus",
 ]

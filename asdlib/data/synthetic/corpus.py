@@ -274,8 +274,21 @@ def plan_corpus(spec: SyntheticSpec) -> list[ClipPlan]:
     return sorted(plans, key=lambda p: (p.clip.machine, p.clip.section, p.clip.split, p.clip.clip))
 
 
-def _recorded(spec: SyntheticSpec, plan: ClipPlan) -> Recording:
+def record_clip(spec: SyntheticSpec, plan: ClipPlan) -> Recording:
+    """Make one clip, and keep the machine and the background apart.
+
+    Raises
+    ------
+    ConfigError
+        If the plan was changed to a cause, severity or band that does not exist.
+    """
     clip, conditions = plan.clip, plan.conditions
+    if plan.cause and plan.cause not in CAUSES:
+        raise ConfigError(f"unknown cause '{plan.cause}' (known: {', '.join(CAUSES)})")
+    if plan.band and plan.band not in (*BANDS, "natural"):
+        raise ConfigError(f"unknown band '{plan.band}' (known: natural, {', '.join(BANDS)})")
+    if not 0 <= plan.severity <= 1:
+        raise ConfigError(f"severity {plan.severity:g} is not within 0 … 1")
     key, model = _key(spec, clip), MACHINES[clip.machine]
     point = OperatingPoint(conditions.speed, conditions.load, spread_db=spec.variation)
     streams = generator(*key, "machine")
@@ -294,33 +307,6 @@ def _recorded(spec: SyntheticSpec, plan: ClipPlan) -> Recording:
         variation=spec.variation,
         rng=generator(*key, "scene"),
     )
-
-
-def render_parts(
-    spec: SyntheticSpec,
-    machine: str,
-    section: str,
-    split: str,
-    label: str,
-    index: int,
-    *,
-    domain: str = "source",
-    cause: str | None = None,
-    severity: float | None = None,
-    band: str | None = None,
-) -> Recording:
-    """Make one clip and keep the machine and the background apart; see `render_clip`."""
-    plan = plan_clip(spec, machine, section, split, label, index, domain=domain)
-    cause = plan.cause if cause is None else cause
-    severity = plan.severity if severity is None else severity
-    band = (plan.band or spec.band) if band is None else band
-    if cause and cause not in CAUSES:
-        raise ConfigError(f"unknown cause '{cause}' (known: {', '.join(CAUSES)})")
-    if band not in (*BANDS, "natural"):
-        raise ConfigError(f"unknown band '{band}' (known: natural, {', '.join(BANDS)})")
-    if not 0 <= severity <= 1:
-        raise ConfigError(f"severity {severity:g} is not within 0 … 1")
-    return _recorded(spec, replace(plan, cause=cause, severity=severity, band=band))
 
 
 def render_clip(
@@ -355,11 +341,16 @@ def render_clip(
     Raises
     ------
     ConfigError
-        If there is no such clip, cause or band.
+        If there is no such clip, cause, severity or band.
     """
-    fault: dict[str, Any] = {"cause": cause, "severity": severity, "band": band}
-    parts = render_parts(spec, machine, section, split, label, index, domain=domain, **fault)
-    return (_pcm16(parts.audio) / np.float32(FULL_SCALE + 1)).astype(np.float32)
+    plan = plan_clip(spec, machine, section, split, label, index, domain=domain)
+    plan = replace(
+        plan,
+        cause=plan.cause if cause is None else cause,
+        severity=plan.severity if severity is None else severity,
+        band=(plan.band or spec.band) if band is None else band,
+    )
+    return (_pcm16(record_clip(spec, plan).audio) / np.float32(FULL_SCALE + 1)).astype(np.float32)
 
 
 def _pcm16(audio: NDArray[np.float64]) -> NDArray[np.int16]:
@@ -531,5 +522,5 @@ def write_clips(spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path) ->
             sink.setnchannels(1)
             sink.setsampwidth(2)
             sink.setframerate(RATE)
-            sink.writeframes(_pcm16(_recorded(spec, plan).audio).tobytes())
+            sink.writeframes(_pcm16(record_clip(spec, plan).audio).tobytes())
     return len(plans)
