@@ -29,7 +29,14 @@ from asdlib.plots.sound import (
     show_html,
     table,
 )
-from asdlib.plots.spectrogram import STANDARDISED, common_limits, draw_log_mel, mel_ticks, unit_of
+from asdlib.plots.spectrogram import (
+    STANDARDISED,
+    common_limits,
+    draw_log_mel,
+    mel_ticks,
+    plot_log_mels,
+    unit_of,
+)
 from asdlib.plots.spectrograms import plot_examples, plot_front_ends, preset_table
 from asdlib.plots.style import (
     BLUE,
@@ -95,6 +102,7 @@ __all__ = [
     "plot_effects",
     "plot_examples",
     "plot_front_ends",
+    "plot_log_mels",
     "plot_premise",
     "plot_roc",
     "plot_systems",

@@ -3,15 +3,17 @@
 Shapes: F mel bins, T frames.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from asdlib.features import FeatureStore, FrontEnd
-from asdlib.plots.style import unit_name
+from asdlib.plots.style import WIDTH, unit_name
 
 TICKS_HZ = (500, 1000, 2000, 4000, 8000)
 COLOURS = "magma"
@@ -63,6 +65,39 @@ def draw_log_mel(
     axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     axes.label_outer()
     return image
+
+
+def plot_log_mels(
+    log_mels: Mapping[str, np.ndarray], source: FeatureStore | FrontEnd, *, columns: int = 3
+) -> Figure:
+    """Draw spectrograms (F, T) with their titles side by side, on one colour scale.
+
+    Parameters
+    ----------
+    log_mels
+        Title → spectrogram, in the unit of the source.
+    source
+        Feature store or front end that the axes are taken from.
+    columns
+        Spectrograms in a row.
+    """
+    columns = min(columns, len(log_mels))
+    rows = -(-len(log_mels) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(WIDTH, 0.7 + 1.8 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    limits = common_limits(list(log_mels.values()))
+    for axes, (title, log_mel) in zip(grid.flat, log_mels.items(), strict=False):
+        image = draw_log_mel(axes, log_mel, source, limits=limits)
+        axes.set_title(title)
+    for axes in grid.flat[len(log_mels) :]:
+        axes.remove()
+    drawn = list(grid.flat[: len(log_mels)])
+    for axes in drawn[-columns:]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("time (s)")
+    figure.colorbar(image, ax=drawn, pad=0.01, aspect=30).set_label(unit_of(source))
+    return figure
 
 
 def mel_ticks(source: FeatureStore | FrontEnd) -> tuple[np.ndarray, list[str]]:

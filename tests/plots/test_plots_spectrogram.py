@@ -9,7 +9,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from asdlib import plots
-from asdlib.features import PRESETS
+from asdlib.features import PRESETS, FrontEnd
 
 
 @pytest.mark.parametrize("name", ["dcase2020", "byola"])
@@ -28,6 +28,19 @@ def test_axes_are_in_seconds_and_kilohertz(name: str) -> None:
     at_places = np.interp(places, np.arange(front_end.n_mels), frequencies)
     np.testing.assert_allclose(at_places, [1000 * float(label) for label in labels])
     assert float(labels[-1]) * 1000 <= frequencies[-1]
+    plt.close(figure)
+
+
+def test_spectrograms_side_by_side_share_one_scale() -> None:
+    front_end = FrontEnd(n_mels=32)
+    quiet = np.zeros((32, 20), np.float32)
+    pictures = {"quiet": quiet, "middle": quiet + 5, "loud": quiet + 10, "loudest": quiet + 20}
+    figure = plots.plot_log_mels(pictures, front_end, columns=3)
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title(loc="left") for axes in drawn] == list(pictures)
+    assert {axes.images[0].get_clim() for axes in drawn} == {(0.0, 20.0)}
+    assert [axes.get_ylabel() for axes in figure.axes[len(drawn) :]] == ["dB"]
+    assert [axes.get_xlabel() for axes in drawn] == ["", *["time (s)"] * 3]
     plt.close(figure)
 
 
