@@ -61,7 +61,7 @@ def compare(
         DataKind | None, typer.Option(help="whether the recordings are real or synthetic")
     ] = None,
     scores: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="score files by anybody")
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="score files of any system")
     ] = None,
     published: Annotated[bool, typer.Option("--published", help="add published figures")] = False,
     paired: Annotated[

@@ -49,7 +49,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of scores: a run, or score files by anybody.
+    """One folder of scores: a run, or score files of any system.
 
     Attributes
     ----------

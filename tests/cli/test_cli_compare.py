@@ -40,9 +40,9 @@ def test_fuse(asd: Asd, folder: Path, tmp_path: Path) -> None:
     held_out = pd.read_csv(runs[0] / "held_out.csv")
     assert list(held_out) == ["machine", "section", "clip", "domain", "anomaly_score"]
     out = tmp_path / "fused"
-    told = asd("fuse", *runs, "--out", out).success
-    assert told.err == ""
-    assert f"2 runs fused; scores and metrics in {out}" in told.out
+    done = asd("fuse", *runs, "--out", out).success
+    assert done.err == ""
+    assert f"2 runs fused; scores and metrics in {out}" in done.out
     assert "found, not computed again" in asd("fuse", *runs, "--out", out).success.out
     assert "Average" in asd("evaluate", out, "--year", 2020).success.out
     assert "expected at least two" in asd("fuse", runs[0], "--out", tmp_path / "no").error
@@ -54,11 +54,11 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     command = ["compare", *runs, "--kind", "synthetic", "--data", "drawn features"]
     command += ["--scores", f"again={folder / 'reference'}", "--published", "--paired"]
-    told = asd(*command, "--out", out).success
-    assert told.err == ""
-    assert "paired bootstrap over clips" in told.out
+    done = asd(*command, "--out", out).success
+    assert done.err == ""
+    assert "paired bootstrap over clips" in done.out
     for word in ("measured,", "synthetic;", "published,", "real;"):
-        assert word in told.out
+        assert word in done.out
     assert sorted(path.name for path in out.iterdir()) == [
         *("comparison.csv", "comparison.md", "paired.csv", "provenance.json", "systems.csv")
     ]
@@ -84,9 +84,9 @@ def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
 
 def test_decide(asd: Asd, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "decided"
-    told = asd("decide", folder / "c1", "--quantile", 0.8, "--out", out).success
-    assert told.err == ""
-    assert f"decision files and decisions.json in {out}" in told.out
-    assert "recall" in told.out
+    done = asd("decide", folder / "c1", "--quantile", 0.8, "--out", out).success
+    assert done.err == ""
+    assert f"decision files and decisions.json in {out}" in done.out
+    assert "recall" in done.out
     assert len(list(out.glob("decision_result_*.csv"))) == 4
     assert '"f1"' in asd("evaluate", out, "--year", 2020, "--json").success.out
