@@ -5,18 +5,9 @@ cards and tables for notebooks and resynthesises spectrograms, ``intervals`` dra
 differences with whiskers, ``roc`` ROC curves. What one page alone draws stands in that page.
 """
 
-from asdlib.plots.calibration import (
-    calibration_table,
-    calibration_verdict,
-    corpus_table,
-    plot_calibration,
-)
-from asdlib.plots.cards import listening_cards
 from asdlib.plots.conditions import plot_conditions
 from asdlib.plots.differences import plot_differences, plot_premise, plot_systems
 from asdlib.plots.intervals import draw_whiskers, plot_effects, save_figure
-from asdlib.plots.machines import describe_machine, hear_machine, machine_ranges, plot_bands
-from asdlib.plots.results import plot_ablation, plot_comparison, plot_domains, plot_roc
 from asdlib.plots.roc import draw_roc
 from asdlib.plots.sound import (
     Card,
@@ -37,7 +28,6 @@ from asdlib.plots.spectrogram import (
     plot_log_mels,
     unit_of,
 )
-from asdlib.plots.spectrograms import plot_examples, plot_front_ends, preset_table
 from asdlib.plots.style import (
     BLUE,
     GREEN,
@@ -54,7 +44,6 @@ from asdlib.plots.style import (
     colour_of,
     marker_of,
 )
-from asdlib.plots.threshold import explore_threshold
 
 apply_style()
 
@@ -73,40 +62,23 @@ __all__ = [
     "WIDTH",
     "Card",
     "apply_style",
-    "calibration_table",
-    "calibration_verdict",
     "colour_of",
     "common_limits",
-    "corpus_table",
-    "describe_machine",
     "draw_log_mel",
     "draw_roc",
     "draw_whiskers",
-    "explore_threshold",
     "front_end_of",
     "glue",
-    "hear_machine",
     "listen",
-    "listening_cards",
     "log_mel_to_audio",
-    "machine_ranges",
     "marker_of",
     "mel_ticks",
-    "plot_ablation",
-    "plot_bands",
-    "plot_calibration",
-    "plot_comparison",
     "plot_conditions",
     "plot_differences",
-    "plot_domains",
     "plot_effects",
-    "plot_examples",
-    "plot_front_ends",
     "plot_log_mels",
     "plot_premise",
-    "plot_roc",
     "plot_systems",
-    "preset_table",
     "save_figure",
     "say",
     "show_cards",

@@ -6,10 +6,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from asdlib.plots.intervals import draw_whiskers
-from asdlib.plots.results import METRIC_NAMES
 from asdlib.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, WIDTH
 from asdlib.study.report import over_seeds, overall_rows
 from asdlib.study.verdicts import paired_difference
+
+METRIC_NAMES = {
+    "auc": "AUC",
+    "pauc": "pAUC",
+    "auc_source": "AUC source",
+    "auc_target": "AUC target",
+}
 
 _STYLES = (
     (GREY, "o"),

@@ -1,5 +1,5 @@
 /* The figure with the threshold that moves. Plain SVG, no library. Scores come from the page,
-   written by asdlib.plots.threshold; all rates and areas are computed here from them. */
+   written by notebooks/12_threshold; all rates and areas are computed here from them. */
 (function () {
   "use strict";
   const NS = "http://www.w3.org/2000/svg";
