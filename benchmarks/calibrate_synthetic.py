@@ -37,9 +37,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from asdlib.data.synthetic import BANDS, SPECS, SyntheticSpec, plan_corpus, render_clip
-from asdlib.data.synthetic.calibration import summarise_calibration, wrong_way
 
 REPORT = Path(__file__).resolve().parents[1] / "build" / "calibration_synthetic.csv"
 COLUMNS = [
@@ -212,9 +212,18 @@ def show(table: pd.DataFrame) -> None:
         )
         grid.loc["mean"] = grid.mean()
         print("\nBy band and severity\n", grid.round(0).T.to_string(), sep="")
-    wrong = wrong_way(summarise_calibration(overall))
-    if len(wrong):
-        print("\nThe wrong way\n", wrong.round(1).to_string(index=False), sep="")
+    keys = ["machine", "system", "band", "severity"]
+    seeds = overall.groupby([*keys, "seed"])["auc"].mean().groupby(keys)
+    cells = seeds.agg(["mean", "std", "size"])
+    half = stats.t.ppf(0.975, cells["size"] - 1) * cells["std"] / np.sqrt(cells["size"])
+    below = cells[cells["mean"] + half < 50]
+    steps = fixed.groupby([*keys[:3], "severity"])["auc"].mean().groupby(keys[:3]).diff()
+    for why, wrong in (
+        ("below chance", below),
+        ("lower than a smaller severity", steps[steps < 0]),
+    ):
+        if len(wrong):
+            print(f"\nThe wrong way: {why}\n", wrong.round(1).to_string(), sep="")
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 The way of a clip: `machines` make the sound from `signals`, `faults` adds an anomaly, `rooms` draws
 the conditions and records it in a room, `corpus` says what a corpus holds and writes it.
-`calibration` reads how hard the machines are.
 
 They are a stand-in with known truth, for tests, teaching and for questions that no recording can
 answer (the same clip with its fault in another band). They say nothing about real machines.

@@ -85,8 +85,8 @@ class Machine:
     both ends are written as ``int``."""
     causes: tuple[str, ...]
     """Causes of anomaly that this machine can have (`asdlib.data.synthetic.faults.CAUSES`)."""
-    model: "Model"
-    """The equations, which its docstring holds."""
+    equations: "Model"
+    """The model of its sound, explained in its docstring."""
 
     def identity(self, section: str) -> Identity:
         """Return the constants of one ID: the same for every corpus and every seed."""
@@ -105,7 +105,7 @@ class Machine:
     ) -> MachineSound:
         """Return `n` samples; the gains of the parts vary from clip to clip."""
         streams = iter(rng.spawn(_MOST_STREAMS))
-        parts, phase, hz = self.model(identity, point, streams, n)
+        parts, phase, hz = self.equations(identity, point, streams, n)
         shifts = next(streams).standard_normal(len(parts)) * point.spread_db
         audio = np.zeros(n)
         for (gain, part), shift in zip(parts.values(), shifts, strict=True):
