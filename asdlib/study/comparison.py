@@ -145,7 +145,6 @@ def compare(
     split: str = "test rows of the store",
     selection: str = "last epoch, parameters given in advance",
     published: bool = False,
-    rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Make the table: one row for each system, then the published figures of the year.
 
@@ -160,8 +159,6 @@ def compare(
         runs know.
     published
         Whether to add published figures: of the machine type if there is only one, else averages.
-    rng
-        For intervals over clips.
 
     Returns
     -------
@@ -170,11 +167,9 @@ def compare(
 
     Raises
     ------
-    ConfigError
-        If there are no entries, or one name stands for two systems.
-    ScoreError
-        If entries are of different years or the rows of one name of different data, a description
-        is empty, or nothing is published for the year or machine.
+    ConfigError, ScoreError
+        If there are no entries, one name stands for two systems or different data, entries are of
+        different years, a description is empty, or nothing is published for the year or machine.
     """
     if not entries:
         raise ConfigError("nothing to compare; name runs, or score files by --scores NAME=FOLDER")
@@ -186,7 +181,7 @@ def compare(
     years = sorted({entry.evaluation.year for entry in entries})
     if len(years) > 1:
         raise ScoreError(f"runs of the years {years} have different metrics; compare one year")
-    rng = rng or np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     given = {"data": data, "data_kind": data_kind, "split": split, "selection": selection}
     rows = [_measured(members, given, rng) for members in _by_name(entries).values()]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -261,25 +256,10 @@ def _figures(result: Evaluation) -> dict[str, float]:
 
 
 def published_rows(year: int, machine: str | None = None) -> pd.DataFrame:
-    """Make rows of the published figures of 2020 or 2022.
+    """Make rows (`COLUMNS`) of the published figures of 2020 or 2022.
 
-    Parameters
-    ----------
-    year
-        2020 or 2022.
-    machine
-        2020 only: the figures of one machine type instead of the averages. An average is the one
-        that the source prints; where it prints none, the mean of its machine rows.
-
-    Returns
-    -------
-    DataFrame
-        `COLUMNS`.
-
-    Raises
-    ------
-    ScoreError
-        Nothing is published for this choice here.
+    For 2020 these are those of one machine type, or the averages: the one that the source prints;
+    where it prints none, the mean of its machine rows.
     """
     if year not in (2020, 2022):
         raise ScoreError(f"no published rows for year {year} (known: 2020, 2022)")
@@ -339,10 +319,8 @@ def pairwise(
 
     Raises
     ------
-    ConfigError
-        If there are fewer than two systems, or a name is not among them.
-    ScoreError
-        If they were not scored on the same clips.
+    ConfigError, ScoreError
+        If there are fewer than two systems, a name is not among them, or clips differ.
     """
     groups = _by_name(entries)
     if len(groups) < 2:
