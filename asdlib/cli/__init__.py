@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from asdlib import __version__
-from asdlib.cli import ablate, compare, conditions, data, features, pretrain, project, study
+from asdlib.cli import compare, data, experiments, features, pretrain, project, study
 from asdlib.errors import AsdError
 
 __all__ = ["app", "main"]
@@ -23,12 +23,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 data.register(app)
 features.register(app)
 study.register(app)
-ablate.register(app)
-conditions.register(app)
+experiments.register(app)
 compare.register(app)
 project.register(app)
 pretrain.register(app)

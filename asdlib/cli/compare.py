@@ -45,8 +45,8 @@ def fuse(
     from asdlib.study.fuse import fuse as fuse_runs
 
     result = fuse_runs(runs, out, weights=weight, name=name, train=train, folds=folds)
-    print_metrics(result.metrics, str(result.record["config"]["system"]))
-    for notice in result.record["notices"]:
+    print_metrics(result.metrics, result.record.config.system)
+    for notice in result.record.notices:
         note(notice)
     done = "found, not computed again" if result.cached else f"{len(runs)} runs fused"
     say(f"{done}; scores and metrics in {result.path}")
@@ -86,7 +86,7 @@ def compare(
     """Put runs, score files and published figures into one table that says what each row is."""
     from asdlib.files import write_text
     from asdlib.study import comparison
-    from asdlib.study.summary import write_provenance, write_table
+    from asdlib.study.result import write_provenance, write_table
 
     if kind is None:
         raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
@@ -118,8 +118,10 @@ def compare(
     write_text(out / "comparison.md", comparison.to_markdown(table))
     if tests is not None:
         write_table(tests, out / "paired.csv")
-    kept = ("key", "config", "members", "train", "test", "finished")
-    runs_of = {e.folder: {k: e.record.get(k) for k in kept} for e in entries if e.record}
+    kept = {"key", "config", "members", "train", "test", "finished"}
+    runs_of = {
+        e.folder: e.record.model_dump(mode="json", include=kept) for e in entries if e.record
+    }
     content = {"command": "compare", "data": data, "data_kind": kind.value, "runs": runs_of}
     write_provenance(out / "provenance.json", {}, **content)
     say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")

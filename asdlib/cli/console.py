@@ -29,9 +29,14 @@ def say(text: str) -> None:
     out_console.print(text, soft_wrap=True, markup=False)
 
 
+def remark(text: str) -> None:
+    """Print one line on standard error."""
+    err_console.print(text, soft_wrap=True, markup=False)
+
+
 def note(text: str) -> None:
-    """Print a remark on standard error."""
-    err_console.print(f"note: {text}", soft_wrap=True, markup=False)
+    """Print a notice on standard error."""
+    remark(f"note: {text}")
 
 
 def print_metrics(metrics: pd.DataFrame, title: str) -> None:
@@ -61,7 +66,7 @@ def print_frame(frame: pd.DataFrame, title: str) -> None:
 
 @contextmanager
 def progress_bar(*, sizes: bool = False) -> Iterator[Report]:
-    """Show progress on a terminal; give the function that is told ``(what, done, total)``.
+    """Show progress on a terminal; yield the function to call with ``(what, done, total)``.
 
     Parameters
     ----------

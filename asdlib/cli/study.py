@@ -68,10 +68,13 @@ def run_command(
     if held_out is not None:
         score_held_out(result, train, folds=held_out)
     print_metrics(result.metrics, f"{system}, seed {seed}")
-    for notice in result.record["notices"]:
+    for notice in result.record.notices:
         note(notice)
-    seconds = result.record["seconds"]
-    done = "found, not computed again" if result.cached else f"fitted in {seconds['fit']:.1f} s"
+    done = (
+        "found, not computed again"
+        if result.cached
+        else f"fitted in {result.record.seconds.fit:.1f} s"
+    )
     say(f"{done}; scores and metrics in {result.path}")
 
 

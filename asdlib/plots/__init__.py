@@ -5,8 +5,6 @@ cards and tables for notebooks and resynthesises spectrograms, ``intervals`` dra
 differences with whiskers, ``roc`` ROC curves. What one page alone draws stands in that page.
 """
 
-from asdlib.plots.conditions import plot_conditions
-from asdlib.plots.differences import plot_differences, plot_premise, plot_systems
 from asdlib.plots.intervals import draw_whiskers, plot_effects, save_figure
 from asdlib.plots.roc import draw_roc
 from asdlib.plots.sound import (
@@ -73,12 +71,8 @@ __all__ = [
     "log_mel_to_audio",
     "marker_of",
     "mel_ticks",
-    "plot_conditions",
-    "plot_differences",
     "plot_effects",
     "plot_log_mels",
-    "plot_premise",
-    "plot_systems",
     "save_figure",
     "say",
     "show_cards",

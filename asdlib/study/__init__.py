@@ -12,7 +12,7 @@ from asdlib.study.experiment import Variant, experiment
 from asdlib.study.report import machine_rows, over_seeds, overall_rows, paired_differences
 from asdlib.study.result import RunResult, load_run, read_scores
 from asdlib.study.run import run
-from asdlib.study.study import Study
+from asdlib.study.study import Study, check_number, project_folder
 
 __all__ = [
     "ABLATION",
@@ -20,12 +20,14 @@ __all__ = [
     "Study",
     "Variant",
     "ablate",
+    "check_number",
     "experiment",
     "load_run",
     "machine_rows",
     "over_seeds",
     "overall_rows",
     "paired_differences",
+    "project_folder",
     "read_scores",
     "run",
 ]

@@ -11,16 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore
-from asdlib.study.config import make_system
+from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Done, Variant, as_variant, experiment
-from asdlib.study.profiles import merge
+from asdlib.study.report import describe_difference, over_seeds, paired_differences
 from asdlib.study.stores import from_recordings, half_bins
 
 FULL = "full"
+METRICS = ("auc", "pauc", "auc_source", "auc_target")
 
 
 def _steps(**steps: Any) -> dict[str, Any]:
@@ -88,9 +90,9 @@ _TABLE: dict[str, Mapping[str, Variant | Mapping[str, Any]]] = {
 }
 
 ABLATION: dict[str, Variant] = {
-    name: replace(as_variant(told), columns={"group": group})
+    name: replace(as_variant(given), columns={"group": group})
     for group, variants in _TABLE.items()
-    for name, told in variants.items()
+    for name, given in variants.items()
 }
 """The variants by name, ``full`` first; those with another front end are in `FRONT_ENDS`."""
 
@@ -212,3 +214,39 @@ def _scaled(frames: Any, ratio: float) -> Any:
     if isinstance(frames, list | tuple):
         return [_scaled(n, ratio) for n in frames]
     return round(frames * ratio)
+
+
+def summarise(table: pd.DataFrame, *, reference: str = FULL) -> pd.DataFrame:
+    """Compare every variant with a reference, for each machine and on average.
+
+    Parameters
+    ----------
+    table
+        From `ablate`.
+    reference
+        Variant that the others are compared with; seeds are paired.
+
+    Returns
+    -------
+    ``group, variant, changes, machine, metric, seeds, mean, low, high`` (percent), then
+    ``difference, difference_low, difference_high`` in percentage points with its 95 % Student-t
+    interval over seeds, and ``verdict`` in words. The reference has no difference. A mean over
+    machines has the machine ``Average``.
+    """
+    averages = table[table["section"] == "Average"]
+    averages = pd.concat([part for _, part in averages.groupby("machine", sort=False)])
+    parts = []
+    for metric in (name for name in METRICS if name in table):
+        means = over_seeds(averages, ["group", "variant", "changes", "machine"], metric)
+        gains = paired_differences(averages, reference, metric, by=["machine"])
+        bounds = {"low": "difference_low", "high": "difference_high"}
+        gains = gains.drop(columns=["seeds", "shown"]).rename(columns=bounds)
+        part = means.merge(gains, how="left", on=["machine", "variant"])
+        parts.append(part.assign(metric=metric))
+    summary = pd.concat(parts, ignore_index=True)
+    numbers = summary[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
+    summary["verdict"] = [
+        "" if np.isnan(row[0]) else describe_difference(*map(float, row)) for row in numbers
+    ]
+    columns = ["group", "variant", "changes", "machine", "metric", "seeds", "mean", "low", "high"]
+    return summary[[*columns, *gains.columns[2:], "verdict"]]

@@ -33,8 +33,8 @@ from asdlib.evaluation import (
     paired_frame,
     t_interval,
 )
-from asdlib.study.config import SYSTEMS, system_class
-from asdlib.study.result import load_run
+from asdlib.study.config import SYSTEMS, RunConfig, system_class
+from asdlib.study.result import RunRecord, load_run
 
 NOT_STATED = "not stated"
 WORDS = (
@@ -66,12 +66,12 @@ class Entry:
     name: str
     path: Path
     evaluation: Evaluation
-    record: Mapping[str, Any] | None = None
+    record: RunRecord | None = None
 
     @property
     def seed(self) -> int | None:
         """Seed of the run; None for score files."""
-        return None if self.record is None else int(self.record["config"]["seed"])
+        return None if self.record is None else self.record.config.seed
 
     @property
     def folder(self) -> str:
@@ -83,8 +83,8 @@ def read_run(text: str, ground_truth: str | Path | None = None) -> Entry:
     """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system."""
     name, path = _split(text)
     run = load_run(path)
-    evaluation = evaluate_folder(run.path, int(run.record["year"]), ground_truth)
-    return Entry(name or label_of(run.record), run.path, evaluation, run.record)
+    evaluation = evaluate_folder(run.path, run.record.year, ground_truth)
+    return Entry(name or label_of(run.record.config), run.path, evaluation, run.record)
 
 
 def read_score_files(text: str, year: int, ground_truth: str | Path | None = None) -> Entry:
@@ -101,15 +101,15 @@ def _split(text: str) -> tuple[str, Path]:
     return ("", Path(text)) if not equals or Path(text).exists() else (name.strip(), Path(path))
 
 
-def label_of(record: Mapping[str, Any]) -> str:
-    """Name the system of a ``run.json`` with the parameters that differ from its defaults."""
-    system = str(record["config"]["system"])
+def label_of(config: RunConfig) -> str:
+    """Name the system of a run with the parameters that differ from its defaults."""
+    system = config.system
     if system not in SYSTEMS:
         return system
     defaults = _flat(system_class(system).Params().model_dump(mode="json"))
     changed = [
         f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in _flat(record["config"]["params"]).items()
+        for name, value in _flat(config.params).items()
         if name not in defaults or defaults[name] != value
     ]
     return f"{system} ({', '.join(changed)})" if changed else system
@@ -230,9 +230,9 @@ def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str | Non
     """Describe an entry by what is given and what its run knows."""
     data, training_data, selection = entry.path.name, NOT_STATED, NOT_STATED
     if entry.record is not None:
-        train, test = entry.record["train"], entry.record["test"]
-        data = f"'{test['store']}', {test['clips']} test clips"
-        training_data = f"{train['clips']} normal clips of '{train['store']}'"
+        train, test = entry.record.train, entry.record.test
+        data = f"'{test.store}', {test.clips} test clips"
+        training_data = f"{train.clips} normal clips of '{train.store}'"
         selection = str(given["selection"])
     official = entry.evaluation.year == 2020
     over = "IDs, then machine types" if official else "machine types and sections"
@@ -354,13 +354,13 @@ def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return every figure of every run: a row for each system, seed, machine and section."""
     tables = []
     for entry in entries:
-        record = entry.record or {}
+        record = entry.record
         table = entry.evaluation.frame.copy()
         table.insert(0, "system", entry.name)
         table.insert(1, "seed", entry.seed if entry.seed is not None else "")
-        table["fit_seconds"] = record.get("seconds", {}).get("fit", np.nan)
+        table["fit_seconds"] = record.seconds.fit if record else np.nan
         table["run"] = entry.folder
-        table["key"] = str(record.get("key", ""))[:16]
+        table["key"] = record.key[:16] if record else ""
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

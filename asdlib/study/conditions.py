@@ -1,4 +1,4 @@
-"""Where each step of the block helps: the same six trainings under one condition after the other.
+"""Where each step of the block helps: the same trainings under one condition after the other.
 
 A step may help one machine and hurt another, help faults in one band, or only where clips are few.
 So every step is taken out in turn, over seeds, under each of `CONDITIONS`: the synthetic corpus as
@@ -6,7 +6,8 @@ it is, a quarter of its training clips at as many training steps, coarser classe
 Under the first condition the same networks also score faults that are heard in one band only.
 
 The embedding alone scores: the default sum over levels contains the mean spectrum, which no step
-of the block can change. `asdlib.study.effects` turns the outcome into effects and words.
+of the block can change. The effect of a step is AUC with all steps minus AUC without it, paired
+over seeds; where it is positive, the step helps.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from asdlib.study.config import make_system
+from asdlib.errors import DataError
+from asdlib.evaluation import t_interval
+from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Done, Variant, experiment
-from asdlib.study.profiles import merge
+from asdlib.study.report import signed
 from asdlib.study.stores import synthetic_store
 
 FULL = "full"
@@ -35,7 +38,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 
 class Condition(NamedTuple):
-    """What differs from the corpus as it is."""
+    """What differs from the corpus as it is; ``bands`` are those of the faults, a test set each."""
 
     layout: Literal["dcase2020", "dcase2022"] = "dcase2020"
     bands: tuple[str, ...] = ("natural",)
@@ -43,39 +46,57 @@ class Condition(NamedTuple):
     changes: Mapping[str, Any] = {}
 
 
-BASE = "as it is"
+BASE, QUARTER, COARSE, SHIFT = (
+    *("as it is", "a quarter of the clips", "a class a machine type", "two domains"),
+)
 CONDITIONS: dict[str, Condition] = {
     BASE: Condition(bands=("natural", "low", "mid", "high")),
-    "a quarter of the clips": Condition(share=0.25),
-    "a class a machine type": Condition(changes={"classes": "machine"}),
-    "two domains": Condition(layout="dcase2022"),
+    QUARTER: Condition(share=0.25),
+    COARSE: Condition(changes={"classes": "machine"}),
+    SHIFT: Condition(layout="dcase2022"),
 }
-"""By name; ``bands`` are those of the faults, one test set each."""
 
 
-class ConditionsSpec(BaseModel):
+class Place(NamedTuple):
+    """One place to look for effects: which rows, and the level that they are compared with."""
+
+    question: str
+    level: str
+    against: str = ""
+    condition: str = BASE
+    band: str = "natural"
+    metric: str = "auc"
+    machine: str = "Average"
+
+
+_PLACES = (
+    Place("band of the fault", "low", "high", band="low"),
+    Place("band of the fault", "mid", band="mid"),
+    Place("band of the fault", "high", band="high"),
+    Place("domain", "source", condition=SHIFT, metric="auc_source"),
+    Place("domain", "target", "source", condition=SHIFT, metric="auc_target"),
+    Place("training clips", "all"),
+    Place("training clips", "a quarter", "all", condition=QUARTER),
+    Place("classes", "an ID each"),
+    Place("classes", "a type each", "an ID each", condition=COARSE),
+)
+
+
+class ConditionsSpec(BaseModel, frozen=True, extra="forbid"):
     """Size of the study."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     machines: Mapping[str, tuple[str, ...] | None] = Field(
         default={"dcase2020": None, "dcase2022": None},
         description="machine types of each layout, None for its six",
     )
-    n_sections: int = Field(default=3, ge=2, description="sections of each machine type")
-    n_train: int = Field(default=48, ge=8, description="normal training clips of a section")
-    n_test: int = Field(
-        default=20, ge=2, description="normal test clips of a section, and as many anomalous"
-    )
-    target_share: float = Field(
-        default=0.125, gt=0, lt=0.5, description="share of target clips where there are two domains"
-    )
-    seconds: float = Field(default=4.0, gt=0, description="length of a clip in s")
-    seeds: int = Field(default=5, ge=1, description="seeds of every training, from 0")
-    epochs: int = Field(default=6, ge=1, description="passes over all training clips")
-    params: Mapping[str, Any] = Field(
-        default={}, description="other parameters of the contrastive system"
-    )
+    n_sections: int = Field(3, ge=2, description="sections of each machine type")
+    n_train: int = Field(48, ge=8, description="normal training clips of a section")
+    n_test: int = Field(20, ge=2, description="normal test clips of a section, as many anomalous")
+    target_share: float = Field(0.125, gt=0, lt=0.5, description="target clips of two domains")
+    seconds: float = Field(4.0, gt=0, description="length of a clip in s")
+    seeds: int = Field(5, ge=1, description="seeds of every training, from 0")
+    epochs: int = Field(6, ge=1, description="passes over all training clips")
+    params: Mapping[str, Any] = Field({}, description="other parameters of the contrastive system")
 
 
 def study_conditions(
@@ -107,12 +128,10 @@ def study_conditions(
     ConfigError
         If a parameter is not known; at once.
     """
-    # What is wrong is said before recordings are made.
-    make_system("contrastive", spec.params)
-    root = Path(root)
+    make_system("contrastive", spec.params)  # before recordings are made
     variants: dict[str, Variant] = {}
     for name, condition in CONDITIONS.items():
-        variants |= _variants(name, condition, spec, root, processes)
+        variants |= _variants(name, condition, spec, Path(root), processes)
     seeds = range(spec.seeds)
     table = experiment(variants, root, seeds=seeds, processes=processes, on_done=on_done)
     table = table[table["section"] == "Average"]
@@ -127,13 +146,19 @@ def study_conditions(
 def _variants(
     name: str, condition: Condition, spec: ConditionsSpec, root: Path, processes: int | None
 ) -> dict[str, Variant]:
-    tests = {
-        band: synthetic_store(root, f"{condition.layout}-{band}", corpus, processes)
-        for band, corpus in _tests(condition, spec).items()
-    }
-    train = synthetic_store(
-        root, f"{condition.layout}-train", _corpus(condition, spec, train=True), processes
-    )
+    def store(part: str, n_train: int, n_test: int, **more: Any) -> Any:
+        corpus = spec.model_dump(include={"n_sections", "seconds", "target_share"}) | {
+            "layout": condition.layout,
+            "machines": spec.machines[condition.layout],
+            "n_train": n_train,
+            "n_test_normal": n_test,
+            "n_test_anomaly": n_test,
+        }
+        return synthetic_store(root, f"{condition.layout}-{part}", corpus | more, processes)
+
+    # The half of a corpus that is not used is as small as it may be.
+    tests = {band: store(band, 2, spec.n_test, band=band) for band in condition.bands}
+    train = store("train", spec.n_train, 2 if condition.layout == "dcase2022" else 1)
     base = merge({**spec.params, **EMBEDDING_ALONE, "epochs": spec.epochs}, condition.changes)
     return {
         f"{name}, faults {band}, without {without}": Variant(
@@ -148,22 +173,103 @@ def _variants(
     }
 
 
-def _corpus(condition: Condition, spec: ConditionsSpec, *, train: bool) -> dict[str, Any]:
-    """Give the parameters of a corpus; the half that is not used is as small as may be."""
-    two_domains = condition.layout == "dcase2022"
-    fewest = 2 if two_domains else 1
-    return {
-        "layout": condition.layout,
-        "machines": spec.machines[condition.layout],
-        "n_sections": spec.n_sections,
-        "seconds": spec.seconds,
-        "target_share": spec.target_share,
-        "n_train": spec.n_train if train else 2,
-        "n_test_normal": fewest if train else spec.n_test,
-        "n_test_anomaly": fewest if train else spec.n_test,
-    }
+def effects_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Compute what each step does at each place, and how that differs between places.
+
+    Parameters
+    ----------
+    table
+        From `study_conditions`.
+
+    Returns
+    -------
+    ``question, level, against, step, seeds, effect, low, high, shown``: percentage points with a
+    95 % Student-t interval over seeds, and whether it leaves out zero. Where ``against`` is not
+    empty, the row is a difference of effects between two levels of a question.
+
+    Raises
+    ------
+    DataError
+        If a level has not the same seeds with and without a step.
+    """
+    machines = [m for m in table[table["condition"] == BASE]["machine"].unique() if m != "Average"]
+    places = [
+        Place("all machines", BASE),
+        *(Place("machine", machine, machine=machine) for machine in machines),
+        *_PLACES,
+    ]
+    gains = {(p.question, p.level): _gains(table, p) for p in places}
+    found = [(p.question, p.level, "", gains[p.question, p.level]) for p in places]
+    found += [
+        (p.question, p.level, p.against, gains[p.question, p.level] - gains[p.question, p.against])
+        for p in places
+        if p.against
+    ]
+    rows = []
+    for question, level, against, by_step in found:
+        for step in STEPS:
+            mean, low, high = t_interval(by_step[step])
+            shown = low > 0 or high < 0
+            rows.append((question, level, against, step, len(by_step), mean, low, high, shown))
+    columns = ["question", "level", "against", "step", "seeds", "effect", "low", "high", "shown"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _tests(condition: Condition, spec: ConditionsSpec) -> dict[str, dict[str, Any]]:
-    corpus = _corpus(condition, spec, train=False)
-    return {band: corpus | {"band": band} for band in condition.bands}
+def _gains(table: pd.DataFrame, place: Place) -> pd.DataFrame:
+    """AUC with all steps minus AUC without each, in points: one row a seed, one column a step."""
+    chosen = table[
+        (table["condition"] == place.condition)
+        & (table["band"] == place.band)
+        & (table["machine"] == place.machine)
+    ]
+    by_seed = 100 * chosen.pivot(index="seed", columns="without", values=place.metric)
+    by_seed = by_seed.reindex(columns=[FULL, *STEPS])
+    for step in STEPS:
+        seeds = [by_seed.index[by_seed[name].notna()].tolist() for name in (FULL, step)]
+        if not seeds[0] or seeds[0] != seeds[1]:
+            raise DataError(
+                f"{place.question} '{place.level}': seeds {seeds[0]} with all steps, {seeds[1]} "
+                f"without {step}; expected the same, at least one; run the study again"
+            )
+    return by_seed[list(STEPS)].rsub(by_seed[FULL], axis="index")
+
+
+def conditions_verdict(found: pd.DataFrame) -> str:
+    """Write as Markdown where `effects_of` shows a step to help or to hurt."""
+    places = found[found["against"] == ""].drop_duplicates(["step", "effect", "low", "high"])
+    contrasts = found[found["against"] != ""]
+    lines = []
+    for step in STEPS:
+        shown: dict[str, list[str]] = {}
+        for row in _records(places[(places["step"] == step) & places["shown"]]):
+            word = "help" if row.effect > 0 else "hurt"
+            shown.setdefault(word, []).append(f"{row.question} *{row.level}* ({_figures(row)})")
+        parts = [f"shown to {word}: {', '.join(shown[word])}" for word in sorted(shown)]
+        lines.append(f"- **{step}** {'; '.join(parts) or 'is not shown to do anything anywhere'}.")
+    for row in _records(contrasts[contrasts["shown"]]):
+        lines.append(
+            f"- {row.question.capitalize()}: **{row.step}** does "
+            f"{'more' if row.effect > 0 else 'less'} for *{row.level}* than for *{row.against}*: "
+            f"{_figures(row)}."
+        )
+    of_block = (contrasts["step"] == list(STEPS)[-1]) & (contrasts["level"] == "low")
+    for row in _records(contrasts[of_block]):
+        words = "it is" if row.effect > 0 else "it is shown to be **the other way round**"
+        words = words if row.shown else "that is not shown either way"
+        lines.append(
+            "- The premise would have the block do more for faults heard low than for those heard "
+            f"high. Here {words}: {_figures(row)}."
+        )
+    count, total = places["shown"].sum() + contrasts["shown"].sum(), len(places) + len(contrasts)
+    lines.append(
+        f"- {count} of {total} comparisons are shown; {0.05 * total:.0f} would be by chance alone."
+    )
+    return "\n".join(lines)
+
+
+def _records(found: pd.DataFrame) -> list[Any]:
+    return list(found.itertuples())
+
+
+def _figures(row: Any) -> str:
+    return f"{signed(row.effect)} [{signed(row.low)}, {signed(row.high)}]"

@@ -94,6 +94,17 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     return nested
 
 
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `changes` over `base`, level by level."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merge(below, value)
+        merged[key] = value
+    return merged
+
+
 class RunConfig(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides the scores of a run."""
 
@@ -111,11 +122,20 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-        told = self.model_dump(mode="json")
+        content = self.model_dump(mode="json")
         if self.network_of is None:
-            del told["network_of"]  # it came later: runs without it keep their keys
-        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
+            del content["network_of"]  # it came later: runs without it keep their keys
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def device_kind() -> Literal["cpu", "cuda", "mps"]:
+    """Return the kind of device that trainings will use here."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 @functools.cache

@@ -4,7 +4,7 @@ A variant says what differs: the system, its parameters, the clips that it is tr
 on. Every variant is run with every seed, several runs at a time, each cached by its key.
 
 Runs that are trained alike, and differ only in how or what they score, share one network: the first
-of them trains, the others take its network (see `asdlib.study.networks`). What they give is the
+of them trains, the others take its network (see `asdlib.study.run`). What they give is the
 same as if each had trained its own.
 """
 
@@ -25,10 +25,8 @@ from asdlib.errors import AsdError, ConfigError, RunError
 from asdlib.features import FeatureStore
 from asdlib.files import end_with_parent
 from asdlib.study.config import make_system
-from asdlib.study.networks import SCORING
 from asdlib.study.result import RunResult
-from asdlib.study.run import execute, plan
-from asdlib.study.slots import PROCESSES
+from asdlib.study.run import PROCESSES, SCORING, execute, plan
 from asdlib.study.stores import share_of_training
 
 Store = str | Path | FeatureStore
@@ -67,9 +65,9 @@ class Variant:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-def as_variant(told: Variant | Mapping[str, Any]) -> Variant:
+def as_variant(given: Variant | Mapping[str, Any]) -> Variant:
     """Return a variant; a mapping holds changed parameters of the contrastive system."""
-    return told if isinstance(told, Variant) else Variant(params=told)
+    return given if isinstance(given, Variant) else Variant(params=given)
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,15 @@ def experiment(
         if all runs failed.
     """
     root = Path(root)
-    told = {name: as_variant(variant) for name, variant in variants.items()}
-    for variant in told.values():
+    chosen = {name: as_variant(variant) for name, variant in variants.items()}
+    for name, variant in chosen.items():
         make_system(variant.system, variant.params)
+        if train is None and (variant.train is None or variant.test is None):
+            raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
     jobs: list[Job] = []
-    for name, variant in told.items():
-        jobs += _jobs(name, variant, root, (train, test), seeds, machines)
+    for name, variant in chosen.items():
+        own = replace(variant, train=variant.train or train, test=variant.test or test or train)
+        jobs += _jobs(name, own, root, variant.seeds or seeds, machines)
     jobs = share_networks(jobs)
     results = run_jobs(jobs, root / "runs", processes, failures, on_done)
     return pd.concat([_tidy(jobs[i], results[i]) for i in sorted(results)], ignore_index=True)
@@ -155,31 +156,29 @@ def _jobs(
     name: str,
     variant: Variant,
     root: Path,
-    stores: tuple[Store | None, Store | None],
     seeds: Sequence[int],
     machines: Sequence[str] | None,
 ) -> list[Job]:
-    train = variant.train or stores[0]
-    test = variant.test or stores[1] or train
-    if train is None or test is None:
-        raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
+    assert variant.train is not None
+    assert variant.test is not None
     params = dict(variant.params)
     if variant.share != 1:
         epochs = make_system(variant.system, params).params.model_dump()["epochs"]
         params["epochs"] = round(epochs / variant.share)
-    once = (0,) if variant.system in _NOT_RANDOM else None
+    if variant.seeds is None and variant.system in _NOT_RANDOM:
+        seeds = (0,)
     jobs = []
-    for seed in variant.seeds or once or seeds:
-        part = train
+    for seed in seeds:
+        train = variant.train
         if variant.share != 1:
-            whole = train if isinstance(train, FeatureStore) else FeatureStore.open(train)
-            part = share_of_training(whole, variant.share, seed, root / "stores")
+            whole = FeatureStore.open(_path(train))
+            train = share_of_training(whole, variant.share, seed, root / "stores")
         jobs.append(
             Job(
                 name,
                 variant.system,
-                _path(part),
-                _path(test),
+                _path(train),
+                _path(variant.test),
                 seed,
                 params,
                 tuple(machines) if machines else None,
@@ -263,11 +262,11 @@ def run_jobs(
 
 
 def default_processes() -> int:
-    """Choose the runs at a time: one on a GPU, else ``$ASDLIB_PROCESSES`` or one a core."""
+    """Choose how many runs at a time: one on a GPU, else ``$ASDLIB_PROCESSES`` or one a core."""
     import torch
 
-    told = os.environ.get(PROCESSES, "")
-    cores = int(told) if told.isdecimal() else os.cpu_count() or 1
+    asked = os.environ.get(PROCESSES, "")
+    cores = int(asked) if asked.isdecimal() else os.cpu_count() or 1
     return 1 if torch.cuda.is_available() else max(1, cores)
 
 
@@ -305,6 +304,6 @@ def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
     front = {**job.columns, "variant": job.variant, "system": job.system, "seed": job.seed}
     for place, (name, value) in enumerate(front.items()):
         table.insert(place, name, value)
-    table["seconds"] = result.record["seconds"]["fit"]
+    table["seconds"] = result.record.seconds.fit
     table["run"] = str(result.path)
     return table

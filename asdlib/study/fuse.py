@@ -8,22 +8,28 @@ and fused again.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError, RunError, ScoreError
 from asdlib.evaluation import label_scores, read_score_folder, write_score_folder
+from asdlib.files import is_taken, lock_file, only_process
 from asdlib.study.comparison import label_of
-from asdlib.study.folders import is_taken, only_process, reuse, whole_folder
+from asdlib.study.config import RunConfig
 from asdlib.study.held_out import held_out, write_held_out
-from asdlib.study.provenance import describe_environment
-from asdlib.study.result import RUN_JSON, RunResult, load_run
-from asdlib.study.run import evaluate_scores
+from asdlib.study.result import (
+    Member,
+    RunRecord,
+    RunResult,
+    Seconds,
+    describe_environment,
+    load_run,
+)
+from asdlib.study.run import evaluate_scores, reuse, run_folder
 from asdlib.system import section_keys
 
 
@@ -61,21 +67,22 @@ def fuse(
         If the runs do not score the same clips, or were not trained on the same ones.
     """
     members = [load_run(run) for run in runs]
-    keys = [str(member.record["key"]) for member in members]
+    keys = [member.record.key for member in members]
     shares = [1.0] * len(members) if weights is None else list(weights)
     _check(members, keys, shares)
-    year = int(members[0].record["year"])
+    year = members[0].record.year
     tests = [read_score_folder(member.path, year) for member in members]
     trains = [held_out(member, train, folds=folds) for member in members]
     _check_clips(members, tests, "score")
     _check_clips(members, trains, "are trained on")
     config = _config(members, shares, name)
-    key = hashlib.sha256(json.dumps([config, keys], sort_keys=True).encode()).hexdigest()
+    content = config.model_dump(mode="json", exclude={"network_of"})
+    key = hashlib.sha256(json.dumps([content, keys], sort_keys=True).encode()).hexdigest()
     out = Path(out)
-    with only_process(out, wait=False):
+    with only_process(out, RunError, lock=lock_file(out)):
         if is_taken(out):
             return reuse(out, key)
-        with whole_folder(out) as folder:
+        with run_folder(out) as folder:
             scores = fuse_scores(tests, trains, shares)
             write_score_folder(scores, folder, year)
             try:
@@ -86,32 +93,22 @@ def fuse(
             metrics, notices = evaluate_scores(labelled, year)
             metrics.to_csv(folder / "metrics.csv", index=False)
             write_held_out(fuse_scores(trains, trains, shares), folder)
-            first = members[0].record
-            record = {
-                "key": key,
-                "config": config,
-                "members": [
-                    {
-                        "run": member.path.absolute().name,
-                        "key": member.record["key"],
-                        "system": label_of(member.record),
-                        "seed": member.record["config"]["seed"],
-                        "weight": weight,
-                    }
-                    for member, weight in zip(members, shares, strict=True)
-                ],
-                "train": first["train"],
-                "test": first["test"],
-                "year": year,
-                "notices": notices,
-                "seconds": {
-                    kind: sum(float(m.record["seconds"][kind]) for m in members)
-                    for kind in ("fit", "score")
-                },
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                "environment": describe_environment(),
-            }
-            (folder / RUN_JSON).write_text(json.dumps(record, indent=2) + "\n")
+            record = RunRecord(
+                key=key,
+                config=config,
+                members=tuple(map(_member, members, shares)),
+                train=members[0].record.train,
+                test=members[0].record.test,
+                year=year,
+                notices=tuple(notices),
+                seconds=Seconds(
+                    fit=sum(member.record.seconds.fit for member in members),
+                    score=sum(member.record.seconds.score for member in members),
+                ),
+                finished=datetime.now(UTC).isoformat(timespec="seconds"),
+                environment=describe_environment(),
+            )
+            record.write(folder)
     return RunResult(out, record, metrics, cached=False)
 
 
@@ -142,22 +139,31 @@ def fuse_scores(
     return tables[0].assign(anomaly_score=fused)
 
 
-def _config(
-    members: Sequence[RunResult], shares: Sequence[float], name: str | None
-) -> dict[str, Any]:
+def _member(run: RunResult, weight: float) -> Member:
+    return Member(
+        run=run.path.absolute().name,
+        key=run.record.key,
+        system=label_of(run.record.config),
+        seed=run.record.config.seed,
+        weight=weight,
+    )
+
+
+def _config(members: Sequence[RunResult], shares: Sequence[float], name: str | None) -> RunConfig:
     """Return the configuration of the fused run; that of all seeds of a fusion is the same."""
-    labels = [label_of(member.record) for member in members]
+    configs = [member.record.config for member in members]
+    labels = [label_of(config) for config in configs]
     counts = {label: labels.count(label) for label in labels}
     parts = [label if n == 1 else f"{n} × {label}" for label, n in counts.items()]
-    first: Mapping[str, Any] = members[0].record["config"]
-    kept = ("train_fingerprint", "test_fingerprint", "machines", "code_version", "device")
-    return {
-        "system": f"fusion of {' + '.join(parts)}" if name is None else name,
-        "params": {"members": labels, "weights": list(shares)},
-        # One that is not random has the seed 0; what varies are the others.
-        "seed": max(int(member.record["config"]["seed"]) for member in members),
-        **{field: first[field] for field in kept},
-    }
+    return configs[0].model_copy(
+        update={
+            "system": f"fusion of {' + '.join(parts)}" if name is None else name,
+            "params": {"members": labels, "weights": list(shares)},
+            # One that is not random has the seed 0; what varies are the others.
+            "seed": max(config.seed for config in configs),
+            "network_of": None,
+        }
+    )
 
 
 def _check(members: Sequence[RunResult], keys: Sequence[str], shares: Sequence[float]) -> None:
@@ -168,7 +174,7 @@ def _check(members: Sequence[RunResult], keys: Sequence[str], shares: Sequence[f
         raise ConfigError(f"'{members[twice].path}' is there twice; name each run once")
     if len(shares) != len(members):
         raise ConfigError(f"{len(shares)} weights for {len(members)} runs; give one for each")
-    years = {int(member.record["year"]) for member in members}
+    years = {member.record.year for member in members}
     if len(years) > 1:
         raise RunError(f"runs of the years {sorted(years)} cannot be fused; give runs of one year")
 

@@ -75,7 +75,7 @@ def held_out(
     path = run.path / HELD_OUT
     if path.is_file() and folds in (None, _folds_of(run)):
         return _read(path)
-    if "members" in run.record["config"]["params"]:
+    if run.record.members is not None:
         raise RunError(
             f"'{run.path}' is fused from other runs, its held-out scores come from theirs; leave "
             "out --folds, or fuse the runs again"
@@ -92,8 +92,8 @@ def held_out(
             "that it was trained on (--train STORE), or run it with --held-out 5"
         )
     folds = folds or 5
-    rows = training_rows(_training_store(run, train), run.record["config"]["machines"])
-    detector = system_class(run.record["config"]["system"]).load(run.path / "model")
+    rows = training_rows(_training_store(run, train), run.record.config.machines)
+    detector = system_class(run.record.config.system).load(run.path / "model")
     scores = _scores_of_folds(detector, rows, folds, seed)
     # Should it be cut between the two, the scores count as made with an unknown number.
     (run.path / FOLDS).unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _training_store(run: RunResult, train: str | Path) -> FeatureStore:
     store = FeatureStore.open(train)
-    expected = str(run.record["config"].get("train_fingerprint"))
+    expected = run.record.config.train_fingerprint
     if store.fingerprint != expected:
         raise RunError(
             f"'{run.path}' was not trained on '{train}' ({store.fingerprint[:12]}, expected "
@@ -210,7 +210,7 @@ def decide_run(
     """
     result = load_run(run)
     folder = Path(out) if out is not None else result.path
-    year = int(result.record["year"])
+    year = result.record.year
     if train is not None:
         _training_store(result, train)
     normal = held_out(result, train, folds=folds)
@@ -224,7 +224,7 @@ def decide_run(
         rows.append((machine, section, len(values), threshold))
     thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
     scores = read_score_folder(result.path, year)
-    expected = result.record["test"]["clips"]
+    expected = result.record.test.clips
     if len(scores) != expected:
         raise RunError(
             f"'{run}' has scores of {len(scores)} clips, expected {expected}: files are missing; "
@@ -240,7 +240,7 @@ def decide_run(
         write_score_folder(scores, folder, year)
     write_score_folder(scores, folder, year, "decision_result")
     record = {
-        "run": result.record["key"],
+        "run": result.record.key,
         "quantile": quantile,
         "rule": "quantile of a gamma distribution fitted to held-out scores of normal clips",
         "thresholds": thresholds.to_dict("records"),

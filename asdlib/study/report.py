@@ -1,25 +1,36 @@
-"""Tidy results → what a reader sees: means over seeds, intervals, counts, sentences.
+"""Tidy results → what a reader sees: means over seeds, paired differences, intervals.
 
-Metrics are between 0 and 1 in tidy results and in percent here.
+Metrics are between 0 and 1 in tidy results and in percent here. A table to summarise holds the rows
+of one mean: of all machines (`overall_rows`), or of each machine (`machine_rows`, with ``machine``
+in `by`). Intervals are 95 % Student-t intervals over seeds, NaN with one seed.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError
 from asdlib.evaluation import t_interval
-from asdlib.features import FeatureStore
+
+
+def overall_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the mean over all machines."""
+    return table[table["machine"] == "Average"]
+
+
+def machine_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each machine's mean over its sections."""
+    return table[(table["section"] == "Average") & (table["machine"] != "Average")]
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> pd.DataFrame:
-    """Mean and 95 % Student-t interval over seeds, in percent.
+    """Mean and interval over seeds, in percent.
 
     Parameters
     ----------
     table
-        Rows of one mean: of all machines (`overall_rows`) or of each machine (`machine_rows`, with
-        ``machine`` in `by`).
+        Rows of one mean.
     by
         Columns that name a group.
     metric
@@ -27,7 +38,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> p
 
     Returns
     -------
-    Columns `by`, ``mean, low, high, seeds``; with one seed low and high are NaN.
+    Columns `by`, ``mean, low, high, seeds``.
 
     Raises
     ------
@@ -38,10 +49,8 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> p
     rows = []
     for key, group in table.groupby(list(by), sort=False):
         values = 100 * group[metric].dropna().to_numpy()
-        if not len(values):
-            continue
-        interval = t_interval(values)
-        rows.append((*key, float(values.mean()), interval.low, interval.high, len(values)))
+        if len(values):
+            rows.append((*key, *t_interval(values), len(values)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
 
 
@@ -60,7 +69,7 @@ def paired_differences(
     Parameters
     ----------
     table
-        Rows of one mean, as for `over_seeds`.
+        Rows of one mean.
     reference
         Name of the variant that the others are compared with.
     metric
@@ -72,8 +81,8 @@ def paired_differences(
 
     Returns
     -------
-    Columns `by`, `variant`, ``difference, low, high`` (mean and 95 % Student-t interval over seeds;
-    NaN bounds with one seed), ``seeds``, and ``shown``: whether the interval leaves out zero.
+    Columns `by`, `variant`, ``difference, low, high, seeds``, and ``shown``: whether the interval
+    leaves out zero.
 
     Raises
     ------
@@ -84,9 +93,8 @@ def paired_differences(
     if reference not in set(table[variant]):
         known = ", ".join(map(str, dict.fromkeys(table[variant])))
         raise ConfigError(f"no {variant} '{reference}' to compare with (known: {known})")
-    parts = table.groupby(list(by), sort=False) if by else [((), table)]
     rows = []
-    for key, part in parts:
+    for key, part in table.groupby(list(by), sort=False) if by else [((), table)]:
         values = part.pivot(index="seed", columns=variant, values=metric)
         for name in dict.fromkeys(part[variant]):
             if name == reference or reference not in values:
@@ -96,10 +104,9 @@ def paired_differences(
             difference = 100 * (own - other).dropna().to_numpy()
             if len(difference):
                 mean, low, high = t_interval(difference)
-                shown = bool(low > 0 or high < 0)
-                rows.append((*key, name, mean, low, high, len(difference), shown))
+                rows.append((*key, name, mean, low, high, len(difference), low > 0 or high < 0))
     columns = [*by, variant, "difference", "low", "high", "seeds", "shown"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"shown": bool})
 
 
 def _for_every_seed(values: pd.Series, others: pd.Series) -> pd.Series:
@@ -120,59 +127,20 @@ def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:
         )
 
 
-def overall_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the mean over all machines."""
-    return table[table["machine"] == "Average"]
-
-
-def machine_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each machine's mean over its sections."""
-    return table[(table["section"] == "Average") & (table["machine"] != "Average")]
-
-
-def formatted(
-    table: pd.DataFrame,
-    by: Sequence[str] = ("variant",),
-    metrics: Sequence[str] = ("auc", "pauc"),
-) -> pd.DataFrame:
-    """Mean ± half-width of the 95 % interval as text, a column a metric.
-
-    With one seed there is no interval, and the text says so by having none.
-    """
-    columns = {}
-    for metric in metrics:
-        summary = over_seeds(table, by, metric).set_index(list(by))
-        half = (summary["high"] - summary["low"]) / 2
-        columns[f"{metric} (%)"] = [
-            f"{mean:.1f}" if pd.isna(width) else f"{mean:.1f} ± {width:.1f}"
-            for mean, width in zip(summary["mean"], half, strict=True)
-        ]
-        columns["seeds"] = summary["seeds"].tolist()
-        index = summary.index
-    names = [name for name in columns if name != "seeds"]
-    return pd.DataFrame(columns, index=index).reset_index()[[*by, *names, "seeds"]]
-
-
-def counts(store: FeatureStore) -> pd.DataFrame:
-    """Clips of a store for each machine and section: training, and test by label."""
-    manifest = store.manifest.assign(
-        part=store.manifest["split"] + " " + store.manifest["label"].replace("", "unlabelled")
-    )
-    table = pd.crosstab([manifest["machine"], manifest["section"]], manifest["part"])
-    return table.reset_index().rename_axis(columns=None)
-
-
 def percent(metrics: pd.DataFrame) -> pd.DataFrame:
     """Metrics of one run in percent."""
-    out = metrics.copy()
-    for name in metrics.select_dtypes("number"):
-        out[name] = 100 * metrics[name]
-    return out
+    numbers = metrics.select_dtypes("number").columns
+    return metrics.assign(**{name: 100 * metrics[name] for name in numbers})
 
 
-def hardest_section(table: pd.DataFrame, variant: str) -> tuple[str, str]:
-    """Machine and section with the lowest mean AUC of a variant."""
-    rows = table[(table["variant"] == variant) & (table["section"] != "Average")]
-    means = rows.groupby(["machine", "section"], as_index=False)["auc"].mean()
-    hardest = means.loc[means["auc"].idxmin()]
-    return str(hardest["machine"]), str(hardest["section"])
+def signed(value: float) -> str:
+    """Write one digit with a sign: a true minus, and none before what rounds to zero."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def describe_difference(mean: float, low: float, high: float) -> str:
+    """Write a difference in points, its interval, and whether it is shown."""
+    if np.isnan(low):
+        return f"{signed(mean)} points (one seed: no interval)"
+    word = "shown" if low > 0 or high < 0 else "not shown to differ"
+    return f"{signed(mean)} points [{signed(low)}, {signed(high)}], {word}"

@@ -1,16 +1,94 @@
-"""A finished run, as it lies in its folder."""
+"""What is written about results, and how it is read back: ``run.json``, metrics, provenance.
+
+``run.json`` is read through one model, `RunRecord`: what is missing, unknown or of another type is
+named in one line.
+"""
 
 import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from asdlib.errors import RunError
 from asdlib.evaluation import label_scores, read_score_folder
+from asdlib.features import FeatureStore
+from asdlib.files import write_text
+from asdlib.study.config import RunConfig, code_version, device_kind
 
 RUN_JSON = "run.json"
+_OPTIONAL = ("members", "network_of", "network_trained_by")
+_PACKAGES = (
+    *("asdlib", "lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
+    *("torch", "torchaudio"),
+)
+
+
+class _Part(BaseModel, frozen=True, extra="forbid"):
+    """A part of ``run.json``: nothing may be missing, unknown or of another type."""
+
+
+class Clips(_Part):
+    """Clips of a store that a run saw."""
+
+    store: str
+    clips: int
+
+
+class Seconds(_Part):
+    """How long a run took."""
+
+    fit: float
+    score: float
+
+
+class Member(_Part):
+    """A run that was fused with others."""
+
+    run: str
+    key: str
+    system: str
+    seed: int
+    weight: float
+
+
+class RunRecord(_Part):
+    """Content of ``run.json``."""
+
+    key: str
+    """SHA-256 of everything that decides the scores, see `RunConfig.key`."""
+    config: RunConfig
+    members: tuple[Member, ...] | None = None
+    """Runs whose scores were fused, if it is a fusion."""
+    train: Clips
+    test: Clips
+    year: int
+    notices: tuple[str, ...]
+    seconds: Seconds
+    finished: str
+    environment: dict[str, Any]
+    network_of: str | None = None
+    """Key of the run whose network was taken instead of training one."""
+    network_trained_by: str | None = None
+    """Version of the code that trained that network."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as ``run.json`` holds it."""
+        content = self.model_dump(mode="json")
+        absent = {name for name in _OPTIONAL if content[name] is None}
+        return {name: value for name, value in content.items() if name not in absent}
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json`` into `folder`."""
+        write_text(folder / RUN_JSON, json.dumps(self.as_json(), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -30,7 +108,7 @@ class RunResult:
     """
 
     path: Path
-    record: dict[str, Any]
+    record: RunRecord
     metrics: pd.DataFrame
     cached: bool
 
@@ -61,33 +139,100 @@ def load_run(path: str | Path) -> RunResult:
     Raises
     ------
     RunError
-        If there is no finished run at `path`, or it is damaged.
+        If there is no finished run at `path`, it is damaged, or it cannot be read.
     """
     path = Path(path)
-    if not (path / RUN_JSON).is_file():
-        what = "no such folder" if not path.exists() else f"it lacks {RUN_JSON}"
-        what = "it is a file" if path.is_file() else what
-        raise RunError(f"'{path}' holds no finished run ({what}); give the folder of one")
     try:
-        record = json.loads((path / RUN_JSON).read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or not {"config", "key", "year"} <= record.keys():
-            raise ValueError(f"{RUN_JSON} lacks config, key or year")
+        if not (path / RUN_JSON).is_file():
+            what = "no such folder" if not path.exists() else f"it lacks {RUN_JSON}"
+            what = "it is a file" if path.is_file() else what
+            raise RunError(f"'{path}' holds no finished run ({what}); give the folder of one")
+        record = RunRecord.model_validate_json((path / RUN_JSON).read_bytes())
         # Every digit counts: a run that is found gives the very numbers of the one that was made.
         metrics = pd.read_csv(
             path / "metrics.csv",
             dtype={"machine": str, "section": str},
             float_precision="round_trip",
         )
-    except (OSError, ValueError) as error:
+        lacking = [c for c in ("machine", "section", "auc", "pauc") if c not in metrics]
+        if lacking:
+            raise ValueError(f"metrics.csv lacks {', '.join(lacking)}")
+    except FileNotFoundError as error:
+        reason = f"it lacks {Path(error.filename).name}"
+    except OSError as error:
         raise RunError(
-            f"'{path}' holds no finished run, it is damaged ({error}); remove it and run it again"
-        ) from None
-    return RunResult(path, record, metrics, cached=True)
+            f"'{error.filename or path}' cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    except ValidationError as error:
+        reason = _first_fault(error)
+    except ValueError as error:
+        reason = str(error).split("\n", 1)[0]
+    else:
+        return RunResult(path, record, metrics, cached=True)
+    raise RunError(
+        f"'{path}' holds no finished run, it is damaged ({reason}); remove it and run it again"
+    )
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{RUN_JSON} lacks {place}"
+    if first["type"] == "extra_forbidden":
+        return f"{RUN_JSON} holds {place}, which is not known"
+    return f"{RUN_JSON}: {place + ': ' if place else ''}{first['msg'].lower()}"
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
-    """Read the clip scores of a finished run, with label and domain where the names tell them."""
-    result = load_run(path)
-    year = int(result.record["year"])
-    scores: pd.DataFrame = label_scores(read_score_folder(result.path, year), year)
+    """Read the clip scores of a finished run, with label and domain where the names give them."""
+    year = load_run(path).record.year
+    scores: pd.DataFrame = label_scores(read_score_folder(Path(path), year), year)
     return scores
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions and hardware, for ``run.json``."""
+    import torch
+
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    kind = device_kind()
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if kind == "cuda" else kind,
+        "packages": versions,
+    }
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **facts: Any) -> None:
+    """Write ``provenance.json``: what was asked for, stores, code version, machine, time."""
+    content = {
+        **facts,
+        "stores": {
+            name: {
+                "name": store.path.absolute().name,
+                "fingerprint": store.fingerprint,
+                "clips": len(store),
+                "front_end": store.front_end,
+            }
+            for name, store in stores.items()
+        },
+        "code_version": code_version(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe_environment(),
+    }
+    write_text(path, json.dumps(content, indent=2) + "\n")

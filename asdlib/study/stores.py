@@ -29,16 +29,8 @@ def synthetic_store(
 ) -> FeatureStore:
     """Make a synthetic corpus and its features, or find them.
 
-    Parameters
-    ----------
-    root
-        Folder of the study; recordings go to ``recordings/<name>``, the store to ``stores/<name>``.
-    name
-        Name of the corpus within the study.
-    corpus
-        Parameters of `asdlib.data.synthetic.SyntheticSpec`.
-    processes
-        Processes and threads that work.
+    Recordings go to ``recordings/<name>`` below `root`, the store to ``stores/<name>``; `corpus`
+    holds parameters of `asdlib.data.synthetic.SyntheticSpec`.
 
     Raises
     ------
@@ -51,7 +43,7 @@ def synthetic_store(
     from asdlib.features.build import build_store
     from asdlib.system import validate_params
 
-    spec = validate_params(SyntheticSpec, corpus, f"synthetic store '{name}'")
+    spec = validate_params(SyntheticSpec, corpus, "a synthetic store")
     recordings = root / "recordings" / name
     with FileLock(lock_file(recordings)):
         write_corpus(spec, recordings, jobs=processes)
@@ -108,19 +100,19 @@ def half_bins(store: FeatureStore, folder: Path) -> FeatureStore:
             f"{store.front_end.get('scale', 'not stated')!r}; expected an even number and a scale"
         )
     to_log = 1.0 if str(store.front_end["scale"]).startswith("ln") else np.log(10) / 10
-    told = {
+    front_end = {
         **store.front_end,
         "n_mels": store.n_mels // 2,
         "derived": "mean power of two neighbouring mel bins",
     }
     out = folder / f"half-bins-{store.fingerprint[:12]}"
-    return _made(out, lambda: _write_half(store, out, told, to_log))
+    return _made(out, lambda: _write_half(store, out, front_end, to_log))
 
 
-def _write_half(store: FeatureStore, out: Path, told: dict[str, Any], to_log: float) -> None:
+def _write_half(store: FeatureStore, out: Path, front_end: dict[str, Any], to_log: float) -> None:
     n, f, t = store.features.shape
     with whole_folder(out, StoreError) as folder:
-        write_parts(folder, store.manifest, told)
+        write_parts(folder, store.manifest, front_end)
         offset = create_array(folder / ARRAY, (n, f // 2, t))
         with (folder / ARRAY).open("r+b") as stream:
             stream.seek(offset)

@@ -1,7 +1,8 @@
 """The study as the notebooks see it: recordings, stores, runs and tables of one profile.
 
-Everything is made on first use and kept below ``<workspace>/<profile>``, so that each notebook
-runs alone and the second one finds what the first one made::
+A profile fixes how much data and how much training, never what is compared: the same notebooks run
+on all of them. Everything is made on first use and kept below ``<workspace>/<profile>``, so that
+each notebook runs alone and the second one finds what the first one made::
 
     recordings/<year>  →  stores/<year>  →  runs/<system>-<key>
 """
@@ -9,32 +10,152 @@ runs alone and the second one finds what the first one made::
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock
 
 from asdlib.errors import ConfigError
-from asdlib.features import PRESETS, FeatureStore, FrontEnd
+from asdlib.features import FeatureStore
 from asdlib.files import lock_file
-from asdlib.study.ablation import ABLATION, FULL
-from asdlib.study.config import make_system
+from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Variant, as_variant, experiment
-from asdlib.study.paths import default_workspace
-from asdlib.study.premise import PREMISE, study_premise
-from asdlib.study.profiles import Profile, get_profile, merge
-from asdlib.study.result import RunResult
+from asdlib.study.result import RunResult, write_table
 from asdlib.study.run import execute, plan
 from asdlib.study.stores import synthetic_store
 
-ABLATED = (
-    *("no pre-norm", "no mixup", "no RRC", "no post-norm"),
-    *("only mixup", "only RRC", "none", "mixing above 2 kHz"),
-)
-"""Variants of the ablation's chapter."""
+
+@dataclass(frozen=True)
+class Profile:
+    """One profile of the study.
+
+    Attributes
+    ----------
+    name, kind
+        Its name, and what the recordings are.
+    source
+        Where they come from: made here, a given feature store, or downloads.
+    preset
+        Front end of the 2020 layout.
+    years
+        Layouts that the profile has.
+    seeds, domain_seeds, ablation_seeds
+        Seeds of every claim, of the chapter on domains and of the ablation.
+    ablation_machines
+        Machine types of the ablation, by default all.
+    params
+        System → parameters that differ from its defaults.
+    ablation_params
+        Parameters of the ablation, on top of `params`.
+    """
+
+    name: str
+    kind: Literal["synthetic", "real"]
+    source: Literal["synthetic", "store", "download"]
+    preset: str = "dcase2020"
+    years: tuple[int, ...] = (2020, 2022)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    domain_seeds: tuple[int, ...] = (0, 1, 2)
+    ablation_seeds: tuple[int, ...] = (0, 1, 2)
+    ablation_machines: tuple[str, ...] | None = None
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ablation_params: Mapping[str, Any] = field(default_factory=dict)
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        # Tests: every line runs, no number means anything.
+        Profile(
+            "smoke",
+            "synthetic",
+            "synthetic",
+            seeds=(0, 1),
+            ablation_seeds=(0, 1),
+            params={
+                "contrastive": {"epochs": 2, "crop_frames": 32, "batch_size": 16},
+                "autoencoder": {"epochs": 2},
+            },
+        ),
+        # The published book, teaching.
+        Profile(
+            "classroom",
+            "synthetic",
+            "synthetic",
+            params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 40}},
+            ablation_machines=("fan", "ToyCar"),
+            ablation_params={"epochs": 6},
+        ),
+        # Real recordings of one machine type on a laptop.
+        Profile(
+            "toycar",
+            "real",
+            "store",
+            years=(2020,),
+            params={"autoencoder": {"epochs": 30}},
+            ablation_params={"epochs": 12},
+        ),
+        # The study proper, on a GPU.
+        Profile(
+            "dcase2020",
+            "real",
+            "download",
+            years=(2020,),
+            seeds=(0, 1, 2, 3, 4),
+            params={"contrastive": {"encoder": "small_cnn", "epochs": 100}},
+            ablation_params={"epochs": 30},
+        ),
+        Profile(
+            "dcase2022",
+            "real",
+            "download",
+            preset="dcase2022",
+            years=(2022,),
+            seeds=(0, 1, 2, 3, 4),
+            params={"contrastive": {"epochs": 100, "cross_domain": True}},
+            ablation_params={"epochs": 30},
+        ),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """Look a profile up.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of this name.
+    """
+    if name not in PROFILES:
+        raise ConfigError(f"unknown profile '{name}' (known: {', '.join(PROFILES)})")
+    return PROFILES[name]
+
+
+def project_folder() -> Path:
+    """Return the folder of the project around the current one, else the current folder."""
+    here = Path.cwd()
+    return next((f for f in (here, *here.parents) if (f / "_toc.yml").is_file()), here)
+
+
+def check_number(
+    name: str, value: object, low: float, high: float | None = None, *, whole: bool = False
+) -> None:
+    """Refuse a parameter of a notebook that is no number from `low` to `high`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the value and the values allowed.
+    """
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if fits and low <= value and (high is None or value <= high):  # type: ignore[operator]
+        return
+    noun = "a whole number" if whole else "a number"
+    allowed = f"from {low:g} on" if high is None else f"from {low:g} to {high:g}"
+    raise ConfigError(f"{name} is {value!r}, expected {noun} {allowed}; give another {name}")
 
 
 class Study:
@@ -68,8 +189,8 @@ class Study:
         data_root: str | Path | None = None,
         processes: int | None = None,
     ) -> None:
-        self.profile: Profile = get_profile(profile)
-        self.root = (Path(workspace) if workspace else default_workspace()) / profile
+        self.profile = get_profile(profile)
+        self.root = Path(workspace or project_folder() / "build" / "study") / profile
         self.processes = processes
         self._store = Path(store) if store else None
         self._data_root = Path(data_root) if data_root else None
@@ -94,7 +215,7 @@ class Study:
         return year in self.profile.years
 
     def recordings(self, year: int | None = None) -> Path:
-        """Folder of WAV files in the official layout of a year.
+        """Folder of WAV files in the official layout of a year, by default the first.
 
         Raises
         ------
@@ -106,8 +227,7 @@ class Study:
             raise ConfigError(
                 f"profile '{self.profile.name}' starts from features and has no recordings"
             )
-        if self.profile.source == "download":
-            assert self._data_root is not None
+        if self._data_root is not None and self.profile.source == "download":
             return self._data_root
         from asdlib.data.synthetic import SPECS, write_corpus
 
@@ -117,27 +237,12 @@ class Study:
             write_corpus(spec, out, jobs=self.processes)
         return out
 
-    def listening_examples(self, machine: str, year: int | None = None) -> dict[str, Path]:
-        """Give a normal and an anomalous test recording of a machine; none without recordings."""
-        if self.profile.source == "store":
-            return {}
-        root = self.recordings(year)
-        manifest = self.store(year).manifest
-        test = manifest[(manifest["machine"] == machine) & (manifest["split"] == "test")]
-        examples = {}
-        for label in ("normal", "anomaly"):
-            rows = test[test["label"] == label]
-            if len(rows):
-                first = rows.iloc[0]
-                examples[f"{machine} {first['section']}, {label}"] = root / first["path"]
-        return examples
-
     def store(self, year: int | None = None) -> FeatureStore:
-        """Feature store of a year's recordings."""
+        """Feature store of a year's recordings, by default the first year's."""
         year = self._check_year(year)
         if self._store is not None:
             return FeatureStore.open(self._store)
-        from asdlib.features.build import build_store
+        from asdlib.features import build_store
 
         preset = "dcase2022" if year == 2022 else self.profile.preset
         out = self.root / "stores" / str(year)
@@ -146,6 +251,26 @@ class Study:
         # Notebooks that run at the same time wait for the one that builds.
         with FileLock(lock_file(out)):
             return build_store(recordings, out, preset=preset, jobs=self.processes)
+
+    def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
+        """Store of synthetic machines made for one question, with the front end of 2020.
+
+        Parameters
+        ----------
+        name
+            Its name below the root; the same name with other keywords is another store.
+        spec
+            Keywords of `asdlib.data.synthetic.SyntheticSpec`: ``machines, n_sections, n_train,
+            n_test_normal, n_test_anomaly, seconds, band`` and more.
+
+        Raises
+        ------
+        ConfigError
+            If a keyword is not known or its value is not allowed.
+        """
+        text = json.dumps(spec, sort_keys=True, default=list)
+        mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return synthetic_store(self.root, f"{name}-{mark}", spec, self.processes)
 
     def run(
         self,
@@ -158,7 +283,8 @@ class Study:
         """Train and score one system, or find the run of an earlier call."""
         store = self.store(year).path
         planned = plan(system, store, store, params=self.params_of(system, params), seed=seed)
-        return execute(planned, self._runs / f"{system}-{planned.config.key[:16]}", wait=True)
+        folder = self.root / "runs" / f"{system}-{planned.config.key[:16]}"
+        return execute(planned, folder, wait=True)
 
     def experiment(
         self,
@@ -183,129 +309,43 @@ class Study:
         machines
             Machine types to keep, by default all.
         params
-            Changes of all variants, below their own.
+            Changes of all variants of the contrastive system, below their own.
 
         Returns
         -------
         The tidy table of `asdlib.study.experiment.experiment`.
         """
-        told = {name: as_variant(variant) for name, variant in variants.items()}
-        laid = {
-            name: replace(
-                variant, params=self.params_of(variant.system, merge(params or {}, variant.params))
-            )
-            for name, variant in told.items()
-        }
-        own = all(variant.train and variant.test for variant in told.values())
+        chosen = {name: as_variant(variant) for name, variant in variants.items()}
+        for name, variant in chosen.items():
+            common = params or {} if variant.system == "contrastive" else {}
+            own = self.params_of(variant.system, merge(common, variant.params))
+            chosen[name] = replace(variant, params=own)
+        with_stores = all(variant.train and variant.test for variant in chosen.values())
         return experiment(
-            laid,
+            chosen,
             self.root,
-            train=None if own else self.store(year),
+            train=None if with_stores else self.store(year),
             seeds=seeds or self.profile.seeds,
             machines=machines,
             processes=self.processes,
         )
 
-    def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
-        """Store of synthetic machines made for one question, with the front end of 2020.
-
-        Parameters
-        ----------
-        name
-            Its name below the root of the study; the same name with other keywords is another
-            store.
-        spec
-            Keywords of `asdlib.data.synthetic.SyntheticSpec`: ``machines, n_sections, n_train,
-            n_test_normal, n_test_anomaly, seconds, band`` and more.
-
-        Raises
-        ------
-        ConfigError
-            If a keyword is not known or its value is not allowed.
-        """
-        text = json.dumps(spec, sort_keys=True, default=list)
-        mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return synthetic_store(self.root, f"{name}-{mark}", spec, self.processes)
-
-    def compare(self, systems: Sequence[str]) -> pd.DataFrame:
-        """Run several systems over the profile's seeds."""
-        return self.experiment({name: Variant(name) for name in systems})
-
-    def ablate(self) -> pd.DataFrame:
-        """Run the contrastive system with one step of the block changed at a time."""
-        names = (FULL, *ABLATED)
-        return self.experiment(
-            {name: ABLATION[name].params for name in names},
-            seeds=self.profile.ablation_seeds,
-            machines=self.profile.ablation_machines,
-            params=self.profile.ablation_params,
-        )
-
-    def compare_domains(self) -> pd.DataFrame:
-        """Run all systems on the layout of 2022; the contrastive one also across domains.
-
-        Raises
-        ------
-        ConfigError
-            If the profile has no recordings with two domains.
-        """
-        variants = {
-            "statistics": Variant("statistics"),
-            "autoencoder": Variant("autoencoder"),
-            "contrastive": Variant(params={"cross_domain": False}),
-            "cross-domain": Variant(params={"cross_domain": True}),
-        }
-        return self.experiment(variants, year=2022, seeds=self.profile.domain_seeds)
-
-    def premise(self) -> pd.DataFrame:
-        """Run the premise study, always on synthetic machines; see `asdlib.study.premise`."""
-        spec = PREMISE.get(self.profile.name, PREMISE["classroom"])
-        return study_premise(spec, self.root / "premise", processes=self.processes)
-
-    def front_end_examples(self) -> dict[str, tuple[np.ndarray, FrontEnd]]:
-        """One test recording under every preset; under the store's own without recordings."""
-        import soundfile
-        import torch
-
-        from asdlib.features.logmel import LogMel
-
-        store = self.store()
-        rows = store.rows(split="test")
-        row = rows.manifest.iloc[0]
-        if self.profile.source == "store":
-            told = {k: v for k, v in store.front_end.items() if k in FrontEnd.model_fields}
-            clip = next(rows.batches(1))[1][0]
-            return {"the store's own": (clip, FrontEnd(**told))}
-        samples, _ = soundfile.read(self.recordings() / row["path"], dtype="float32")
-        waveform = torch.from_numpy(samples)[None]
-        return {
-            name: (LogMel(front_end)(waveform)[0].numpy(), front_end)
-            for name, front_end in PRESETS.items()
-        }
+    def params_of(self, system: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Parameters of a system on this profile, with `changes` on top."""
+        return merge(self.profile.params.get(system, {}), changes or {})
 
     @property
     def crop_frames(self) -> int:
-        """Frames of a training crop on this profile; of the longest where they have several."""
+        """Frames of a training crop on this profile; of the longest where there are several."""
         params = make_system("contrastive", self.params_of("contrastive")).params
         frames = params.model_dump()["crop_frames"]
         return int(frames if isinstance(frames, int) else max(frames))
 
-    def params_of(self, system: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Parameters of a system on this profile, with `changes` on top."""
-        return self.profile.params_of(system, changes)
-
     def save_table(self, table: pd.DataFrame, name: str) -> Path:
-        """Keep a table as ``results/<name>.csv`` and give its path."""
+        """Write a table as ``results/<name>.csv`` below the root and return its path."""
         path = self.root / "results" / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        table.to_csv(temporary, index=False)
-        temporary.replace(path)
+        write_table(table, path)
         return path
-
-    @property
-    def _runs(self) -> Path:
-        return self.root / "runs"
 
     def _check_year(self, year: int | None) -> int:
         year = year or self.year

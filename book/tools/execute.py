@@ -28,8 +28,8 @@ from asdlib.errors import ConfigError, RunError
 from asdlib.files import write_text
 from asdlib.study import Study
 from asdlib.study.experiment import default_processes
-from asdlib.study.provenance import describe_environment
-from asdlib.study.slots import PROCESSES, SLOTS
+from asdlib.study.result import describe_environment
+from asdlib.study.run import PROCESSES, SLOTS
 
 KERNEL_ARGUMENTS = [
     "--IPKernelApp.log_level=40",
@@ -226,7 +226,7 @@ def shared_cores(workers: int, cores: int) -> Iterator[None]:
 
     Each gets its share of threads, unless the user's environment says how many, and as many
     processes as there are cores, of which only those compute that hold a slot, see
-    `asdlib.study.slots`.
+    `asdlib.study.run.core_slot`.
     """
     if workers == 1:
         yield

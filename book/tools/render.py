@@ -16,7 +16,7 @@ import yaml
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.files import is_taken
-from asdlib.study.profiles import get_profile
+from asdlib.study.study import get_profile
 from book.tools.execute import failed_copy
 
 MADE_HERE = ".made-by-asd-book"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asdlib.files import write_text
-from asdlib.study.profiles import get_profile
+from asdlib.study.study import get_profile
 from book.tools.render import contents, executed_notebook
 
 _HERE = Path(__file__).parent

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from asd_process import Outcome
+
+from asdlib.features import FeatureStore
+from asdlib.study import conditions, load_run
 
 Asd = Callable[..., Outcome]
 
@@ -17,31 +21,52 @@ TINY = [
 ]
 
 
-def test_conditions(asd: Asd, tmp_path: Path) -> None:
+def test_conditions(asd: Asd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One training for each condition and step; it serves all bands of the faults."""
+    monkeypatch.setattr(conditions, "STEPS", {"mixup": {"mixup": False}})
     out, work = tmp_path / "results", tmp_path / "work"
     command: list[Any] = ["conditions", "--out", out, "--work", work, "--jobs", 1]
     for change in TINY:
         command += ["--set", change]
-    told = asd(*command).success
-    assert "[42/42]" in told.err
-    assert "without mixup, seed 0" in told.err
+    done = asd(*command).success
+    # Four bands under the first condition, one under each of the three others.
+    assert "[14/14]" in done.err
+    assert "as it is, faults low, without mixup, seed 0" in done.err
     assert sorted(path.name for path in out.iterdir()) == [
         *("conditions.csv", "conditions.png", "conditions.svg", "effects.csv"),
         *("provenance.json", "verdict.md"),
     ]
-    assert len(pd.read_csv(out / "conditions.csv")) == 42 * 2
+    table = pd.read_csv(out / "conditions.csv")
+    assert len(table) == 14 * 2
+    assert list(dict.fromkeys(table["condition"])) == list(conditions.CONDITIONS)
+    assert set(table["without"]) == {"full", "mixup"}
+    shifted = table["condition"] == "two domains"
+    assert table.loc[shifted, "auc_target"].notna().all()
+    assert table.loc[~shifted, "auc_target"].isna().all()
+    assert sorted(table.loc[shifted, "machine"].unique()) == ["Average", "valve"]
     assert not pd.read_csv(out / "effects.csv")["shown"].any()
     assert "0 of" in (out / "verdict.md").read_text()
     assert json.loads((out / "provenance.json").read_text())["spec"]["seeds"] == 1
 
+    records = [load_run(path).record for path in sorted((work / "runs").glob("contrastive-*"))]
+    trained = [record.config.params for record in records if record.network_of is None]
+    assert (len(records), len(trained)) == (14, 8)
+    for record in records:
+        params = record.config.params
+        assert (params["embedding"], params["backend"]) == ("encoder", "mahalanobis")
+    assert sorted(params["epochs"] for params in trained) == [1] * 6 + [4] * 2
+    assert sum(params["classes"] == "machine" for params in trained) == 2
+    whole = FeatureStore.open(work / "stores" / "dcase2020-train").rows(split="train")
+    share = next((work / "stores").glob("share-0.25-seed-0-*"))
+    assert len(FeatureStore.open(share)) * 4 == len(whole)
+
 
 def test_conditions_refuses_what_it_does_not_know(asd: Asd, tmp_path: Path) -> None:
     command: list[Any] = ["conditions", "--out", tmp_path / "out", "--set"]
-    assert "--set colour: Extra inputs are not permitted (known: machines" in (
-        asd(*command, "colour=1").error
-    )
-    assert "--set n_train: Input should be greater than or equal to 8" in (
-        asd(*command, "n_train=4").error
-    )
-    assert "unknown parameter 'colour'" in asd(*command, "params.colour=1").error
+    for change, message in (
+        ("colour=1", "unknown parameter 'colour' of asd conditions (known: "),
+        ("n_train=4", "asd conditions: n_train=4 is refused: input should be greater than or eq"),
+        ("params.colour=1", "unknown parameter 'colour' of contrastive"),
+    ):
+        assert message in asd(*command, change).error
     assert not (tmp_path / "out").exists()

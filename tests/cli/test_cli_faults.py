@@ -26,7 +26,7 @@ from study_stores import (
     write_recordings,
 )
 
-from asdlib.study.paths import lock_file
+from asdlib.files import lock_file
 
 Asd = Callable[..., Outcome]
 Start = Callable[..., AsdProcess]

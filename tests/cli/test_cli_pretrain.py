@@ -45,7 +45,7 @@ def test_from_any_audio_to_a_run_that_starts_from_it(asd: Asd, audio: Path, tmp_
     run = ["run", "contrastive", "--train", store, "--test", store, "--out", tmp_path / "run"]
     run += set_arguments(QUICK["contrastive"] | {"pretrained": str(encoder)})
     asd(*run).success  # noqa: B018
-    params = load_run(tmp_path / "run").record["config"]["params"]
+    params = load_run(tmp_path / "run").record.config.params
     assert params["pretrained"]["source"] == str(encoder)
     assert len(params["pretrained"]["sha256"]) == 64
     assert "found, not computed again" in asd(*run).success.out

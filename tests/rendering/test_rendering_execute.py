@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from asdlib.errors import ConfigError
-from asdlib.study.slots import PROCESSES, SLOTS, core_slot
+from asdlib.study.run import PROCESSES, SLOTS, core_slot
 from book.tools import execute
 from book.tools.execute import Outcome, run_notebook, run_notebooks, shared_cores
 

@@ -30,19 +30,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunResult]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """A small store; tests only read it."""
+    return make_store(tmp_path_factory.mktemp("runs") / "store")
+
+
+@pytest.fixture(scope="session")
+def runs(store: FeatureStore) -> dict[str, RunResult]:
     """Finished runs by name, beside their store; tests may add held-out scores, nothing else."""
-    folder = tmp_path_factory.mktemp("runs")
-    store = make_store(folder / "store").path
+    folder = store.path.parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASDLIB_CACHE", str(folder / "cache"))
-        made = {"statistics": run("statistics", store, store, folder / "statistics")}
+        made = {"statistics": run("statistics", store.path, store.path, folder / "statistics")}
         for seed in (0, 1, 2):
             out, params = folder / f"c{seed}", QUICK["contrastive"]
-            made[out.name] = run("contrastive", store, store, out, params=params, seed=seed)
+            made[out.name] = run(
+                "contrastive", store.path, store.path, out, params=params, seed=seed
+            )
     return made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return make_store(tmp_path / "store")

@@ -7,70 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from study_stores import QUICK, make_manifest, make_store, score_bytes, write_recordings
+from study_stores import QUICK, make_manifest, make_store, write_recordings
 
-from asdlib.errors import ConfigError, RunError, StoreError
-from asdlib.features import FeatureStore, build_store
+from asdlib.errors import ConfigError, StoreError
+from asdlib.features import build_store
 from asdlib.study import ABLATION, ablate, load_run
-from asdlib.study.ablation import FRONT_ENDS, FULL, GROUPS
+from asdlib.study.ablation import FRONT_ENDS, FULL, GROUPS, summarise
 from asdlib.study.config import make_system
-from asdlib.study.run import execute, plan
 from asdlib.study.stores import half_bins, pair_means, share_of_training
-from asdlib.study.summary import summarise
 
 CONTRAST = QUICK["contrastive"]
-OTHER = {"backend": "knn", "embedding": "feature_map", "segment": "sliding"}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureStore, Path]:
-    """Give a store and a folder with one finished run."""
-    folder = tmp_path_factory.mktemp("trained")
-    store = make_store(folder / "store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASDLIB_CACHE", str(folder / "cache"))
-        planned = plan("contrastive", store.path, store.path, params=CONTRAST)
-        execute(planned, folder / "run")
-    return store, folder / "run"
-
-
-def test_a_taken_network_gives_what_a_complete_run_gives(
-    trained: tuple[FeatureStore, Path], tmp_path: Path
-) -> None:
-    store, path = trained
-    donor = load_run(path)
-    planned = plan("contrastive", store.path, store.path, params=CONTRAST | OTHER)
-    taken = execute(planned, tmp_path / "taken", donor=donor)
-    planned = plan("contrastive", store.path, store.path, params=CONTRAST | OTHER)
-    complete = execute(planned, tmp_path / "complete")
-    assert score_bytes(taken.path) == score_bytes(complete.path)
-    assert score_bytes(taken.path) != score_bytes(path)
-    assert taken.record["key"] == complete.record["key"] != donor.record["key"]
-    assert taken.record["network_of"] == donor.record["key"]
-    pd.testing.assert_frame_equal(taken.history, complete.history)
-    for name in ("model.safetensors", "model.json"):
-        a, b = (run.path / "model" / name for run in (taken, complete))
-        assert a.read_bytes() == b.read_bytes()
-
-
-@pytest.mark.parametrize("changes", [{"params": {"epochs": 2}}, {"seed": 1}, {"machines": ["fan"]}])
-def test_a_network_trained_otherwise_is_refused(
-    trained: tuple[FeatureStore, Path], tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    store, path = trained
-    told = changes | {"params": CONTRAST | changes.get("params", {})}
-    planned = plan("contrastive", store.path, store.path, **told)
-    with pytest.raises(RunError, match=f"cannot be taken: another {next(iter(changes))}"):
-        execute(planned, tmp_path / "run", donor=load_run(path))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_system_without_network_takes_none(
-    trained: tuple[FeatureStore, Path], tmp_path: Path
-) -> None:
-    store, path = trained
-    with pytest.raises(RunError, match="cannot be taken"):
-        execute(plan("statistics", store.path, store.path), tmp_path / "run", donor=load_run(path))
 
 
 def test_a_share_of_the_clips_is_nested_and_the_same_again(tmp_path: Path) -> None:
@@ -134,7 +80,7 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
             store.path,
             store.path,
             tmp_path / "out",
-            seeds=(0, 1),
+            seeds=(3,),
             groups=["data", "back-ends", "front-ends"],
             params=CONTRAST | {"embedding": "encoder", "backend": "mahalanobis"},
             processes=1,
@@ -191,7 +137,7 @@ def test_a_crop_is_as_long_in_seconds_with_another_front_end(tmp_path: Path) -> 
     )
     runs = table.drop_duplicates("run").set_index("variant")["run"]
     frames = {
-        name: load_run(tmp_path / "out" / "runs" / run).record["config"]["params"]["crop_frames"]
+        name: load_run(tmp_path / "out" / "runs" / run).record.config.params["crop_frames"]
         for name, run in runs.items()
     }
     # 16 frames of 512 samples, or 51 of 160.

@@ -28,6 +28,8 @@ from asdlib.study.comparison import (
     tidy,
     to_markdown,
 )
+from asdlib.study.config import RunConfig
+from asdlib.study.result import Clips
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
 
@@ -188,7 +190,8 @@ def test_what_cannot_be_compared_is_refused(entries: list[Entry], tmp_path: Path
         synthetic([entries[0], entries[0]])
     with pytest.raises(ScoreError, match=r"years \[2020, 2022\] have different metrics"):
         synthetic([golden(2020), golden(2022)])
-    other = {**(entries[1].record or {}), "test": {"store": "other", "clips": 1}}
+    assert entries[1].record is not None
+    other = entries[1].record.model_copy(update={"test": Clips(store="other", clips=1)})
     mixed = [entries[2], Entry("contrast", entries[1].path, entries[1].evaluation, other)]
     with pytest.raises(ScoreError, match="runs of 'contrast' differ in data; give them two names"):
         synthetic(mixed)
@@ -228,4 +231,4 @@ def test_what_cannot_be_compared_is_refused(entries: list[Entry], tmp_path: Path
 def test_labels_say_what_differs_from_the_defaults(
     system: str, params: dict[str, Any], label: str
 ) -> None:
-    assert label_of({"config": {"system": system, "params": params}}) == label
+    assert label_of(RunConfig.model_construct(system=system, params=params)) == label

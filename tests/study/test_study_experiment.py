@@ -81,7 +81,7 @@ def test_parallel_runs_give_what_single_ones_give(
     wide = single[single["variant"] == "wide"]
     written = pd.read_csv(Path(wide["run"].iloc[0]) / "metrics.csv", dtype={"section": str})
     pd.testing.assert_frame_equal(wide[list(written)].reset_index(drop=True), written)
-    assert load_run(wide["run"].iloc[0]).record["config"]["params"]["hidden"] == 12
+    assert load_run(wide["run"].iloc[0]).record.config.params["hidden"] == 12
 
 
 def test_what_is_there_is_not_computed_again(
@@ -120,12 +120,12 @@ def test_runs_that_are_trained_alike_share_one_network(store: FeatureStore, tmp_
     assert failures[0].startswith("fails, seed 0: ")
     assert "needs at least" in failures[0]
     runs = {name: Path(run) for name, run in zip(table["variant"], table["run"], strict=True)}
-    taken = {name: "network_of" in load_run(run).record for name, run in runs.items()}
+    taken = {name: load_run(run).record.network_of is not None for name, run in runs.items()}
     assert list(taken) == list(variants)[1:]
     assert sum(not took for took in taken.values()) == 5
     own = {name: variants[name] for name in list(variants)[1:4]}
     shared = experiment(own, tmp_path / "again", **asked)
-    took = ["network_of" in load_run(run).record for run in shared["run"].unique()]
+    took = [load_run(run).record.network_of is not None for run in shared["run"].unique()]
     assert took == [False, True, True]
     for (name, variant), run in zip(own.items(), shared["run"].unique(), strict=True):
         alone = experiment({name: variant}, tmp_path / "alone" / name, **asked)
@@ -141,15 +141,15 @@ def test_a_share_of_the_clips_is_trained_on_for_as_many_steps(
     table = experiment(variants, tmp_path, train=store, seeds=(0, 1), processes=1)
     runs = table.drop_duplicates("run").set_index(["variant", "seed"])["run"]
     records = {key: load_run(run).record for key, run in runs.items()}
-    assert {key: record["train"]["clips"] for key, record in records.items()} == {
+    assert {key: record.train.clips for key, record in records.items()} == {
         ("all", 0): 24,
         ("all", 1): 24,
         ("half", 0): 12,
         ("half", 1): 12,
     }
-    assert {record["config"]["params"]["epochs"] for record in records.values()} == {1, 2}
+    assert {record.config.params["epochs"] for record in records.values()} == {1, 2}
     # Each seed draws clips of its own.
-    assert len({record["config"]["train_fingerprint"] for record in records.values()}) == 3
+    assert len({record.config.train_fingerprint for record in records.values()}) == 3
 
 
 def test_failures(store: FeatureStore, tmp_path: Path, failing: Variant) -> None:

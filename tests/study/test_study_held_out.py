@@ -120,7 +120,7 @@ def test_thresholds_are_gamma_quantiles_of_held_out_clips(
     assert evaluation.decisions is not None
     pd.testing.assert_frame_equal(evaluation.decisions, done.metrics)
     record = json.loads((copied.path / "decisions.json").read_text())
-    assert (record["quantile"], record["run"]) == (0.8, copied.record["key"])
+    assert (record["quantile"], record["run"]) == (0.8, copied.record.key)
 
 
 def test_another_folder_gets_all_that_is_evaluated(
@@ -182,9 +182,9 @@ def test_fused_scores_are_means_on_the_scale_of_normal_clips(
     scores = read_score_folder(fused.path, 2020)["anomaly_score"]
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
-    assert fused.record["config"]["seed"] == 1
-    assert fused.record["config"]["system"].startswith("fusion of statistics + contrastive (")
-    assert [m["seed"] for m in fused.record["members"]] == [0, 1]
+    assert fused.record.config.seed == 1
+    assert fused.record.config.system.startswith("fusion of statistics + contrastive (")
+    assert [m.seed for m in fused.record.members or ()] == [0, 1]
     assert set(listing(fused.path)) >= {HELD_OUT, "metrics.csv", "run.json"}
     means = held_out(fused).groupby(SECTION)["anomaly_score"].mean()
     assert means.to_numpy() == pytest.approx(0, abs=1e-12)
@@ -226,7 +226,7 @@ def test_seeds_of_one_system_make_an_ensemble_that_is_fused_again(
 ) -> None:
     seeds = [runs[name].path for name in ("c0", "c1")]
     ensemble = fuse(seeds, tmp_path / "ensemble", name="ensemble of 2", train=store_of(runs))
-    assert label_of(ensemble.record) == "ensemble of 2"
+    assert label_of(ensemble.record.config) == "ensemble of 2"
     turned = fuse(seeds[::-1], tmp_path / "turned", name="ensemble of 2")
     assert score_bytes(turned.path).keys() == score_bytes(ensemble.path).keys()
     both = fuse([ensemble.path, runs["statistics"].path], tmp_path / "both", train=store_of(runs))

@@ -1,13 +1,11 @@
 """Tidy results → means over seeds, intervals and counts."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from study_stores import make_manifest, make_store
 
 from asdlib.errors import ConfigError
 from asdlib.study import report
@@ -58,43 +56,10 @@ def test_rows_of_means() -> None:
     assert machines["section"].tolist() == ["Average"]
 
 
-def test_formatted() -> None:
-    table = report.overall_rows(tidy({"full": [0.80, 0.82, 0.87], "one": [0.75]}))
-    shown = report.formatted(table)
-    assert list(shown) == ["variant", "auc (%)", "pauc (%)", "seeds"]
-    half = stats.t.ppf(0.975, 2) * stats.sem([80, 82, 87])
-    assert shown["auc (%)"].tolist() == [f"83.0 ± {half:.1f}", "75.0"]
-    assert shown["seeds"].tolist() == [3, 1]
-    by_section = report.formatted(
-        tidy({"full": [0.8, 0.9]}), ["variant", "machine", "section"], ["auc"]
-    )
-    assert list(by_section) == ["variant", "machine", "section", "auc (%)", "seeds"]
-    assert len(by_section) == 4
-
-
 def test_percent() -> None:
     table = pd.DataFrame({"machine": ["fan"], "auc": [0.5]})
     assert report.percent(table).to_dict("records") == [{"machine": "fan", "auc": 50.0}]
     assert table["auc"].tolist() == [0.5]
-
-
-def test_counts(tmp_path: Path) -> None:
-    manifest = make_manifest()
-    manifest.loc[manifest.index[-1], "label"] = ""
-    counts = report.counts(make_store(tmp_path / "store", manifest))
-    assert list(counts) == [
-        *("machine", "section", "test anomaly", "test normal", "test unlabelled", "train normal")
-    ]
-    assert counts.to_numpy().tolist()[0] == ["fan", "00", 4, 4, 0, 6]
-    assert counts.to_numpy().tolist()[-1] == ["pump", "02", 3, 4, 1, 6]
-    assert counts.select_dtypes("number").to_numpy().sum() == len(manifest)
-
-
-def test_the_hardest_section() -> None:
-    assert report.hardest_section(tidy({"full": [0.8, 0.9], "none": [0.5]}), "full") == (
-        "fan",
-        "00",
-    )
 
 
 def differences(values: dict[str, list[float]], **told: Any) -> pd.DataFrame:
