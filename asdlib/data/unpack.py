@@ -110,8 +110,6 @@ def _places(
             )
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise RefusedError(archive, f"entry {name!r} is a link or a device")
-        if info.flag_bits & 0x1:
-            raise RefusedError(archive, f"entry {name!r} is encrypted")
         if info.is_dir() or _LITTER.intersection(parts) or parts[-1].startswith("._"):
             continue
         if machine in parts[:-1]:

@@ -384,20 +384,22 @@ def test_bad_record(server: FaultServer, tmp_path: Path, said: bytes, message: s
         plan(server, tmp_path)
 
 
-def test_disk_full_during_the_transfer(
+def test_disk_full_during_the_transfer_ends_it_all(
     server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(reply: httpx.Response) -> Iterator[bytes]:
         yield GOOD[: SIZE // 2]
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    made = plan(server, tmp_path)
+    made = plan(server, tmp_path, "fan", "slider")
+    server.delay = 0.5
     monkeypatch.setattr(httpx.Response, "iter_raw", full)
     with pytest.raises(DownloadError, match=r"the disk of '.*dev_fan.zip.part' is full"):
-        download(made)
+        download(made, jobs=1)
     assert nothing_in_place(tmp_path)
     assert leftovers(tmp_path) == {PART}
     monkeypatch.undo()
+    server.delay = 0
     fetch(server, tmp_path)
     assert in_place(tmp_path)
     assert server.requests(ZIP)[-1].range == f"bytes={SIZE // 2}-"
