@@ -110,12 +110,23 @@ class System(ABC, Generic[P]):
             If there are no rows, one is labelled as anomalous or not finite, the system cannot be
             trained on them, or a checkpoint is of another training.
         """
-        check_training_rows(rows)
+        if not len(rows):
+            raise RunError(
+                f"no training clips selected from '{rows.store.path}'; expected normal clips of at "
+                "least one section: check the selection"
+            )
+        anomalous = (rows.manifest["label"] == "anomaly").to_numpy()
+        if anomalous.any():
+            raise RunError(
+                f"clip '{rows.manifest['clip'].iloc[int(anomalous.argmax())]}' among the training "
+                "rows is labelled 'anomaly', expected only normal clips; select label 'normal'"
+            )
         self.sections_ = tuple(sorted(set(section_keys(rows.manifest))))
         self.front_end_ = {**rows.store.front_end, "n_mels": rows.store.n_mels}
         self.history_ = None
+        folder = Path(workdir) if workdir is not None else None
         try:
-            self._fit(rows, Path(workdir) if workdir is not None else None, progress or _silent)
+            self._fit(rows, folder, progress or (lambda what, done, total: None))
         except BaseException:
             self.sections_ = ()  # what is half fitted must not score
             raise
@@ -240,10 +251,6 @@ class System(ABC, Generic[P]):
             )
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
-
-
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of a name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
 
@@ -287,27 +294,6 @@ def finite_batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, np
                 "expected finite log-mel: build the store again or leave the clip out"
             )
         yield positions, log_mel
-
-
-def check_training_rows(rows: Rows) -> None:
-    """Refuse rows that no system can be trained on.
-
-    Raises
-    ------
-    RunError
-        If there is no row, or one is labelled as anomalous.
-    """
-    if not len(rows):
-        raise RunError(
-            f"no training clips selected from '{rows.store.path}'; expected normal clips of at "
-            "least one section: check the selection"
-        )
-    anomalous = (rows.manifest["label"] == "anomaly").to_numpy()
-    if anomalous.any():
-        raise RunError(
-            f"clip '{rows.manifest['clip'].iloc[int(anomalous.argmax())]}' among the training rows "
-            "is labelled 'anomaly', expected only normal clips; select rows with label 'normal'"
-        )
 
 
 def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ Source: Kota-Dohi/dcase2022_task2_baseline_mobile_net_v2 (commit aaf3932, MIT). 
 network, initial weights, optimiser, loss, split, score. Faults of the original, not repeated:
 
 - Its threshold is fitted to another score than the one tested: a misplaced parenthesis takes the
-  logarithm of a difference. Here both are the same function. (AUC is not affected.)
+  logarithm of a difference. Here there is one score. (AUC is not affected.)
 - A section that was not in training gets NaN as score. Here it is an error.
 - It finds a clip's domain by looking for "source" anywhere in the path. Here the domain is a
   column of the clip table.
@@ -29,7 +29,6 @@ Shape legend: B batch, F mel bins, W frames of a window, C sections of a machine
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -66,28 +65,18 @@ class MobileNetV2Params(WindowParams):
     )
 
 
-class Stage(NamedTuple):
-    """Blocks of one width: `n_blocks` blocks, of which the first has `stride`."""
-
-    expansion: int
-    width: int
-    n_blocks: int
-    stride: int
-
-
 STAGES = (
-    Stage(1, 16, 1, 1),
-    Stage(6, 24, 2, 2),
-    Stage(6, 32, 3, 2),
-    Stage(6, 64, 4, 2),
-    Stage(6, 96, 3, 1),
-    Stage(6, 160, 3, 2),
-    Stage(6, 320, 1, 1),
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
 )
-"""Table 2 of the paper, widths for alpha = 1."""
+"""Table 2 of the paper: expansion, width for alpha = 1, blocks, stride of the first of them."""
 
-_FIRST_WIDTH = 32
-_LAST_WIDTH = 1280
+_FIRST_WIDTH, _LAST_WIDTH = 32, 1280
 
 
 def scaled_width(width: int, alpha: float) -> int:
@@ -115,8 +104,9 @@ class SameConv2d(nn.Conv2d):
         return super().forward(pad(x, (left, width - left, top, height - top)))
 
 
-def _normalise(n_channels: int, momentum: float) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(n_channels, eps=1e-3, momentum=momentum)
+def _with_norm(convolution: nn.Conv2d, momentum: float, *, active: bool = True) -> list[nn.Module]:
+    norm = nn.BatchNorm2d(convolution.out_channels, eps=1e-3, momentum=momentum)
+    return [convolution, norm, *[nn.ReLU6(inplace=True)] * active]
 
 
 class InvertedResidual(nn.Module):
@@ -127,21 +117,13 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         inner = n_in * expansion
-        layers: list[nn.Module] = []
-        if expansion != 1:
-            layers += [
-                nn.Conv2d(n_in, inner, 1, bias=False),
-                _normalise(inner, momentum),
-                nn.ReLU6(inplace=True),
-            ]
-        layers += [
-            SameConv2d(inner, inner, stride, groups=inner),
-            _normalise(inner, momentum),
-            nn.ReLU6(inplace=True),
-            nn.Conv2d(inner, n_out, 1, bias=False),
-            _normalise(n_out, momentum),
-        ]
-        self.layers = nn.Sequential(*layers)
+        widen = nn.Conv2d(n_in, inner, 1, bias=False)
+        narrow = nn.Conv2d(inner, n_out, 1, bias=False)
+        self.layers = nn.Sequential(
+            *(_with_norm(widen, momentum) if expansion != 1 else []),
+            *_with_norm(SameConv2d(inner, inner, stride, groups=inner), momentum),
+            *_with_norm(narrow, momentum, active=False),
+        )
         self.adds_input = stride == 1 and n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,14 +156,10 @@ class MobileNetV2Network(nn.Module):
     def __init__(self, n_classes: int, alpha: float = 0.5, momentum: float = 0.001) -> None:
         super().__init__()
         n_in = scaled_width(_FIRST_WIDTH, alpha)
-        layers: list[nn.Module] = [
-            SameConv2d(3, n_in, 2),
-            _normalise(n_in, momentum),
-            nn.ReLU6(inplace=True),
-        ]
+        layers = _with_norm(SameConv2d(3, n_in, 2), momentum)
         for expansion, width, n_blocks, first_stride in STAGES:
-            n_out = scaled_width(width, alpha)
             for stride in (first_stride, *[1] * (n_blocks - 1)):
+                n_out = scaled_width(width, alpha)
                 layers.append(
                     InvertedResidual(
                         n_in, n_out, stride=stride, expansion=expansion, momentum=momentum
@@ -189,11 +167,7 @@ class MobileNetV2Network(nn.Module):
                 )
                 n_in = n_out
         n_last = scaled_width(_LAST_WIDTH, max(alpha, 1.0))
-        layers += [
-            nn.Conv2d(n_in, n_last, 1, bias=False),
-            _normalise(n_last, momentum),
-            nn.ReLU6(inplace=True),
-        ]
+        layers += _with_norm(nn.Conv2d(n_in, n_last, 1, bias=False), momentum)
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(n_last, n_classes)
         # Two thirds of the time of the usual layout on a CPU.

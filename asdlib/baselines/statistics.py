@@ -7,7 +7,6 @@ distance. No training loop, seconds on a large set, and strong: a method has to 
 Shape legend: B batch, F mel bins, T frames, N clips, D statistics of a clip.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,37 +109,40 @@ class TimeStatistics(System[TimeStatisticsParams]):
     name = "statistics"
     Params = TimeStatisticsParams
 
-    def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
-        super().__init__(seed=seed, **params)
-        self.mean_ = np.empty((0, 0))
-        self.precision_ = np.empty((0, 0, 0))
+    mean_: np.ndarray
+    precision_: np.ndarray
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
-        """Estimate a Gaussian for each section of `rows`; each has at least two clips."""
         keys = section_keys(rows.manifest)
-        sections, clips = np.unique(keys.astype(str), return_counts=True)
-        if clips.min() < 2:
-            raise RunError(
-                f"section '{sections[clips.argmin()]}' has 1 training clip, expected at least 2 "
-                "to estimate a covariance; add clips or leave the section out"
-            )
+        for section in self.sections_:
+            if (keys == section).sum() < 2:
+                raise RunError(
+                    f"section '{section}' has 1 training clip, expected at least 2 to estimate a "
+                    "covariance; add clips or leave the section out"
+                )
         vectors = self._vectors(rows)
-        n_values = vectors.shape[1]
-        mean = np.empty((len(sections), n_values))
-        precision = np.empty((len(sections), n_values, n_values))
-        gaussians = _pooled if self.params.covariance == "pooled" else _own
-        for i, gaussian in enumerate(gaussians(vectors, rows)):
-            mean[i], precision[i] = gaussian
-            progress(self.name, i + 1, len(sections))
-        if not np.isfinite(precision).all():
+        pooled = {}
+        if self.params.covariance == "pooled":
+            pooled = PooledMahalanobis().fit(vectors, keys, rows.manifest["domain"]).models_
+        means, precisions = [], []
+        for i, section in enumerate(self.sections_):
+            if pooled:
+                mean, whitening = pooled[section]["mean"], pooled[section]["whitening"]
+                precision = whitening @ whitening.T
+            else:
+                fitted = LedoitWolf().fit(vectors[keys == section])
+                mean, precision = fitted.location_, fitted.precision_
+            means.append(mean)
+            precisions.append(precision)
+            progress(self.name, i + 1, len(self.sections_))
+        self.mean_, self.precision_ = np.stack(means), np.stack(precisions)
+        if not np.isfinite(self.precision_).all():
             raise RunError(
                 "the training clips of a section are all alike, expected clips that differ; "
                 "check the recordings of the store"
             )
-        self.mean_, self.precision_ = mean, precision
 
     def _score(self, rows: Rows) -> np.ndarray:
-        """Compute the Mahalanobis distance of each clip to its section, (N,), float64."""
         keys = section_keys(rows.manifest)
         vectors = self._vectors(rows)
         scores = np.empty(len(rows))
@@ -159,26 +161,9 @@ class TimeStatistics(System[TimeStatisticsParams]):
         self.mean_, self.precision_ = tensors["mean"].numpy(), tensors["precision"].numpy()
 
     def _vectors(self, rows: Rows) -> np.ndarray:
-        vectors: np.ndarray | None = None
-        for positions, log_mel in finite_batches(rows, self.params.batch_size):
-            statistics = time_statistics(log_mel, self.params)
-            if vectors is None:
-                vectors = np.empty((len(rows), statistics.shape[1]))
-            vectors[positions] = statistics
-        return vectors if vectors is not None else np.empty((0, 0))
-
-
-def _own(vectors: np.ndarray, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give mean (D,) and precision (D, D) of each section, in the order of their names."""
-    keys = section_keys(rows.manifest)
-    for section in np.unique(keys.astype(str)):
-        fitted = LedoitWolf().fit(vectors[keys == section])
-        yield fitted.location_, fitted.precision_
-
-
-def _pooled(vectors: np.ndarray, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the same with a covariance that leans on the other sections of the machine type."""
-    domains = rows.manifest["domain"].to_numpy(dtype=object)
-    backend = PooledMahalanobis().fit(vectors, section_keys(rows.manifest), domains)
-    for _, model in sorted(backend.models_.items()):
-        yield model["mean"], model["whitening"] @ model["whitening"].T
+        parts = [
+            (positions, time_statistics(log_mel, self.params))
+            for positions, log_mel in finite_batches(rows, self.params.batch_size)
+        ]
+        order = np.concatenate([positions for positions, _ in parts])
+        return np.concatenate([vectors for _, vectors in parts])[np.argsort(order)]

@@ -122,7 +122,7 @@ class WindowedBaseline(System[P]):
         training = _WindowTraining(self, machine, rows.select(order))
         train(
             training,
-            training.batches(),
+            training.batches,
             epochs=self.params.epochs,
             device=self.device,
             what=f"{self.name} {machine}",
@@ -205,37 +205,25 @@ class WindowedBaseline(System[P]):
 
 
 class _WindowTraining(Training):
-    """The training of one machine's network, as Keras does it.
+    """The training of one machine's network, as Keras does it; the last `rows` are validated on."""
 
-    Parameters
-    ----------
-    system
-        The system; it has the loss.
-    machine
-        Name of the machine type.
-    rows
-        The machine's training clips, in the order that decides which windows are for validation.
-    """
+    params: WindowParams
 
     def __init__(self, system: WindowedBaseline[Any], machine: str, rows: Rows) -> None:
-        params = system.params
         generator = generator_of(system.seed, machine)
-        super().__init__(system._network(machine, generator), params, system.seed, rows)
+        super().__init__(system._network(machine, generator), system.params, system.seed, rows)
         self.generator = generator
-        self.system, self.params = system, params
+        self.system = system
         self.frames = read_frames(rows).to(system.device)
-        self.start, clip = window_starts(rows.frames, params.n_frames, system.hops[0])
+        self.start, clip = window_starts(rows.frames, self.params.n_frames, system.hops[0])
         self.section = torch.from_numpy(system._section_numbers(machine, rows))[clip]
-        self.n_train = int(len(self.start) * (1.0 - params.validation_fraction))
+        self.n_train = int(len(self.start) * (1.0 - self.params.validation_fraction))
         if self.n_train < 2:
             raise RunError(
                 f"{self.n_train} training windows are too few, expected at least 2; "
                 "add clips or lower validation_fraction"
             )
-
-    def batches(self) -> "_Shuffled":
-        """Return the numbers of the windows of each batch."""
-        return _Shuffled(self.n_train, self.params.batch_size, self.generator)
+        self.batches = _Shuffled(self.n_train, self.params.batch_size, generator)
 
     def mean_loss(self, numbers: Tensor) -> Tensor:
         """Compute the mean loss of the windows with the given numbers (B,)."""
@@ -316,16 +304,12 @@ def read_frames(rows: Rows) -> Tensor:
 
 
 def window_starts(count: np.ndarray, width: int, hop: int) -> tuple[Tensor, Tensor]:
-    """List all windows of clips that lie one after another, clip after clip.
+    """List all windows of clips of `count` (N,) frames that lie one after another.
 
     Parameters
     ----------
-    count
-        Frames of each clip (N,).
-    width
-        Frames of a window, W.
-    hop
-        Frames from the start of one window to the start of the next.
+    width, hop
+        Frames of a window, W, and from the start of one window to the start of the next.
 
     Returns
     -------

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
@@ -241,21 +240,11 @@ def class_names(sections: Iterable[str], classes: str) -> np.ndarray:
 class ContrastiveTraining(Training):
     """One training step: crops → two views → projections → loss.
 
-    Every random draw of an epoch comes from (seed, epoch).
-
-    Parameters
-    ----------
-    network
-        Encoder, head and, where asked for, a classifier.
-    augmentation
-        Makes the two views.
-    rows
-        Normal training clips.
-    params, seed
-        Parameters and seed of the contrastive system.
+    Every random draw of an epoch comes from (seed, epoch). The parameters are those of the system.
     """
 
     network: Network
+    params: ContrastiveParams
 
     def __init__(
         self,
@@ -267,7 +256,6 @@ class ContrastiveTraining(Training):
     ) -> None:
         super().__init__(network, params, seed, rows)
         self.augmentation = augmentation
-        self.params = params
         self.batches = CropBatches(rows, params, seed)
         self.batches.epoch = lambda: int(self.current_epoch)
 
@@ -305,7 +293,7 @@ class ContrastiveTraining(Training):
             cross_domain=self.params.cross_domain,
         )
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> Any:
         """AdamW with a cosine schedule, stepped every batch."""
         optimizer = torch.optim.AdamW(
             self.network.parameters(),
@@ -314,10 +302,7 @@ class ContrastiveTraining(Training):
         )
         n_steps = self.params.epochs * len(self.batches)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
 class Contrastive(System[ContrastiveParams]):
@@ -428,21 +413,19 @@ class Contrastive(System[ContrastiveParams]):
         device = self.device
         network = self.network_.to(device).eval()
         augmentation = self.augmentation_.to(device).eval()
-        out: np.ndarray | None = None
-        done = 0
+        positions_of: list[int] = []
+        values: list[np.ndarray] = []
         with torch.inference_mode():
             for positions, log_mel in finite_batches(rows, self.params.score_batch_size):
                 x = augmentation.pre_normalise(torch.from_numpy(log_mel).to(device))
-                values = self._embed_batch(network, x).float().cpu().numpy()
-                if out is None:
-                    out = np.empty((len(rows), values.shape[1]), np.float32)
-                out[positions] = values
-                done += len(positions)
+                values.append(self._embed_batch(network, x).float().cpu().numpy())
+                positions_of.extend(positions)
                 if progress:
-                    progress("embedding", done, len(rows))
-        if out is None:
+                    progress("embedding", len(positions_of), len(rows))
+        if not values:
             raise RunError("no clips to embed; choose rows that exist in the store")
-        return out
+        embeddings: np.ndarray = np.concatenate(values)[np.argsort(positions_of)]
+        return embeddings
 
     def _embed_batch(self, network: Network, x: Tensor) -> Tensor:
         """Embed (B, F, T) as (B, D): the whole clip, or the mean over half-overlapping windows."""
@@ -450,10 +433,9 @@ class Contrastive(System[ContrastiveParams]):
         if self.params.segment == "clip" or x.shape[-1] <= window:
             return network.embed(x, self.params.embedding)
         windows = x.unfold(-1, window, window // 2)  # (B, F, W, window)
-        n_windows = windows.shape[2]
         flat = windows.transpose(1, 2).flatten(0, 1)
         values = network.embed(flat, self.params.embedding)
-        return values.reshape(len(x), n_windows, -1).mean(dim=1)
+        return values.reshape(len(x), windows.shape[2], -1).mean(dim=1)
 
     def _score(self, rows: Rows) -> np.ndarray:
         scores: np.ndarray = self.backend_.score(self.embed(rows), section_keys(rows.manifest))

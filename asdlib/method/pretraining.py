@@ -107,7 +107,7 @@ def pretrain(
             system = Contrastive(seed=seed, **checked.model_dump())
             system.fit_network(rows, folder / "training", progress)
             assert system.history_ is not None  # there is an epoch at least
-            losses = system.history_["loss"]
+            losses = system.history_["loss"].tolist()
             weights = system.network_.encoder.state_dict()
             description = {
                 "encoder": checked.encoder,
@@ -118,11 +118,7 @@ def pretrain(
                 "store": opened.path.absolute().name,
                 "clips": len(rows),
                 "clips_left_out": left_out,
-                "loss": {
-                    "first": losses.iloc[0],
-                    "last": losses.iloc[-1],
-                    "steps": len(losses),
-                },
+                "loss": {"first": losses[0], "last": losses[-1], "steps": len(losses)},
                 "torch": torch.__version__,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }
@@ -155,7 +151,7 @@ def _check(params: ContrastiveParams) -> None:
 
 
 def _rows(store: FeatureStore, crop_frames: int) -> tuple[Rows, int]:
-    """Select what may be learnt from; and count what is too short."""
+    """Select the clips to learn from, and count those that are too short."""
     manifest = store.manifest
     rows = store.rows(((manifest["split"] != "test") & (manifest["label"] != "anomaly")).to_numpy())
     long_enough = rows.select(rows.frames >= crop_frames)

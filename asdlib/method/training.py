@@ -14,9 +14,8 @@ import logging
 import math
 import pickle
 import signal
-import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ from asdlib.files import whole_file
 from asdlib.system import Progress
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
-_LARGEST_ARRAY = 1 << 30
-_LARGEST_INT = (1 << 31) - 1
 
 
 class Training(L.LightningModule):
@@ -54,25 +51,22 @@ class Training(L.LightningModule):
         Source of random numbers on the CPU; its state is part of a checkpoint.
     """
 
+    checkpoint: Path | None = None
+    report: Callable[[int], None] | None = None
+
     def __init__(self, network: nn.Module, params: BaseModel, seed: int, rows: Rows) -> None:
         super().__init__()
         self.network = network
-        self.seed = seed
-        self.rows = rows
-        self.training_params = params
+        self.params, self.seed, self.rows = params, seed, rows
         self.history: list[dict[str, float]] = []
         self.generator = torch.Generator()
-        self.report: Progress | None = None
-        self.what = ""
-        self.total_steps = 0
-        self.checkpoint: Path | None = None
 
     @property
     def identity(self) -> str:
         """What tells this training from others."""
+        store = self.rows.store.fingerprint
         chosen = hashlib.sha256(self.rows.index.tobytes()).hexdigest()
-        params = self.training_params.model_dump_json()
-        return f"{params} seed={self.seed} store={self.rows.store.fingerprint} rows={chosen}"
+        return f"{self.params.model_dump_json()} seed={self.seed} {store} {chosen}"
 
     def record(self, **values: float) -> None:
         """Append to the history.
@@ -96,7 +90,7 @@ class Training(L.LightningModule):
     def on_train_batch_end(self, *_: Any) -> None:
         """Report a finished step."""
         if self.report:
-            self.report(self.what, self.global_step, self.total_steps)
+            self.report(self.global_step)
 
     def on_train_epoch_end(self) -> None:
         """Write the checkpoint, whole at any moment, even after a kill."""
@@ -127,25 +121,23 @@ def train(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Train a network in place.
+    """Train a network in place; its training's `history` holds the losses afterwards.
 
     Parameters
     ----------
     training
-        The training; its `history` holds the losses afterwards.
+        Network, loss and optimiser.
     batches
         Sized iterable of the batches of an epoch, iterated anew for each.
     epochs
         Number of passes over the batches.
     device
         Where to compute.
-    what
-        Name of the work for `progress`, which is called after every step.
+    what, progress
+        Called after every step as ``progress(what, step, steps)``.
     checkpoint
         File that is rewritten after every epoch; the training goes on from it where it exists.
         Removing it is left to the caller.
-    progress
-        Called as ``progress(what, step, steps)``.
 
     Raises
     ------
@@ -154,9 +146,9 @@ def train(
     KeyboardInterrupt, SystemExit
         After SIGINT, and after SIGTERM with exit code 143.
     """
-    training.report, training.what = progress, what
-    training.total_steps = epochs * len(batches)
     training.checkpoint = checkpoint
+    if progress is not None:
+        training.report = lambda step: progress(what, step, epochs * len(batches))
     resume = checkpoint if checkpoint and checkpoint.exists() else None
     if resume:
         _check_checkpoint(resume, training.identity)
@@ -177,18 +169,18 @@ def train(
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Silence Lightning's advice on loaders and hardware."""
-    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric")
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*checkpoint director.*")
         try:
             yield
         finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -222,25 +214,17 @@ def _check_checkpoint(path: Path, identity: str) -> None:
         )
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory() -> None:
     """Make the C library reuse freed memory of up to 1 GiB per block, for the whole process.
 
     A training step frees and allocates the same large arrays again and again. By default glibc
     returns them to the system, which then clears every page anew; on two CPU cores that was up to
-    half of the time of a step of the small CNN. Results do not change.
-
-    Returns
-    -------
-    bool
-        Whether it agreed; elsewhere than on Linux with glibc nothing is changed.
+    half of the time of a step of the small CNN. Results do not change, nor does another C library.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    agreed = [mallopt(_MMAP_THRESHOLD, _LARGEST_ARRAY), mallopt(_TRIM_THRESHOLD, _LARGEST_INT)]
-    return all(agreed)
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def give_back_memory() -> None:
@@ -249,7 +233,5 @@ def give_back_memory() -> None:
     Many runs in one process would otherwise each add some tens of megabytes.
     """
     gc.collect()
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
