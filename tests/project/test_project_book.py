@@ -22,6 +22,7 @@ IMPORTED = {
     "sklearn",
     "soundfile",
     "torch",
+    "torchaudio",
 }
 CHAPTERS = sorted((ROOT / "book").rglob("*.md"))
 
