@@ -2,6 +2,7 @@
 
 import functools
 import html
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,6 @@ import yaml
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 ROOT = Path(__file__).parents[2]
-SHOTS = ROOT / "build" / "screenshots"
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 PATIENCE = 300_000
 """Milliseconds that the browser may take for one step; a slow machine is no fault."""
@@ -45,9 +45,26 @@ FIND = """() => ({
   headings: document.querySelectorAll('article.bd-article h1').length,
 })"""
 SERIOUS = """async (rules) => {
-  const options = {resultTypes: ['violations'], preload: false};
-  if (rules) options.runOnly = {type: 'rule', values: rules};
-  const found = await axe.run(document, options);
+  // The contrast of an element follows from its place in the page: of elements with equal tags,
+  // classes and styles all the way up, in one column and in rows of one parity, one is judged.
+  const kinds = new Map();
+  for (const e of document.querySelectorAll('body *')) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    let kind = '';
+    for (let up = e; up !== document.body; up = up.parentElement) {
+      const place = [...up.parentElement.children].indexOf(up);
+      const cell = {TR: place % 2, TD: place, TH: place}[up.tagName] ?? '';
+      kind += `${up.tagName}.${up.className}[${up.getAttribute('style') || ''}]${cell} `;
+    }
+    if (!kinds.has(kind)) kinds.set(kind, e);
+  }
+  const run = (context, only) => axe.run(context, {
+    resultTypes: ['violations'], preload: false, ...only});
+  const found = await run({include: [...kinds.values()]}, {runOnly: ['color-contrast']});
+  if (!rules) {
+    const others = await run(document, {rules: {'color-contrast': {enabled: false}}});
+    found.violations.push(...others.violations);
+  }
   return found.violations
     .filter(v => ['serious', 'critical'].includes(v.impact))
     .map(v => `${v.id}: ${v.nodes.length} × ${v.nodes[0].html.slice(0, 160)} `
@@ -115,16 +132,11 @@ def open_page(browser: Browser, site: str, name: str, **context: Any) -> tuple[P
 
 
 def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
-    """Visit a page once, wide, in the dark and on a phone, and name all that is wrong with it.
-
-    Screenshots are kept of each.
-    """
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    shot = str(SHOTS / name.replace("/", "-"))
+    """Visit a page once, wide, in the dark and on a phone, and name all that is wrong with it."""
     page, faults = open_page(browser, site, name)
     page.evaluate(MEDIA_READY)
     found = page.evaluate(FIND)
-    page.screenshot(path=f"{shot}-wide.png", full_page=True)
+    keep_screenshot(page, f"{name}-wide")
     page.evaluate(AXE)
     faults += [f"barrier: {violation}" for violation in page.evaluate(SERIOUS, None)]
     page.emulate_media(color_scheme="dark")
@@ -132,12 +144,12 @@ def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
     # Colours fade from one theme to the other; the contrast counts at the end.
     page.evaluate(SETTLED)
     faults += [f"in the dark: {v}" for v in page.evaluate(SERIOUS, ["color-contrast"])]
-    page.screenshot(path=f"{shot}-dark.png", full_page=True)
+    keep_screenshot(page, f"{name}-dark")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 844})
     page.evaluate(SETTLED)
     faults += [f"wider than a phone: {element}" for element in page.evaluate(WIDER)]
-    page.screenshot(path=f"{shot}-phone.png", full_page=True)
+    keep_screenshot(page, f"{name}-phone")
     page.close()
     if found["words"] <= 60:
         faults.append(f"only {found['words']} words")
@@ -148,6 +160,13 @@ def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
     faults += ["a drawing without a description" for text in found["drawings"] if not text]
     faults += [f"a sound of {s} s" for s in found["sounds"] if not s > 0.5]
     return faults
+
+
+def keep_screenshot(page: Page, name: str) -> None:
+    """Keep what a page looks like in the folder ``$ASDLIB_SCREENSHOTS``, if it is named."""
+    if folder := os.environ.get("ASDLIB_SCREENSHOTS"):
+        path = ROOT / folder / f"{name.replace('/', '-')}.png"
+        page.screenshot(path=path, full_page=True)
 
 
 def faults_written(folder: Path, name: str) -> list[str]:

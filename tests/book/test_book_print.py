@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
-from reader import AXE, ROOT, SERIOUS, SHOTS
+from reader import AXE, ROOT, SERIOUS, keep_screenshot
 
-from book.tools.pdf import assemble, find_browser, print_page
+from book.tools.pdf import assemble, print_page
 from book.tools.render import contents
 from book.tools.slides import write_slides
 
@@ -40,28 +40,23 @@ def test_slides_can_be_shown_and_printed(browser: Browser, built: Path, tmp_path
     )
     page.evaluate(AXE)
     assert page.evaluate(SERIOUS, None) == []
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / "slides.png")
+    keep_screenshot(page, "slides")
     assert pdf_pages(page.pdf(prefer_css_page_size=True)) == count
     assert problems == []
     page.close()
 
 
-def test_the_book_can_be_printed(browser: Browser, built: Path, tmp_path: Path) -> None:
+def test_the_book_can_be_printed(chromium: Path, built: Path, tmp_path: Path) -> None:
     names = contents(ROOT)
+    text = assemble(built / "html", names)
+    assert text.count("<article") == len(names)
+    pictures = set(re.findall(r'<img[^>]*\ssrc="([^":]+)"', text))
+    assert pictures
+    assert [name for name in pictures if not (built / "html" / name).is_file()] == []
     whole = built / "html" / "whole-book.html"
-    whole.write_text(assemble(built / "html", names), encoding="utf-8")
+    whole.write_text(text, encoding="utf-8")
     try:
-        out = print_page(find_browser(), whole, tmp_path / "book.pdf")
-        page = browser.new_page()
-        page.goto(whole.as_uri())
-        assert page.locator("article").count() == len(names)
-        widths = page.eval_on_selector_all(
-            "img", "all => all.map(i => { i.loading = 'eager'; return i.getAttribute('src') })"
-        )
-        missing = [s for s in widths if s and ":" not in s and not (whole.parent / s).is_file()]
-        assert missing == []
-        page.close()
+        out = print_page(str(chromium), whole, tmp_path / "book.pdf")
     finally:
         whole.unlink()
     assert pdf_pages(out.read_bytes()) > len(names)
