@@ -19,6 +19,7 @@ from asdlib.method.backends import (
     surprise_of_shares,
 )
 from asdlib.method.contrastive import Contrastive, ContrastiveParams, mean_and_deviation
+from asdlib.method.crop import draw_crops, resize_crop
 from asdlib.method.encoders import ENCODERS, Encoder, ProjectionHead, build_encoder
 from asdlib.method.losses import (
     ArcFaceHead,
@@ -30,7 +31,6 @@ from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.network import Network
 from asdlib.method.normalise import PreNorm, post_normalise
 from asdlib.method.pretraining import pretrain
-from asdlib.method.resize import draw_crops, resize_crop
 
 __all__ = [
     "BACKENDS",

@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from asdlib.errors import ConfigError
+from asdlib.method.crop import draw_crops, resize_crop
 from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
-from asdlib.method.resize import draw_crops, resize_crop
 
 N_VIEWS = 2
 
@@ -215,7 +215,7 @@ class SpectrumAugmentation(nn.Module):
     def random_resize_crop(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Step 3, [I]: zoom into a random part of every input (B, F, T).
 
-        See `asdlib.method.resize`.
+        See `asdlib.method.crop`.
         """
         n_mels, n_frames = x.shape[1:]
         canvas = int(self.params.frequency_canvas * n_mels), int(self.params.time_canvas * n_frames)

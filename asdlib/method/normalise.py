@@ -85,7 +85,7 @@ class PreNorm(nn.Module):
 
 
 def post_normalise(views: Tensor) -> Tensor:
-    """Give all values of both views (V, B, F, T) together mean 0 and standard deviation 1.
+    """Bring all values of both views (V, B, F, T) together to mean 0 and standard deviation 1.
 
     Any other shape works too. The type is kept; equal values become zero.
     """

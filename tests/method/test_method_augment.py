@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from asdlib.errors import ConfigError
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
+from asdlib.method.crop import draw_crops, resize_crop
 from asdlib.method.mixing import InputBank, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
-from asdlib.method.resize import draw_crops, resize_crop
 
 torch.set_num_threads(1)
 FREQUENCIES = np.linspace(100, 8000, 32)

@@ -129,13 +129,13 @@ def test_a_variant_may_have_the_layout_of_2022(
 def test_two_notebooks_build_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_recordings(tmp_path / "wav")
     monkeypatch.setattr(Study, "recordings", lambda self, year=None: root)
-    slowly = build._build
+    slowly = build._fill
 
     def build_slowly(*args: Any) -> None:
         time.sleep(0.5)
         slowly(*args)
 
-    monkeypatch.setattr(build, "_build", build_slowly)
+    monkeypatch.setattr(build, "_fill", build_slowly)
     studies = [Study("smoke", tmp_path / "workspace", processes=1) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         stores = list(pool.map(lambda study: study.store(2020), studies))
