@@ -393,11 +393,10 @@ def check_front_end(name: str, pretrained: PretrainedParams | None, store: Featu
         if key in there and key in needed and there[key] != needed[key]
     ]
     if differ:
-        front_end = FrontEnd.from_description(
-            {key: value for key, value in needed.items() if key in FrontEnd.model_fields}
-        )
-        fitting = next((n for n, preset in PRESETS.items() if preset == front_end), None)
-        way = f"asd features … --preset {fitting}" if fitting else f"the front end of '{folder}'"
+        way = f"the front end of '{folder}'"
+        for preset, front_end in PRESETS.items():
+            if {"framing": "stft"} | front_end.describe() == needed:
+                way = f"asd features … --preset {preset}"
         raise StoreError(
             f"store '{store.path}' has another front end than the encoder {name} of "
             f"'{pretrained.source}': {'; '.join(differ)}; build a store with {way}"

@@ -78,6 +78,8 @@ def test_it_computes_what_the_model_computes(model: Any, checkpoint: Path) -> No
         assert torch.equal(ast(checkpoint, pooling="tokens")(x), expected.pooler_output)
         mean = expected.last_hidden_state[:, 2:].mean(dim=1)
         torch.testing.assert_close(ast(checkpoint)(x), mean, rtol=0, atol=1e-5)
+        row_3_column_2 = ast(checkpoint).feature_map(x)[:, :, 3, 2]
+        torch.testing.assert_close(row_3_column_2, expected.last_hidden_state[:, 2 + 3 * 5 + 2])
 
 
 @pytest.mark.parametrize("pooling", ["patches", "tokens"])
