@@ -9,7 +9,6 @@ from asdlib.plots.intervals import draw_whiskers, plot_effects, save_figure
 from asdlib.plots.roc import draw_roc
 from asdlib.plots.sound import (
     Card,
-    front_end_of,
     glue,
     listen,
     log_mel_to_audio,
@@ -18,14 +17,7 @@ from asdlib.plots.sound import (
     show_html,
     table,
 )
-from asdlib.plots.spectrogram import (
-    STANDARDISED,
-    common_limits,
-    draw_log_mel,
-    mel_ticks,
-    plot_log_mels,
-    unit_of,
-)
+from asdlib.plots.spectrogram import STANDARDISED, draw_log_mel, mel_ticks, plot_log_mels, unit_of
 from asdlib.plots.style import (
     BLUE,
     GREEN,
@@ -33,14 +25,12 @@ from asdlib.plots.style import (
     INK,
     LABEL_COLOURS,
     ORANGE,
-    PALETTE,
     PURPLE,
     SKY,
     VERMILION,
     WIDTH,
     apply_style,
     colour_of,
-    marker_of,
 )
 
 apply_style()
@@ -52,7 +42,6 @@ __all__ = [
     "INK",
     "LABEL_COLOURS",
     "ORANGE",
-    "PALETTE",
     "PURPLE",
     "SKY",
     "STANDARDISED",
@@ -61,15 +50,12 @@ __all__ = [
     "Card",
     "apply_style",
     "colour_of",
-    "common_limits",
     "draw_log_mel",
     "draw_roc",
     "draw_whiskers",
-    "front_end_of",
     "glue",
     "listen",
     "log_mel_to_audio",
-    "marker_of",
     "mel_ticks",
     "plot_effects",
     "plot_log_mels",

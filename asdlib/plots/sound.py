@@ -82,7 +82,11 @@ def log_mel_to_audio(
     and J. Lim, "Signal estimation from modified short-time Fourier transform", IEEE Trans. ASSP
     32(2), 1984.
     """
-    front_end = source if isinstance(source, FrontEnd) else front_end_of(source)
+    if isinstance(source, FrontEnd):
+        front_end = source
+    else:  # an older store may lack parameters, which then have their defaults
+        known = {k: v for k, v in source.front_end.items() if k in FrontEnd.model_fields}
+        front_end = FrontEnd(**known)
     if log_mel.ndim != 2 or log_mel.shape[0] != front_end.n_mels:
         raise ConfigError(
             f"log-mel of shape {log_mel.shape} does not fit a front end of {front_end.n_mels} mel "
@@ -118,28 +122,16 @@ def _linear_power(mel: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     return linear
 
 
-def front_end_of(store: FeatureStore) -> FrontEnd:
-    """Return the front end of a store, with defaults for what its description lacks."""
-    known = {k: v for k, v in store.front_end.items() if k in FrontEnd.model_fields}
-    return FrontEnd(**known)
-
-
 def player(recording: str | Path | np.ndarray, name: str, *, rate: int = 16000) -> str:
     """Write an audio player as HTML that contains the sound as lossless FLAC.
 
-    Parameters
-    ----------
-    recording
-        WAV file, or samples (S,) within −1 … 1.
-    name
-        Name for screen readers.
-    rate
-        Sample rate of the samples in Hz.
+    `recording` is a WAV file, or samples (S,) within −1 … 1 at `rate` Hz; `name` is for screen
+    readers.
 
     Raises
     ------
     DataError
-        If a file does not exist.
+        If the file does not exist.
     """
     if isinstance(recording, np.ndarray):
         samples = recording
@@ -191,18 +183,10 @@ def show_cards(
     unit: str | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Any:
-    """Show cards side by side, all on one colour scale.
+    """Show cards, by title, side by side on one colour scale.
 
-    Parameters
-    ----------
-    cards
-        Title → card.
-    source
-        Feature store or front end that the axes are taken from.
-    unit
-        Unit of the colours; by default that of the source.
-    limits
-        Ends of the colour scale; by default those of all cards together.
+    Axes and, by default, the unit of the colours are those of `source`, a feature store or a front
+    end; the ends of the colour scale are by default those of all cards together.
     """
     limits = limits or common_limits([card.log_mel for card in cards.values()])
     parts = []

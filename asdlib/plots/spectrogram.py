@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from asdlib.features import FeatureStore, FrontEnd
-from asdlib.plots.style import WIDTH, unit_name
+from asdlib.plots.style import WIDTH
 
 TICKS_HZ = (500, 1000, 2000, 4000, 8000)
 COLOURS = "magma"
@@ -116,7 +116,6 @@ def common_limits(log_mels: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def unit_of(source: FeatureStore | FrontEnd) -> str:
-    """Return the unit of the values of a store or front end, in words for readers."""
-    if isinstance(source, FrontEnd):
-        return unit_name(source.unit)
-    return unit_name(source.front_end.get("unit", "dB"))
+    """Return the unit of the values of a store or front end; natural logarithms are of power."""
+    unit = source.unit if isinstance(source, FrontEnd) else source.front_end.get("unit", "dB")
+    return "ln(power)" if unit == "neper" else str(unit)

@@ -2,7 +2,7 @@
 
 The colours are those of Okabe and Ito, "Color Universal Design", 2008: they differ for all common
 kinds of colour vision. Normal is always blue, anomalous always vermilion, and each system keeps its
-colour and marker through the whole book.
+colour through the whole book.
 """
 
 import matplotlib as mpl
@@ -21,13 +21,6 @@ SYSTEM_COLOURS = {
     "statistics": GREEN,
     "autoencoder2022": SKY,
     "mobilenetv2": PURPLE,
-}
-SYSTEM_MARKERS = {
-    "contrastive": "o",
-    "autoencoder": "s",
-    "statistics": "D",
-    "autoencoder2022": "^",
-    "mobilenetv2": "v",
 }
 WIDTH = 6.6
 """Width of a figure in inches: small enough that its letters can still be read on a phone."""
@@ -73,13 +66,3 @@ def apply_style() -> None:
 def colour_of(system: str) -> str:
     """Colour of a system, grey if it has none of its own."""
     return SYSTEM_COLOURS.get(system, GREY)
-
-
-def marker_of(system: str) -> str:
-    """Marker of a system."""
-    return SYSTEM_MARKERS.get(system, "o")
-
-
-def unit_name(unit: object) -> str:
-    """Name of the unit of a log-mel spectrogram for readers: natural logarithms are of power."""
-    return "ln(power)" if unit == "neper" else str(unit)
