@@ -152,7 +152,7 @@ def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> N
     if not isinstance(result, str):
         seconds = "found" if result.cached else f"{result.record.seconds.fit:.0f} s"
         outcome = f"AUC {100 * result.auc:.1f}, pAUC {100 * result.pauc:.1f}, {seconds}"
-    remark(f"[{number}/{total}] {job.variant}, seed {job.seed}: {outcome}")
+    remark(f"[{number}/{total}] {job.name}, seed {job.seed}: {outcome}")
 
 
 def _draw(effects: pd.DataFrame, by: tuple[str, str, str], xlabel: str, path: Path) -> None:

@@ -122,20 +122,16 @@ def ablate(
 
     Parameters
     ----------
-    train, test
-        Stores, as for a run.
+    train, test, seeds, processes, failures, on_done
+        See `asdlib.study.experiment.experiment`.
     out
         Folder for derived stores (``stores``) and runs (``runs``).
-    seeds
-        Seeds of every variant.
     groups
         Some of `GROUPS`, by default all.
     params
         Parameters of all variants, ``full`` included, that differ from the system's defaults.
     wav
         Folder of the recordings; without it, front ends that need them are left out.
-    processes, failures, on_done
-        See `asdlib.study.experiment.experiment`.
 
     Returns
     -------
@@ -216,37 +212,29 @@ def _scaled(frames: Any, ratio: float) -> Any:
     return round(frames * ratio)
 
 
-def summarise(table: pd.DataFrame, *, reference: str = FULL) -> pd.DataFrame:
-    """Compare every variant with a reference, for each machine and on average.
-
-    Parameters
-    ----------
-    table
-        From `ablate`.
-    reference
-        Variant that the others are compared with; seeds are paired.
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare every variant of `ablate` with ``full``, for each machine and on average.
 
     Returns
     -------
     ``group, variant, changes, machine, metric, seeds, mean, low, high`` (percent), then
-    ``difference, difference_low, difference_high`` in percentage points with its 95 % Student-t
-    interval over seeds, and ``verdict`` in words. The reference has no difference. A mean over
-    machines has the machine ``Average``.
+    ``difference, difference_low, difference_high`` in percentage points, paired over seeds, and
+    ``verdict`` in words. ``full`` has no difference. The mean over machines is named ``Average``.
     """
     averages = table[table["section"] == "Average"]
     averages = pd.concat([part for _, part in averages.groupby("machine", sort=False)])
+    by = ["group", "variant", "changes", "machine"]
+    bounds = {"low": "difference_low", "high": "difference_high"}
     parts = []
     for metric in (name for name in METRICS if name in table):
-        means = over_seeds(averages, ["group", "variant", "changes", "machine"], metric)
-        gains = paired_differences(averages, reference, metric, by=["machine"])
-        bounds = {"low": "difference_low", "high": "difference_high"}
-        gains = gains.drop(columns=["seeds", "shown"]).rename(columns=bounds)
-        part = means.merge(gains, how="left", on=["machine", "variant"])
+        gains = paired_differences(averages, FULL, metric, by=["machine"]).drop(columns="seeds")
+        means = over_seeds(averages, by, metric)
+        part = means.merge(gains.rename(columns=bounds), how="left", on=["machine", "variant"])
         parts.append(part.assign(metric=metric))
     summary = pd.concat(parts, ignore_index=True)
-    numbers = summary[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
+    differences = ["difference", *bounds.values()]
     summary["verdict"] = [
-        "" if np.isnan(row[0]) else describe_difference(*map(float, row)) for row in numbers
+        "" if np.isnan(difference[0]) else describe_difference(*difference)
+        for difference in summary[differences].to_numpy(dtype=float).tolist()
     ]
-    columns = ["group", "variant", "changes", "machine", "metric", "seeds", "mean", "low", "high"]
-    return summary[[*columns, *gains.columns[2:], "verdict"]]
+    return summary[[*by, "metric", "seeds", "mean", "low", "high", *differences, "verdict"]]

@@ -108,14 +108,8 @@ def study_conditions(
 ) -> pd.DataFrame:
     """Train and score without each step under every condition; what is there is not done again.
 
-    Parameters
-    ----------
-    spec
-        Size of the study.
-    root
-        Folder for recordings, stores and runs.
-    processes, on_done
-        See `asdlib.study.experiment.experiment`.
+    Recordings, stores and runs lie below `root`; for `processes` and `on_done` see
+    `asdlib.study.experiment.experiment`.
 
     Returns
     -------
@@ -174,12 +168,7 @@ def _variants(
 
 
 def effects_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Compute what each step does at each place, and how that differs between places.
-
-    Parameters
-    ----------
-    table
-        From `study_conditions`.
+    """Compute from a table of `study_conditions` what each step does at each place.
 
     Returns
     -------

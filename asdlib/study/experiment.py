@@ -4,8 +4,8 @@ A variant says what differs: the system, its parameters, the clips that it is tr
 on. Every variant is run with every seed, several runs at a time, each cached by its key.
 
 Runs that are trained alike, and differ only in how or what they score, share one network: the first
-of them trains, the others take its network (see `asdlib.study.run`). What they give is the
-same as if each had trained its own.
+of them trains, the others take its network (see `asdlib.study.run`). What they give is the same as
+if each had trained its own.
 """
 
 import json
@@ -74,14 +74,14 @@ def as_variant(given: Variant | Mapping[str, Any]) -> Variant:
 class Job:
     """One run of an experiment: a variant with a seed, its stores found."""
 
-    variant: str
+    name: str
     system: str
+    params: Mapping[str, Any]
     train: Path
     test: Path
-    seed: int = 0
-    params: Mapping[str, Any] = field(default_factory=dict)
-    machines: tuple[str, ...] | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    seed: int
+    machines: tuple[str, ...] | None
+    columns: Mapping[str, Any]
     network_of: "Job | None" = None
 
 
@@ -109,10 +109,8 @@ def experiment(
         By name: a `Variant`, or changed parameters of the contrastive system.
     root
         Folder for runs (``runs``) and derived stores (``stores``).
-    train, test
-        Stores of the variants that name none; `test` is `train` by default.
-    seeds
-        Seeds of every variant that names none.
+    train, test, seeds
+        Stores and seeds of the variants that name none; `test` is `train` by default.
     machines
         Machine types to keep, by default all.
     processes
@@ -138,17 +136,20 @@ def experiment(
         if all runs failed.
     """
     root = Path(root)
-    chosen = {name: as_variant(variant) for name, variant in variants.items()}
-    for name, variant in chosen.items():
-        make_system(variant.system, variant.params)
-        if train is None and (variant.train is None or variant.test is None):
+    chosen = {}
+    for name, given in variants.items():
+        own = as_variant(given)
+        make_system(own.system, own.params)
+        chosen[name] = replace(own, train=own.train or train, test=own.test or test or train)
+        if chosen[name].train is None or chosen[name].test is None:
             raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
-    jobs: list[Job] = []
-    for name, variant in chosen.items():
-        own = replace(variant, train=variant.train or train, test=variant.test or test or train)
-        jobs += _jobs(name, own, root, variant.seeds or seeds, machines)
-    jobs = share_networks(jobs)
-    results = run_jobs(jobs, root / "runs", processes, failures, on_done)
+    kept = tuple(machines) if machines else None
+    jobs = share_networks(
+        job for name, one in chosen.items() for job in _jobs(name, one, root, seeds, kept)
+    )
+    if not jobs:
+        raise ConfigError("nothing to run; give at least one variant and one seed")
+    results = _run_all(jobs, root / "runs", processes, failures, on_done)
     return pd.concat([_tidy(jobs[i], results[i]) for i in sorted(results)], ignore_index=True)
 
 
@@ -157,38 +158,22 @@ def _jobs(
     variant: Variant,
     root: Path,
     seeds: Sequence[int],
-    machines: Sequence[str] | None,
-) -> list[Job]:
-    assert variant.train is not None
-    assert variant.test is not None
+    machines: tuple[str, ...] | None,
+) -> Iterable[Job]:
     params = dict(variant.params)
     if variant.share != 1:
         epochs = make_system(variant.system, params).params.model_dump()["epochs"]
         params["epochs"] = round(epochs / variant.share)
-    if variant.seeds is None and variant.system in _NOT_RANDOM:
-        seeds = (0,)
-    jobs = []
-    for seed in seeds:
-        train = variant.train
+    once = (0,) if variant.system in _NOT_RANDOM else seeds
+    for seed in variant.seeds or once:
+        train, test = _path(variant.train), _path(variant.test)
         if variant.share != 1:
-            whole = FeatureStore.open(_path(train))
-            train = share_of_training(whole, variant.share, seed, root / "stores")
-        jobs.append(
-            Job(
-                name,
-                variant.system,
-                _path(train),
-                _path(variant.test),
-                seed,
-                params,
-                tuple(machines) if machines else None,
-                variant.columns,
-            )
-        )
-    return jobs
+            whole = FeatureStore.open(train)
+            train = share_of_training(whole, variant.share, seed, root / "stores").path
+        yield Job(name, variant.system, params, train, test, seed, machines, variant.columns)
 
 
-def _path(store: Store) -> Path:
+def _path(store: Any) -> Path:
     return store.path if isinstance(store, FeatureStore) else Path(store)
 
 
@@ -198,30 +183,24 @@ def share_networks(jobs: Iterable[Job]) -> list[Job]:
     shared = []
     for job in jobs:
         if job.system == "contrastive":
-            first = trained.setdefault(_training(job), job)
+            params = make_system(job.system, job.params).params
+            training = params.model_dump(mode="json", exclude=set(SCORING))
+            alike = json.dumps([training, str(job.train), job.seed, sorted(job.machines or ())])
+            first = trained.setdefault(alike, job)
             job = job if first is job else replace(job, network_of=first)
         shared.append(job)
     return shared
 
 
-def _training(job: Job) -> str:
-    """Everything that decides the network of a contrastive run, as text."""
-    params = make_system(job.system, job.params).params.model_dump(
-        mode="json", exclude=set(SCORING)
-    )
-    return json.dumps([params, str(job.train), job.seed, sorted(job.machines or ())])
-
-
-def run_jobs(
+def _run_all(
     jobs: Sequence[Job],
     folder: Path,
-    processes: int | None = None,
-    failures: list[str] | None = None,
-    on_done: Done | None = None,
+    processes: int | None,
+    failures: list[str] | None,
+    on_done: Done | None,
 ) -> dict[int, RunResult]:
-    """Do all runs, several at a time; return the results by place in `jobs`, see `experiment`."""
+    """Do all runs, several at a time; return the results by their place in `jobs`."""
     folder.mkdir(parents=True, exist_ok=True)
-    processes = processes or default_processes()
     results: dict[int, RunResult] = {}
     failed: list[str] = []
 
@@ -230,22 +209,21 @@ def run_jobs(
         try:
             made = results[i] = outcome()
         except Exception as error:
-            if failures is None and (
-                isinstance(error, ConfigError) or not isinstance(error, AsdError)
-            ):
+            foreseen = isinstance(error, AsdError) and not isinstance(error, ConfigError)
+            if failures is None and not foreseen:
                 raise
             made = str(error) if isinstance(error, AsdError) else repr(error)
-            failed.append(f"{jobs[i].variant}, seed {jobs[i].seed}: {made}")
+            failed.append(f"{jobs[i].name}, seed {jobs[i].seed}: {made}")
         if on_done:
             on_done(jobs[i], made, len(results) + len(failed), len(jobs))
 
     # Those that take a network come last, when it is there, instead of waiting for it.
     order = sorted(range(len(jobs)), key=lambda i: jobs[i].network_of is not None)
-    if processes == 1 or len(jobs) == 1:
+    workers = min(processes or default_processes(), len(jobs))
+    if workers == 1:
         for i in order:
             collect(i, partial(_do, jobs[i], folder))
     else:
-        workers = min(processes, len(jobs))
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
         try:
             futures = {pool.submit(_do, jobs[i], folder): i for i in order}
@@ -301,9 +279,7 @@ def _start_worker() -> None:
 
 def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
     table = result.metrics.copy()
-    front = {**job.columns, "variant": job.variant, "system": job.system, "seed": job.seed}
+    front = {**job.columns, "variant": job.name, "system": job.system, "seed": job.seed}
     for place, (name, value) in enumerate(front.items()):
         table.insert(place, name, value)
-    table["seconds"] = result.record.seconds.fit
-    table["run"] = str(result.path)
-    return table
+    return table.assign(seconds=result.record.seconds.fit, run=str(result.path))

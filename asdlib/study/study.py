@@ -29,39 +29,19 @@ from asdlib.study.stores import synthetic_store
 
 @dataclass(frozen=True)
 class Profile:
-    """One profile of the study.
-
-    Attributes
-    ----------
-    name, kind
-        Its name, and what the recordings are.
-    source
-        Where they come from: made here, a given feature store, or downloads.
-    preset
-        Front end of the 2020 layout.
-    years
-        Layouts that the profile has.
-    seeds, domain_seeds, ablation_seeds
-        Seeds of every claim, of the chapter on domains and of the ablation.
-    ablation_machines
-        Machine types of the ablation, by default all.
-    params
-        System → parameters that differ from its defaults.
-    ablation_params
-        Parameters of the ablation, on top of `params`.
-    """
+    """One profile of the study."""
 
     name: str
     kind: Literal["synthetic", "real"]
-    source: Literal["synthetic", "store", "download"]
-    preset: str = "dcase2020"
-    years: tuple[int, ...] = (2020, 2022)
-    seeds: tuple[int, ...] = (0, 1, 2)
+    source: Literal["synthetic", "store", "download"]  # made here, a given store, or downloads
+    preset: str = "dcase2020"  # front end of the 2020 layout
+    years: tuple[int, ...] = (2020, 2022)  # layouts that it has
+    seeds: tuple[int, ...] = (0, 1, 2)  # of every claim
     domain_seeds: tuple[int, ...] = (0, 1, 2)
     ablation_seeds: tuple[int, ...] = (0, 1, 2)
-    ablation_machines: tuple[str, ...] | None = None
-    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    ablation_params: Mapping[str, Any] = field(default_factory=dict)
+    ablation_machines: tuple[str, ...] | None = None  # None: all
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by system
+    ablation_params: Mapping[str, Any] = field(default_factory=dict)  # on top of `params`
 
 
 PROFILES: dict[str, Profile] = {
@@ -122,13 +102,7 @@ PROFILES: dict[str, Profile] = {
 
 
 def get_profile(name: str) -> Profile:
-    """Look a profile up.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of this name.
-    """
+    """Look a profile up; a ConfigError names the known ones."""
     if name not in PROFILES:
         raise ConfigError(f"unknown profile '{name}' (known: {', '.join(PROFILES)})")
     return PROFILES[name]
@@ -143,13 +117,7 @@ def project_folder() -> Path:
 def check_number(
     name: str, value: object, low: float, high: float | None = None, *, whole: bool = False
 ) -> None:
-    """Refuse a parameter of a notebook that is no number from `low` to `high`.
-
-    Raises
-    ------
-    ConfigError
-        Naming the value and the values allowed.
-    """
+    """Refuse a parameter of a notebook that is no number from `low` to `high`."""
     fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if fits and low <= value and (high is None or value <= high):  # type: ignore[operator]
         return

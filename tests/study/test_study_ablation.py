@@ -85,7 +85,7 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
             params=CONTRAST | {"embedding": "encoder", "backend": "mahalanobis"},
             processes=1,
             failures=failures,
-            on_done=lambda job, result, *_: told.append(f"{job.variant}: {result}"),
+            on_done=lambda job, result, *_: told.append(f"{job.name}: {result}"),
             **more,
         )
 

@@ -52,7 +52,7 @@ def test_parallel_runs_give_what_single_ones_give(
             {"with a gap": failing, **VARIANTS},
             tmp_path / "parallel",
             processes=2,
-            on_done=lambda job, made, i, n: told.append((job.variant, isinstance(made, str), i, n)),
+            on_done=lambda job, made, i, n: told.append((job.name, isinstance(made, str), i, n)),
             **asked,
         )
     assert sorted(i for *_, i, n in told if n == 6) == [1, 2, 3, 4, 5, 6]
@@ -170,6 +170,8 @@ def test_failures(store: FeatureStore, tmp_path: Path, failing: Variant) -> None
             experiment(variants, tmp_path / "bad", **told)
     with pytest.raises(ConfigError, match="variant 'x' has no store; give the experiment train="):
         experiment({"x": {}}, tmp_path / "bad")
+    with pytest.raises(ConfigError, match="nothing to run"):
+        experiment({}, tmp_path / "bad", **told)
     assert not (tmp_path / "bad").exists()
 
 
