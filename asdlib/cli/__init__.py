@@ -1,19 +1,19 @@
 """The command line, ``asd …``: each command is one call of the library.
 
 Errors that a user can act on end with one line on standard error and exit code 1; wrong usage with
-code 2; Ctrl-C with 130. ``data``, ``features`` and ``study`` hold the commands, ``console`` what
-they print with.
+code 2; Ctrl-C with 130. ``data``, ``features``, ``systems``, ``experiments``, ``compare`` and
+``project`` hold the commands, ``console`` what they print with.
 """
 
-import errno
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from asdlib import __version__
-from asdlib.cli import compare, data, experiments, features, pretrain, project, study
+from asdlib.cli import compare, data, experiments, features, project, systems
 from asdlib.errors import AsdError
+from asdlib.files import is_disk_full
 
 __all__ = ["app", "main"]
 
@@ -27,11 +27,10 @@ app = typer.Typer(
 )
 data.register(app)
 features.register(app)
-study.register(app)
+systems.register(app)
 experiments.register(app)
 compare.register(app)
 project.register(app)
-pretrain.register(app)
 
 # Typer brings its own copy of click, or uses the installed one: this is the right class of both.
 UsageError: Any = typer.BadParameter.__base__
@@ -63,7 +62,7 @@ def _main() -> int:
     except UsageError as error:
         return _fail(error.format_message(), 2)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if is_disk_full(error):
             return _fail("the disk is full; free some space and give the same command again")
         return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
     # Typer turns Ctrl-C into this code, older versions into Abort.
