@@ -65,7 +65,7 @@ class AsdProcess:
 
     def when(self, condition: Callable[[], Any], signal_number: int) -> Outcome:
         """Send a signal as soon as `condition` holds, and wait for the end."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not condition():
             assert self.process.is_alive(), f"ended too early: {self._read()}"
             assert time.monotonic() < deadline, "nothing happened"
@@ -75,7 +75,7 @@ class AsdProcess:
         return self.wait()
 
     def wait(self) -> Outcome:
-        self.process.join(120)
+        self.process.join(1200)
         code = self.process.exitcode
         assert code is not None, "still running"
         return self._read(code)

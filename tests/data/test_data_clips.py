@@ -198,7 +198,7 @@ def test_many_names_are_read_fast() -> None:
     ]
     assert len(clip_table(clips)) == 20_000
     # About 0.4 s; processor time, because the machine may be busy with other tests.
-    assert time.process_time() - start < 1.2
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.skipif(not REAL, reason="ASDLIB_REAL_DATA is not set")

@@ -203,8 +203,8 @@ def test_workers_end_with_an_experiment_that_is_killed(store: FeatureStore, tmp_
         workers = psutil.Process(process.pid).children(recursive=True)
         assert len(workers) >= 2
         process.terminate()
-        assert process.wait(30) == -signal.SIGTERM
-        assert psutil.wait_procs(workers, timeout=20)[1] == []
+        assert process.wait(300) == -signal.SIGTERM
+        assert psutil.wait_procs(workers, timeout=300)[1] == []
     finally:
         for left in [process, *(worker for worker in workers if worker.is_running())]:
             left.kill()
