@@ -1,6 +1,7 @@
 """The book's sources: table of contents, settings, readable notebooks without outputs."""
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -93,22 +94,33 @@ def test_every_chapter_closes_with_a_summary_or_is_a_list() -> None:
             assert "\n## Summary\n" in chapter.read_text(encoding="utf-8"), chapter.name
 
 
-def texts() -> dict[str, str]:
-    """Markdown of every chapter and notebook, by name."""
-    found = {path.name: path.read_text(encoding="utf-8") for path in CHAPTERS}
+def texts() -> dict[Path, str]:
+    """Markdown of every chapter and notebook."""
+    found = {path: path.read_text(encoding="utf-8") for path in CHAPTERS}
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells
-        found[path.name] = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+        found[path] = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
     return found
+
+
+def test_links_to_chapters_lead_to_pages_of_the_contents() -> None:
+    names = set(files_of(read_yaml("_toc.yml")))
+    lost = []
+    for path, text in texts().items():
+        for link in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`<>]+)>?`", text):
+            folder = ROOT if link.startswith("/") else path.parent
+            if os.path.relpath(folder / link.lstrip("/"), ROOT) not in names:
+                lost.append(f"{path.name}: {link}")
+    assert lost == []
 
 
 def test_every_exercise_has_one_folded_solution() -> None:
     exercises: list[str] = []
     solutions: list[str] = []
-    for name, text in texts().items():
+    for path, text in texts().items():
         exercises += re.findall(r"```\{exercise\}[^\n]*\n:label: (\S+)", text)
         solutions += (mine := re.findall(r"```\{solution\} (\S+)\n:class: dropdown", text))
-        assert len(mine) == text.count("```{solution}"), f"{name}: a solution is not folded"
+        assert len(mine) == text.count("```{solution}"), f"{path.name}: a solution is not folded"
     assert len(exercises) == len(set(exercises))
     assert sorted(exercises) == sorted(solutions)
 
