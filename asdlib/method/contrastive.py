@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
-from asdlib.errors import RunError
+from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.method.backends import BACKENDS, backend_from_state, build_backend
@@ -105,6 +105,9 @@ class ContrastiveParams(BaseModel):
         "spectrum, feature_map and encoder side by side [O]",
     )
     backend: str = Field("level_sum", description="embedding → anomaly score, per section [O]")
+    backend_params: dict[str, Any] = Field(
+        {}, description="parameters of the back-end, for example k and metric of knn [O]"
+    )
     segment: Literal["clip", "sliding"] = Field(
         "clip",
         description="at test: the whole clip, or the mean over sliding windows as long as the "
@@ -119,6 +122,19 @@ class ContrastiveParams(BaseModel):
         if name not in known:
             raise ValueError(f"not known (known: {', '.join(sorted(known))})")
         return name
+
+    @field_validator("backend_params")
+    @classmethod
+    def _fit_the_backend(cls, params: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        name = info.data.get("backend")
+        if params and name == "level_sum":
+            raise ValueError("the levels of level_sum come from embedding, expected no parameters")
+        if params and name:
+            try:
+                build_backend(name, **params)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return params
 
     @field_validator("pretrained", mode="before")
     @classmethod
@@ -397,9 +413,9 @@ class Contrastive(System[ContrastiveParams]):
     def fit_backend(self, rows: Rows, *, progress: Progress | None = None) -> Self:
         """Fit the back-end alone on normal clips, with the network as it is."""
         embeddings = self.embed(rows, progress=progress)
-        options: dict[str, Any] = {}
+        options = self.params.backend_params
         if self.params.backend == "level_sum":
-            options["levels"] = (self.params.embedding,)
+            options = {"levels": (self.params.embedding,)}
             if self.params.embedding == "levels":
                 sizes = self.network_.level_sizes
                 options = {"levels": tuple(sizes), "sizes": tuple(sizes.values())}

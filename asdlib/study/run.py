@@ -53,7 +53,7 @@ from asdlib.study.result import (
 if TYPE_CHECKING:
     from asdlib.system import Progress, System
 
-SCORING = ("backend", "embedding", "score_batch_size", "segment")
+SCORING = ("backend", "backend_params", "embedding", "score_batch_size", "segment")
 """Parameters of the contrastive system that do not enter training."""
 
 SLOTS = "ASDLIB_SLOTS"

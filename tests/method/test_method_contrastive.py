@@ -46,6 +46,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"augmentation": {"pre_norm_statistics": "running"}},
     {"augmentation": {"pre_norm": False, "mixup": False, "post_norm": False}},
     {"encoder": "mobilefacenet"},
+    {"epochs": 0, "backend": "knn", "backend_params": {"k": 3, "metric": "euclidean"}},
     *({"epochs": 0, "backend": name} for name in sorted(BACKENDS)),
 ]
 
@@ -61,6 +62,7 @@ def test_what_is_saved_comes_back_exactly(
     system.save(tmp_path / "model")
     loaded = Contrastive.load(tmp_path / "model")
     assert loaded.params == system.params
+    assert loaded.backend_.params().items() >= system.params.backend_params.items()
     np.testing.assert_array_equal(loaded.score(test), scores)
     loaded.save(tmp_path / "again")
     for name in ("model.json", "model.safetensors"):

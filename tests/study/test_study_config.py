@@ -127,6 +127,9 @@ def test_an_unknown_nested_parameter_lists_the_known_ones_of_its_level() -> None
         ({"augmentation": 3}, "augmentation=3"),
         ({"encoder": "resnet"}, "encoder='resnet'"),
         ({"backend": "forest"}, "backend='forest'"),
+        ({"backend": "knn", "backend_params": {"k": 0}}, "backend_params={'k': 0}"),
+        ({"backend": "knn", "backend_params": {"n": 3}}, "backend_params={'n': 3}"),
+        ({"backend_params": {"levels": ["encoder"]}}, "backend_params={'levels': ['encoder']}"),
         (
             {"loss": "nt_xent", "cross_domain": True},
             "value={'loss': 'nt_xent', 'cross_domain': True}",
