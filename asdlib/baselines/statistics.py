@@ -159,6 +159,8 @@ class TimeStatistics(System[TimeStatisticsParams]):
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.mean_, self.precision_ = tensors["mean"].numpy(), tensors["precision"].numpy()
+        if not len(self.mean_) == len(self.precision_) == len(self.sections_):
+            raise ValueError("its sections and its tensors differ in number")
 
     def _vectors(self, rows: Rows) -> np.ndarray:
         parts = [
