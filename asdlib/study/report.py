@@ -127,12 +127,6 @@ def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:
         )
 
 
-def percent(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Metrics of one run in percent."""
-    numbers = metrics.select_dtypes("number").columns
-    return metrics.assign(**{name: 100 * metrics[name] for name in numbers})
-
-
 def signed(value: float) -> str:
     """Write one digit with a sign: a true minus, and none before what rounds to zero."""
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")

@@ -56,12 +56,6 @@ def test_rows_of_means() -> None:
     assert machines["section"].tolist() == ["Average"]
 
 
-def test_percent() -> None:
-    table = pd.DataFrame({"machine": ["fan"], "auc": [0.5]})
-    assert report.percent(table).to_dict("records") == [{"machine": "fan", "auc": 50.0}]
-    assert table["auc"].tolist() == [0.5]
-
-
 def differences(values: dict[str, list[float]], **told: Any) -> pd.DataFrame:
     table = report.overall_rows(tidy(values))
     return report.paired_differences(table, "b", **told).set_index("variant")
