@@ -9,6 +9,7 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from asdlib.errors import AsdError, RunError
+
+_HIDDEN = re.compile(r"/\.([^/]+?)(?:\.\d+)?\.partial(?=/|$)")
+"""The hidden name of a file or folder that is not complete yet, see `hidden_name`."""
 
 
 def hidden_name(path: Path) -> Path:
@@ -125,18 +129,22 @@ def is_taken(path: Path) -> bool:
 
 @contextmanager
 def writing(path: Path, error: type[AsdError]) -> Iterator[None]:
-    """Report a full disk or a place that cannot be written as one line of the class `error`."""
+    """Report a full disk or a place that cannot be written as one line of the class `error`.
+
+    A file within a hidden folder is named as it would be called in the end.
+    """
     try:
         yield
     except OSError as reason:
+        final = _HIDDEN.sub(r"/\1", str(path))
         if is_disk_full(reason):
             raise error(
-                f"the disk of '{path}' is full; free some room or choose another place; nothing "
+                f"the disk of '{final}' is full; free some room or choose another place; nothing "
                 "half-written was left"
             ) from reason
         if reason.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise error(
-                f"'{path}' cannot be written ({reason.strerror}); choose another place"
+                f"'{final}' cannot be written ({reason.strerror}); choose another place"
             ) from reason
         raise
 

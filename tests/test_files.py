@@ -61,6 +61,19 @@ def test_what_the_disk_refuses_is_one_line(tmp_path: Path, number: int, message:
         raise FileNotFoundError(errno.ENOENT, "x")
 
 
+def test_a_full_disk_names_the_file_as_it_would_be_called(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for resume in (False, True):
+        with (
+            pytest.raises(DataError) as caught,
+            whole_folder(tmp_path / "run", DataError, resume=resume) as folder,
+            whole_file(folder / "model" / "weights", DataError),
+        ):
+            raise full
+        final = tmp_path / "run" / "model" / "weights"
+        assert f"the disk of '{final}' is full" in str(caught.value)
+
+
 def test_a_lock_leaves_nothing_beside_the_folder(tmp_path: Path) -> None:
     out = tmp_path / "below" / "out"
     with only_process(out, DataError, "writing"):

@@ -218,7 +218,7 @@ def test_a_full_disk_while_features_are_computed(
     root = write_recordings(tmp_path / "wav", n_train=20, n_test=10)
     fill(small_disk, free=free)
     told = asd_process("features", root, small_disk / "store").wait()
-    assert "is full" in told.error
+    assert f"the disk of '{small_disk / 'store'}' is full" in told.error
     assert nothing_but(small_disk, "ballast")
 
 
@@ -230,7 +230,9 @@ def test_a_full_disk_while_a_run_is_written(
 ) -> None:
     fill(small_disk, free=free)
     told = asd(*run_words(system, store, small_disk / "run"))
+    assert f"the disk of '{small_disk / 'run'}" in told.error
     assert "is full" in told.error
+    assert ".partial" not in told.error
     assert nothing_but(small_disk, "ballast")
 
 
