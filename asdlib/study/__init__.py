@@ -2,7 +2,7 @@
 
 ``config`` says what defines a run, ``run`` does one and ``result`` reads it, ``experiment`` does
 many, ``ablation`` and ``conditions`` declare some, ``stores`` makes the stores that they need.
-``profiles`` fix budgets, ``study`` is what notebooks talk to, and ``report`` summarises tables.
+``study`` fixes budgets and is what notebooks talk to, and ``report`` summarises tables.
 
 Importing the room does not load torch: what needs it is imported when a run begins.
 """
