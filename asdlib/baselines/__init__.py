@@ -9,22 +9,6 @@ All are `asdlib.system.System`; `windows` holds what the three networks share, `
 turns scores of normal clips into a threshold.
 """
 
-from asdlib.baselines.autoencoder import (
-    Autoencoder,
-    Autoencoder2022,
-    AutoencoderParams,
-    gamma_threshold,
-)
-from asdlib.baselines.mobilenet import MobileNetV2, MobileNetV2Params
-from asdlib.baselines.statistics import TimeStatistics, TimeStatisticsParams
+import lazy_loader
 
-__all__ = [
-    "Autoencoder",
-    "Autoencoder2022",
-    "AutoencoderParams",
-    "MobileNetV2",
-    "MobileNetV2Params",
-    "TimeStatistics",
-    "TimeStatisticsParams",
-    "gamma_threshold",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

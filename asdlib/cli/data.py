@@ -69,8 +69,7 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Download a DCASE Task 2 dataset: verified, resumable, unpacked to the official layout."""
-    from asdlib.data.download import download as fetch
-    from asdlib.data.download import free_bytes, plan_download
+    from asdlib.data.download import download as fetch, free_bytes, plan_download
 
     plan = plan_download(dataset, machine, subset, root, base_url=base_url)
     for text in plan.notes:

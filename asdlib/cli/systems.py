@@ -113,8 +113,7 @@ def pretrain(
     assign: Parameters = None,
 ) -> None:
     """Train an encoder without labels; asd run contrastive --set pretrained=OUT starts from it."""
-    from asdlib.method import ContrastiveParams
-    from asdlib.method import pretrain as train
+    from asdlib.method import ContrastiveParams, pretrain as train
     from asdlib.study.config import parse_overrides
     from asdlib.system import validate_params
 

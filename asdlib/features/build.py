@@ -38,8 +38,7 @@ from asdlib.data.clips import index_folder
 from asdlib.data.headers import Header, read_headers
 from asdlib.errors import DataError, StoreError
 from asdlib.features.clip_transform import ClipTransform, Samples
-from asdlib.features.front_end import FrontEnd
-from asdlib.features.front_end import preset as find_preset
+from asdlib.features.front_end import FrontEnd, preset as find_preset
 from asdlib.features.logmel import LogMel
 from asdlib.features.store import (
     ARRAY,

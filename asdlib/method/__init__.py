@@ -8,58 +8,6 @@ back-end, which turns embeddings into anomaly scores. `Contrastive` is the compl
 `pretrain` trains an encoder without labels.
 """
 
-from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
-from asdlib.method.backends import (
-    BACKENDS,
-    SHARES,
-    Backend,
-    PooledMahalanobis,
-    build_backend,
-    held_out_scores,
-    surprise_of_shares,
-)
-from asdlib.method.contrastive import Contrastive, ContrastiveParams, mean_and_deviation
-from asdlib.method.crop import draw_crops, resize_crop
-from asdlib.method.encoders import ENCODERS, Encoder, ProjectionHead, build_encoder
-from asdlib.method.losses import (
-    ArcFaceHead,
-    SubClusterAdaCosHead,
-    nt_xent_loss,
-    supervised_contrastive_loss,
-)
-from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
-from asdlib.method.network import Network
-from asdlib.method.normalise import PreNorm, post_normalise
-from asdlib.method.pretraining import pretrain
+import lazy_loader
 
-__all__ = [
-    "BACKENDS",
-    "ENCODERS",
-    "SHARES",
-    "ArcFaceHead",
-    "AugmentationParams",
-    "Backend",
-    "Contrastive",
-    "ContrastiveParams",
-    "Encoder",
-    "InputBank",
-    "Network",
-    "PooledMahalanobis",
-    "PreNorm",
-    "ProjectionHead",
-    "SpectrumAugmentation",
-    "SubClusterAdaCosHead",
-    "build_backend",
-    "build_encoder",
-    "draw_crops",
-    "first_bin_above",
-    "held_out_scores",
-    "log_mixup_exp",
-    "mean_and_deviation",
-    "nt_xent_loss",
-    "post_normalise",
-    "pretrain",
-    "resize_crop",
-    "supervised_contrastive_loss",
-    "surprise_of_shares",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

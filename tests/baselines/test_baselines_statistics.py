@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from baseline_stores import make_store
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import ledoit_wolf

@@ -26,8 +26,7 @@ from fault_server import (
     recordings,
     zip_of,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from asdlib.data import fetch as fetch_module
 from asdlib.data.download import LOCK_NAME, Plan, download, plan_download

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.data import clip_table, join_ground_truth, parse_name, read_ground_truth
 from asdlib.data.ground_truth import read_ground_truth_2020, read_ground_truth_2022

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.data import Clip, clip_key, detect_year, format_name, parse_attributes, parse_name
 from asdlib.data.naming import FORMS

@@ -12,8 +12,7 @@ from typing import IO
 
 import pytest
 from fault_server import recordings, zip_of
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from asdlib.data import unpack as unpack_module
 from asdlib.data.unpack import RefusedError, unpack

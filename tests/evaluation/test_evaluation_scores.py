@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.errors import ScoreError
 from asdlib.evaluation import label_scores, read_score_folder, read_truth, write_score_folder

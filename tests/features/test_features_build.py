@@ -21,8 +21,14 @@ from small_recordings import write_clip, write_tree
 
 from asdlib.data.clips import COLUMNS, index_folder
 from asdlib.errors import DataError, StoreError
-from asdlib.features import FeatureStore, FrontEnd, LogMel, build_store, check_same_front_end
-from asdlib.features import build as build_module
+from asdlib.features import (
+    FeatureStore,
+    FrontEnd,
+    LogMel,
+    build as build_module,
+    build_store,
+    check_same_front_end,
+)
 
 SMALL = FrontEnd(n_fft=512, hop_length=256, n_mels=16)
 

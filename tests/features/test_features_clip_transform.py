@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numba.core.caching import FunctionCache
 from test_features_logmel import CENTRED, TOLERANCE_DB, by_librosa, noise
 

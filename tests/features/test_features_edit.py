@@ -14,11 +14,11 @@ from asdlib.errors import StoreError
 from asdlib.features import (
     FeatureStore,
     merge_stores,
+    store as store_module,
     store_info,
     subset_store,
     write_store,
 )
-from asdlib.features import store as store_module
 
 
 def test_info_is_plain(store: FeatureStore) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.errors import ConfigError, DataError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, LogMel

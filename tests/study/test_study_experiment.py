@@ -19,8 +19,7 @@ from warm_server import start_server
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore
-from asdlib.study import Variant, experiment, load_run
-from asdlib.study import experiment as function
+from asdlib.study import Variant, experiment, experiment as function, load_run
 from asdlib.study.experiment import default_processes
 
 module = sys.modules[function.__module__]

@@ -17,8 +17,7 @@ from study_stores import FRONT_END, QUICK, listing, make_manifest, make_store, s
 from asdlib.errors import AsdError, RunError, ScoreError, StoreError
 from asdlib.features import FeatureStore
 from asdlib.files import lock_file
-from asdlib.study import RunResult, load_run, read_scores
-from asdlib.study import run as run_system
+from asdlib.study import RunResult, load_run, read_scores, run as run_system
 from asdlib.study.config import system_class
 from asdlib.study.run import execute, plan
 

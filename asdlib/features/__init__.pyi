@@ -1,0 +1,12 @@
+from .build import build_store as build_store
+from .front_end import PRESETS as PRESETS, FrontEnd as FrontEnd
+from .logmel import LogMel as LogMel
+from .store import (
+    FeatureStore as FeatureStore,
+    Rows as Rows,
+    check_same_front_end as check_same_front_end,
+    merge_stores as merge_stores,
+    store_info as store_info,
+    subset_store as subset_store,
+    write_store as write_store,
+)
