@@ -296,6 +296,29 @@ def finite_batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, np
         yield positions, log_mel
 
 
+def per_clip(
+    rows: Rows,
+    batch_size: int,
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    what: str = "",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Return one row for each clip, in the order of `rows`: (N,) or (N, D).
+
+    `compute` is called with log-mel (B, F, T) and positions (B,), see `finite_batches`, and
+    `progress`, with `what`, after every batch.
+    """
+    done: list[int] = []
+    parts = []
+    for positions, log_mel in finite_batches(rows, batch_size):
+        parts.append(compute(log_mel, positions))
+        done.extend(positions)
+        if progress:
+            progress(what, len(done), len(rows))
+    in_order: np.ndarray = np.concatenate(parts)[np.argsort(done)]
+    return in_order
+
+
 def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
     """Refuse rows of sections that a system was not fitted on.
 

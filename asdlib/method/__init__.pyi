@@ -9,7 +9,6 @@ from .backends import (
     PooledMahalanobis as PooledMahalanobis,
     build_backend as build_backend,
     held_out_scores as held_out_scores,
-    surprise_of_shares as surprise_of_shares,
 )
 from .contrastive import (
     Contrastive as Contrastive,
@@ -20,13 +19,13 @@ from .crop import draw_crops as draw_crops, resize_crop as resize_crop
 from .encoders import (
     ENCODERS as ENCODERS,
     Encoder as Encoder,
+    Network as Network,
     ProjectionHead as ProjectionHead,
     build_encoder as build_encoder,
 )
 from .losses import (
     ArcFaceHead as ArcFaceHead,
     SubClusterAdaCosHead as SubClusterAdaCosHead,
-    nt_xent_loss as nt_xent_loss,
     supervised_contrastive_loss as supervised_contrastive_loss,
 )
 from .mixing import (
@@ -34,6 +33,5 @@ from .mixing import (
     first_bin_above as first_bin_above,
     log_mixup_exp as log_mixup_exp,
 )
-from .network import Network as Network
 from .normalise import PreNorm as PreNorm, post_normalise as post_normalise
 from .pretraining import pretrain as pretrain

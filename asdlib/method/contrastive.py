@@ -1,11 +1,8 @@
 """The contrastive system: one encoder for all machines, one back-end for each section.
 
-Training shows the encoder two augmented views of random crops and asks it to bring clips of the
-same class together and to push all others away. Scoring embeds whole clips and computes, section by
-section, how far a clip lies from the normal training clips.
-
-What of the parameters the paper states, what is inferred and what is open is marked: [P] stated,
-[I] inferred from prior work, [O] open, our choice.
+Training brings augmented views of clips of one class together and pushes all others away; scoring
+computes how far a clip lies from the normal training clips of its section. Of the parameters [P]
+are stated by the paper, [I] inferred from prior work, [O] open, our choice.
 
 Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 """
@@ -24,24 +21,12 @@ from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.method.backends import BACKENDS, backend_from_state, build_backend
-from asdlib.method.encoders import ENCODERS, ProjectionHead
-from asdlib.method.losses import (
-    ArcFaceHead,
-    SubClusterAdaCosHead,
-    nt_xent_loss,
-    supervised_contrastive_loss,
-)
-from asdlib.method.network import Network, measure_batch_norm
-from asdlib.method.pretrained import (
-    PRETRAINED_ONLY,
-    PretrainedParams,
-    check_front_end,
-    describe_encoder,
-    make_encoder,
-    resolve,
-)
+from asdlib.method.encoders import ENCODERS, Network, ProjectionHead, measure_batch_norm
+from asdlib.method.losses import ArcFaceHead, SubClusterAdaCosHead, supervised_contrastive_loss
+from asdlib.method.pretrained import PUBLIC, check_front_end, describe_encoder, make_encoder
 from asdlib.method.training import Training, train
-from asdlib.system import Progress, System, finite_batches, section_keys, with_prefix
+from asdlib.method.weights import PretrainedParams
+from asdlib.system import Progress, System, finite_batches, per_clip, section_keys, with_prefix
 
 CropFrames = Annotated[int, Field(ge=8)]
 
@@ -118,7 +103,7 @@ class ContrastiveParams(BaseModel):
     @field_validator("encoder", "backend")
     @classmethod
     def _is_known(cls, name: str, info: ValidationInfo) -> str:
-        known = {*ENCODERS, *PRETRAINED_ONLY} if info.field_name == "encoder" else {*BACKENDS}
+        known = {*ENCODERS, *PUBLIC} if info.field_name == "encoder" else {*BACKENDS}
         if name not in known:
             raise ValueError(f"not known (known: {', '.join(sorted(known))})")
         return name
@@ -153,7 +138,7 @@ class ContrastiveParams(BaseModel):
             raise ValueError("crop_frames names no length, expected at least one")
         if self.classifier == "none" and self.contrast_weight == 0:
             raise ValueError("contrast_weight=0 leaves no loss; set classifier, e.g. to arcface")
-        if self.encoder in PRETRAINED_ONLY and self.pretrained is None:
+        if self.encoder in PUBLIC and self.pretrained is None:
             raise ValueError(f"encoder {self.encoder} needs weights; set pretrained.source")
         if self.pretrained and self.pretrained.mode == "lora" and self.encoder in ENCODERS:
             raise ValueError(
@@ -168,23 +153,11 @@ class ContrastiveParams(BaseModel):
 
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Crops (B, F, T), or (2, B, F, T) if each view has its own, and class, domain and clip (B,)."""
 
 
 class CropBatches:
-    """One epoch of training batches after the other.
-
-    Iterating yields ``(crops, classes, domains, clips)``: crops (B, F, T) — (2, B, F, T) if each
-    view has a crop of its own —, and numbers of class, domain and clip, each (B,).
-
-    Parameters
-    ----------
-    rows
-        Normal training clips.
-    params
-        Parameters of the contrastive system.
-    seed
-        Seed of order and crops, together with the epoch.
-    """
+    """Batches of random crops of normal clips; seed and epoch decide order and crops."""
 
     def __init__(self, rows: Rows, params: ContrastiveParams, seed: int) -> None:
         self.rows = rows
@@ -193,21 +166,16 @@ class CropBatches:
         self.epoch: Callable[[], int] = lambda: 0
         names = class_names(section_keys(rows.manifest), params.classes)
         self.classes = np.unique(names, return_inverse=True)[1]
-        domains = rows.manifest["domain"].to_numpy(dtype=str)
-        self.domains = np.unique(domains, return_inverse=True)[1]
+        self.domains = np.unique(rows.manifest["domain"].to_numpy(str), return_inverse=True)[1]
 
     def __len__(self) -> int:
-        """Batches in an epoch, of at most `batch_size` clips and as even as can be.
-
-        A small last batch would hold few negatives and a loss near zero.
-        """
+        """Batches in an epoch, as even as can be: a small last one would hold few negatives."""
         return max(1, -(-len(self.rows) // self.params.batch_size))
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw the clips of an epoch, shape (N,).
+        """Draw the clips of an epoch, shape (N,): every clip once.
 
-        Every clip once; with cross-domain positives, the clips of a class that has two domains are
-        drawn half from each, so the few target clips are over-sampled [O].
+        With cross-domain positives a class that has two domains is drawn half from each [O].
         """
         n = len(self.rows)
         if not self.params.cross_domain:
@@ -254,10 +222,7 @@ def class_names(sections: Iterable[str], classes: str) -> np.ndarray:
 
 
 class ContrastiveTraining(Training):
-    """One training step: crops → two views → projections → loss.
-
-    Every random draw of an epoch comes from (seed, epoch). The parameters are those of the system.
-    """
+    """One training step: crops → two views → projections → loss."""
 
     network: Network
     params: ContrastiveParams
@@ -297,12 +262,10 @@ class ContrastiveTraining(Training):
     def contrast(
         self, projections: Tensor, classes: Tensor, domains: Tensor, clips: Tensor
     ) -> Tensor:
-        """Contrast the projections (V·B, D) of both views."""
-        if self.params.loss == "nt_xent":
-            return nt_xent_loss(projections, clips, self.params.temperature)
+        """Contrast the projections (V·B, D) of both views; NT-Xent knows clips, no classes."""
         return supervised_contrastive_loss(
             projections,
-            classes,
+            clips if self.params.loss == "nt_xent" else classes,
             self.params.temperature,
             domains=domains,
             clips=clips,
@@ -333,12 +296,8 @@ class Contrastive(System[ContrastiveParams]):
 
     Attributes
     ----------
-    network_ : Network
-        Trained encoder and head.
-    augmentation_ : SpectrumAugmentation
-        Holds the training-set mean and standard deviation.
-    backend_ : object
-        Fitted back-end.
+    network_, augmentation_, backend_
+        Trained encoder and head; mean and deviation of the training clips; fitted back-end.
     history_ : pd.DataFrame
         Columns ``step`` and ``loss``; None for a loaded or an untrained system.
 
@@ -360,14 +319,15 @@ class Contrastive(System[ContrastiveParams]):
         super().__init__(seed=seed, **params)
         if self.params.pretrained and self.params.pretrained.sha256 is None:
             # A run is known by the weights that it starts from, not by the name of a folder.
-            found = resolve(self.params.pretrained)
+            found = self.params.pretrained.resolved()
             self.params = self.params.model_copy(update={"pretrained": found})
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         if len(rows) < 2:
             raise RunError(f"{len(rows)} training clips; the contrastive system needs at least 2")
-        resolve(self.params.pretrained)
-        check_front_end(self.params.encoder, self.params.pretrained, rows.store)
+        if self.params.pretrained:
+            self.params.pretrained.resolved()
+            check_front_end(self.params.encoder, self.params.pretrained, rows.store)
         self.fit_network(rows, workdir, progress)
         if self.params.batch_norm == "clean":
             measure_batch_norm(
@@ -424,27 +384,23 @@ class Contrastive(System[ContrastiveParams]):
         )
         return self
 
+    @torch.inference_mode()
     def embed(self, rows: Rows, *, progress: Progress | None = None) -> np.ndarray:
         """Embed clips, shape (N, D), float32, with the trained encoder."""
+        if not len(rows):
+            raise RunError("no clips to embed; choose rows that exist in the store")
         device = self.device
         network = self.network_.to(device).eval()
         augmentation = self.augmentation_.to(device).eval()
-        positions_of: list[int] = []
-        values: list[np.ndarray] = []
-        with torch.inference_mode():
-            for positions, log_mel in finite_batches(rows, self.params.score_batch_size):
-                x = augmentation.pre_normalise(torch.from_numpy(log_mel).to(device))
-                values.append(self._embed_batch(network, x).float().cpu().numpy())
-                positions_of.extend(positions)
-                if progress:
-                    progress("embedding", len(positions_of), len(rows))
-        if not values:
-            raise RunError("no clips to embed; choose rows that exist in the store")
-        embeddings: np.ndarray = np.concatenate(values)[np.argsort(positions_of)]
-        return embeddings
+
+        def compute(log_mel: np.ndarray, positions: np.ndarray) -> np.ndarray:
+            x = augmentation.pre_normalise(torch.from_numpy(log_mel).to(device))
+            return self._embed_batch(network, x).float().cpu().numpy()
+
+        return per_clip(rows, self.params.score_batch_size, compute, "embedding", progress)
 
     def _embed_batch(self, network: Network, x: Tensor) -> Tensor:
-        """Embed (B, F, T) as (B, D): the whole clip, or the mean over half-overlapping windows."""
+        """Embed (B, F, T) as (B, D): the whole clip, or the mean of half-overlapping windows."""
         window = max(self.params.crop_lengths)
         if self.params.segment == "clip" or x.shape[-1] <= window:
             return network.embed(x, self.params.embedding)

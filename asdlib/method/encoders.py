@@ -1,12 +1,9 @@
 """Encoders: from a normalised log-mel spectrogram to one embedding.
 
-Every encoder is a stack of convolutions whose feature map is averaged over *time only*: the mel
-axis stays apart up to the last layer, because where on the frequency axis something sounds is
-what tells machines apart. Any number of frames goes in, so that crops are used in training and
-whole clips at test.
-
-The paper pre-trains on AudioSet [P] and refers to MobileFaceNet; training a small network from
-scratch is open [O].
+The feature map of an encoder is averaged over *time only*: where on the frequency axis something
+sounds is what tells machines apart. Any number of frames goes in, crops in training and whole clips
+at test. The paper pre-trains on AudioSet [P] and refers to MobileFaceNet; training a small network
+from scratch is open [O].
 
 Shapes: B batch, F mel bins, T frames, C' channels, F' reduced mel bins, T' reduced frames,
 D embedding size.
@@ -14,18 +11,18 @@ D embedding size.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from asdlib.errors import ConfigError
+from asdlib.features import Rows
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: feature map → mean over time → embedding.
-
-    A subclass sets `body`, `last` and the sizes.
-    """
+    """Base of all encoders: feature map → mean over time → embedding; a subclass sets all below."""
 
     body: nn.Module
     last: nn.Module
@@ -63,14 +60,7 @@ class SmallCNN(Encoder):
 
     A 5 × 5 convolution and three stages halve mel bins and frames four times; each stage is a
     convolution with stride 2 and one with a shortcut around it. Then a linear layer on all channels
-    and mel bins of the time mean.
-
-    Parameters
-    ----------
-    n_mels, embedding_size
-        F and D.
-    width
-        Channels of the first stage; the later ones have twice as many.
+    and mel bins of the time mean. `width` is that of the first stage.
     """
 
     def __init__(self, n_mels: int = 128, *, width: int = 32, embedding_size: int = 128) -> None:
@@ -96,13 +86,7 @@ class MobileFaceNet(Encoder):
     """About a million parameters in depthwise separable convolutions.
 
     The layers of the original for 112 × 112 faces, on one channel of F × T. Its global depthwise
-    convolution weighs every position of the feature map; here it weighs mel bins only, and time
-    is averaged, so that any number of frames goes in.
-
-    Parameters
-    ----------
-    n_mels, embedding_size
-        F and D.
+    convolution weighs every position of the feature map; here it weighs mel bins only.
 
     Notes
     -----
@@ -171,6 +155,83 @@ class ProjectionHead(nn.Module):
         return functional.normalize(self.layers(embedding).float(), dim=1)
 
 
+class Network(nn.Module):
+    """Encoder, projection head, and perhaps a classification loss on embeddings and classes."""
+
+    def __init__(
+        self, encoder: Encoder, head: ProjectionHead, classifier: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.classifier = classifier
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Project (B, F, T) to unit vectors (B, D)."""
+        projected: Tensor = self.head(self.encoder(log_mel))
+        return projected
+
+    @property
+    def level_sizes(self) -> dict[str, int]:
+        """Levels that stand side by side in an embedding of the kind "levels", and their sizes."""
+        encoder = self.encoder
+        sizes = (encoder.n_mels, encoder.time_mean_size, encoder.embedding_size)
+        return dict(zip(("spectrum", "feature_map", "encoder"), sizes, strict=True))
+
+    def embed(self, log_mel: Tensor, kind: str) -> Tensor:
+        """Embed (B, F, T) as (B, D), with `kind` as in `ContrastiveParams.embedding`."""
+        found = {"spectrum": log_mel.mean(dim=-1)}
+        if kind != "spectrum":
+            found["feature_map"] = self.encoder.time_mean(log_mel)
+        if kind not in ("spectrum", "feature_map"):
+            found["encoder"] = self.encoder.embed(found["feature_map"])
+        if kind == "projection":
+            found["projection"] = self.head(found["encoder"])
+        return torch.cat(list(found.values()), dim=1) if kind == "levels" else found[kind]
+
+
+def measure_batch_norm(
+    encoder: nn.Module,
+    normalise: Callable[[Tensor], Tensor],
+    rows: Rows,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> None:
+    """Measure the statistics of batch normalisation anew, on whole clips without augmentation.
+
+    Training leaves those of augmented crops, which are not what `encoder`, changed in place, sees
+    at test. The normal clips `rows`, prepared by `normalise`, come in random order, so that a batch
+    has clips of all classes; a last batch of one is left out.
+
+    Notes
+    -----
+    Y. Wu and J. Johnson, "Rethinking 'Batch' in BatchNorm", 2021, arXiv 2105.07576, Section 3: the
+    mean over batches of means and variances, with the weights as they are ("precise BN").
+    """
+    layers = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
+    if not layers:
+        return
+    momenta = [layer.momentum for layer in layers]
+    was_training = encoder.training
+    device = next(encoder.parameters()).device
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+    order = np.random.default_rng([seed, 2]).permutation(len(rows))
+    # Only batch normalisation may behave as in training: dropout must not.
+    encoder.eval()
+    for layer in layers:
+        layer.train()
+    with torch.no_grad():
+        for positions, log_mel in rows.select(order).batches(batch_size):
+            if len(positions) > 1:
+                encoder(normalise(torch.from_numpy(log_mel).to(device)))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    encoder.train(was_training)
+
+
 ENCODERS: dict[str, Callable[[int], Encoder]] = {
     "small_cnn": SmallCNN,
     "mobilefacenet": MobileFaceNet,
@@ -208,16 +269,9 @@ def convolution(
     previous: int, size: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     """Convolution with zero padding and batch normalisation; a stride of 2 halves, rounding up."""
+    padding = kernel // 2
     return nn.Sequential(
-        nn.Conv2d(
-            previous,
-            size,
-            kernel,
-            stride=stride,
-            padding=kernel // 2,
-            groups=groups,
-            bias=False,
-        ),
+        nn.Conv2d(previous, size, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(size),
     )
 

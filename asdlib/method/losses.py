@@ -1,9 +1,8 @@
 """Losses: what the encoder is trained to do with the embeddings of augmented views.
 
-The supervised contrastive loss pulls views and clips of one class together and pushes other
-classes away; NT-Xent knows only views. ArcFace and sub-cluster AdaCos classify instead; they are
-an extension of the study, not part of the paper. Everything is computed in float32, whatever
-the type of the embeddings and also inside autocast.
+The supervised contrastive loss pulls views and clips of one class together and pushes other classes
+away. ArcFace and sub-cluster AdaCos classify instead, an extension that is not in the paper.
+Everything is computed in float32, also inside autocast.
 
 Shapes: N embeddings in a batch (clips times views), D embedding size, C classes, S sub-clusters.
 """
@@ -33,6 +32,7 @@ def supervised_contrastive_loss(
     embeddings of other classes [P]. Positives are all other embeddings of the class [I], or, with
     `cross_domain`, those of the class from another domain and the anchor's own other views [P];
     embeddings of its own class and domain are then neither. Anchors without positives are left out.
+    With clips in the place of classes this is NT-Xent (T. Chen et al., arXiv 2002.05709, Eq. 1).
 
     Parameters
     ----------
@@ -41,13 +41,12 @@ def supervised_contrastive_loss(
     labels
         Class of each embedding, shape (N,), integer.
     temperature
-        τ > 0.  0.07 as Khosla et al. [O].
+        τ > 0; 0.07 as Khosla et al. [O].
     domains
         Domain of each embedding, shape (N,), integer; needed by `cross_domain`.
     clips
-        Number of the clip behind each embedding, shape (N,), integer, equal for views of one clip;
-        used by `cross_domain`. By default the second half of the rows are the second views of the
-        clips of the first half, as in views of shape (V, B, …) flattened.
+        Number of the clip behind each embedding, shape (N,), integer; used by `cross_domain`. By
+        default the second half of the rows are the second views of the clips of the first half.
     cross_domain
         Take positives from other domains.
 
@@ -66,33 +65,41 @@ def supervised_contrastive_loss(
     P. Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, arXiv 2004.11362, Eq. 2
     (L_out). Positives across domains of one class: Meng et al., arXiv 2509.15570.
     """
-    _check(embeddings, temperature, labels=labels, domains=domains, clips=clips)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigError(f"temperature is {temperature}, expected a number above 0, such as 0.07")
+    for name, column in (("labels", labels), ("domains", domains), ("clips", clips)):
+        if column is not None and column.shape != embeddings.shape[:1]:
+            raise ConfigError(
+                f"{name} have shape {tuple(column.shape)}, expected ({len(embeddings)},), one for "
+                "each embedding"
+            )
     same_class = labels[:, None] == labels[None, :]
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    positive = same_class & ~itself
+    positive = same_class & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     if cross_domain:
         if domains is None:
             raise ConfigError("cross_domain positives need domains; give them or set it to false")
-        other_domain = domains[:, None] != domains[None, :]
         if clips is None:
             clips = _clips_of_two_views(embeddings)
-        other_view = clips[:, None] == clips[None, :]
-        positive &= other_domain | other_view
-    return _contrast(embeddings, positive, positive | ~same_class, temperature)
+        positive &= (domains[:, None] != domains[None, :]) | (clips[:, None] == clips[None, :])
+    with torch.autocast(embeddings.device.type, enabled=False):
+        similarity = cosines(embeddings, embeddings) / temperature
+        n_positive = positive.sum(dim=1)
+        anchor = n_positive > 0
+        # A sum over nothing has no logarithm; such rows compare with all and then weigh nothing.
+        compared = positive | ~same_class | ~anchor[:, None]
+        total = torch.logsumexp(similarity.masked_fill(~compared, -torch.inf), dim=1)
+        own = (similarity * positive).sum(dim=1) / n_positive.clamp(min=1)
+        return ((total - own) * anchor).sum() / anchor.sum().clamp(min=1)
 
 
-def nt_xent_loss(embeddings: Tensor, clips: Tensor, temperature: float = 0.1) -> Tensor:
-    """Contrast views of one clip with all other embeddings of the batch, without classes.
-
-    The supervised contrastive loss with the number of the clip behind each embedding, `clips` (N,),
-    in the place of its class.
-
-    Notes
-    -----
-    T. Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML
-    2020, arXiv 2002.05709, Eq. 1.
-    """
-    return supervised_contrastive_loss(embeddings, clips, temperature)
+def _clips_of_two_views(embeddings: Tensor) -> Tensor:
+    n_clips, odd = divmod(len(embeddings), 2)
+    if odd:
+        raise ConfigError(
+            f"{len(embeddings)} embeddings are not two views of each clip; give the number of the "
+            "clip behind each as clips"
+        )
+    return torch.arange(n_clips, device=embeddings.device).repeat(2)
 
 
 class ArcFaceHead(nn.Module):
@@ -102,10 +109,8 @@ class ArcFaceHead(nn.Module):
     ----------
     embedding_size, n_classes
         D and C.
-    margin
-        Angle in radians added to the angle between an embedding and its own class.
-    scale
-        Factor of the cosines before the softmax, the inverse of a temperature.
+    margin, scale
+        Angle in radians added to that between an embedding and its class; factor of the cosines.
 
     Notes
     -----
@@ -146,14 +151,12 @@ class SubClusterAdaCosHead(nn.Module):
     """Classification with several centres per class and a self-adjusting scale (an extension).
 
     The probability of a class is the sum over its sub-clusters. The scale follows the median angle
-    between embeddings and their own class, and is a buffer, part of ``state_dict``.
+    between embeddings and their own class.
 
     Parameters
     ----------
-    embedding_size, n_classes
-        D and C.
-    n_subclusters
-        S, centres per class; 1 gives AdaCos.
+    embedding_size, n_classes, n_subclusters
+        D, C and S; one sub-cluster gives AdaCos.
 
     Notes
     -----
@@ -201,36 +204,3 @@ def cosines(embeddings: Tensor, centres: Tensor) -> Tensor:
     return functional.normalize(embeddings.float(), dim=1) @ (
         functional.normalize(centres.float(), dim=1).T
     )
-
-
-def _contrast(embeddings: Tensor, positive: Tensor, compared: Tensor, temperature: float) -> Tensor:
-    with torch.autocast(embeddings.device.type, enabled=False):
-        similarity = cosines(embeddings, embeddings) / temperature
-        n_positive = positive.sum(dim=1)
-        anchor = n_positive > 0
-        # A sum over nothing has no logarithm; such rows compare with all and then weigh nothing.
-        compared = compared | ~anchor[:, None]
-        total = torch.logsumexp(similarity.masked_fill(~compared, -torch.inf), dim=1)
-        own = (similarity * positive).sum(dim=1) / n_positive.clamp(min=1)
-        return ((total - own) * anchor).sum() / anchor.sum().clamp(min=1)
-
-
-def _clips_of_two_views(embeddings: Tensor) -> Tensor:
-    n_clips, odd = divmod(len(embeddings), 2)
-    if odd:
-        raise ConfigError(
-            f"{len(embeddings)} embeddings are not two views of each clip; give the number of the "
-            "clip behind each as clips"
-        )
-    return torch.arange(n_clips, device=embeddings.device).repeat(2)
-
-
-def _check(embeddings: Tensor, temperature: float, **columns: Tensor | None) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ConfigError(f"temperature is {temperature}, expected a number above 0, such as 0.07")
-    for name, column in columns.items():
-        if column is not None and column.shape != embeddings.shape[:1]:
-            raise ConfigError(
-                f"{name} have shape {tuple(column.shape)}, expected ({len(embeddings)},), one for "
-                "each embedding"
-            )

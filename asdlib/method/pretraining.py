@@ -2,12 +2,10 @@
 
 The paper pre-trains on AudioSet [P]; how, it does not say [O]. Here the same augmentation makes two
 views of each crop, and NT-Xent asks the encoder to find the other view among all crops of the
-batch: no classes, no machines and no labels are needed. The encoder's weights are kept, the
-projection head is not. A contrastive training then starts from them with ``pretrained=FOLDER``.
+batch, without labels. A contrastive training then starts from its weights, ``pretrained=FOLDER``.
 
 A folder holds ``encoder.safetensors``, ``encoder.json`` (architecture, front end, parameters, seed,
-where the weights come from) and ``training.csv`` (loss of every step). It appears when the training
-is done; an interrupted one goes on from its last finished epoch.
+origin) and ``training.csv`` (loss of every step).
 """
 
 import hashlib
@@ -26,7 +24,7 @@ from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, Rows
 from asdlib.files import only_process, whole_folder
 from asdlib.method.contrastive import Contrastive, ContrastiveParams
-from asdlib.method.pretrained import DESCRIPTION, PRETRAINED_ONLY, WEIGHTS, read_description
+from asdlib.method.pretrained import DESCRIPTION, PUBLIC, WEIGHTS, read_description
 from asdlib.system import Progress, validate_params
 
 _REQUEST = "request.json"
@@ -34,17 +32,7 @@ _REQUEST = "request.json"
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a pre-training has made.
-
-    Attributes
-    ----------
-    path
-        Its folder.
-    description
-        The content of ``encoder.json``.
-    cached
-        Whether it was there already.
-    """
+    """Folder of a pre-training, its ``encoder.json``, and whether it was there already."""
 
     path: Path
     description: dict[str, Any]
@@ -61,11 +49,12 @@ def pretrain(
 ) -> Pretrained:
     """Train an encoder on the training clips of a store, without looking at any label.
 
+    An interrupted training goes on from its last finished epoch.
+
     Parameters
     ----------
     store
-        Feature store. Clips that are marked as anomalies or as of a test split are left out, and
-        those shorter than a crop.
+        Feature store; anomalies, test clips and clips shorter than a crop are left out.
     out
         Folder of the encoder, made by it; one that holds the same encoder already is reused.
     seed
@@ -73,8 +62,7 @@ def pretrain(
     progress
         Called after every step.
     **params
-        Parameters of `asdlib.method.contrastive.ContrastiveParams` that differ from the defaults;
-        the loss is nt_xent.
+        Of `ContrastiveParams`; the loss is nt_xent.
 
     Raises
     ------
@@ -141,7 +129,7 @@ def _check(params: ContrastiveParams) -> None:
             f"classifier '{params.classifier}' needs classes; pre-training has none, expected "
             "classifier=none and a contrast_weight above 0"
         )
-    if params.encoder in PRETRAINED_ONLY or params.pretrained is not None:
+    if params.encoder in PUBLIC or params.pretrained is not None:
         raise ConfigError(
             f"pre-training begins with random weights; encoder '{params.encoder}' with pretrained "
             "weights cannot be asked for, choose small_cnn or mobilefacenet without them"

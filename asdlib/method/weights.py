@@ -1,8 +1,7 @@
-"""Weights on disk: find them, identify them, and fetch them from a public hub when asked.
+"""Weights trained elsewhere: named in a configuration, found, identified, fetched when asked.
 
-Nothing is downloaded implicitly. `fetch` is the only function that transfers files, and it shows
-licence and size first. A training finds fetched checkpoints in the hub's own cache. Only
-safetensors files are read: loading a pickle would run whatever is in it.
+Nothing is downloaded implicitly: `fetch` alone transfers files, and shows licence and size first.
+Only safetensors files are read: loading a pickle would run whatever is in it.
 """
 
 import hashlib
@@ -12,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from asdlib.errors import ConfigError, DownloadError, RunError
 
@@ -20,14 +22,58 @@ _WANTED = [CONFIG, "*.safetensors", "*.safetensors.index.json"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-@dataclass(frozen=True)
-class Offer:
-    """Name, exact version, stated licence and size of a checkpoint on a hub."""
+class PretrainedParams(BaseModel):
+    """Where the weights of an encoder come from, and what the training may change of them."""
 
-    name: str
-    commit: str
-    licence: str
-    n_bytes: int
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: str = Field(
+        min_length=1,
+        description="folder of a checkpoint, or owner/name of one that `asd weights` has fetched",
+    )
+    revision: str | None = Field(
+        None, description="branch, tag or commit of a fetched checkpoint; by default its main one"
+    )
+    mode: Literal["frozen", "finetune", "lora"] = Field(
+        "finetune",
+        description="what is trained: the head alone, everything, or low-rank adapters [O]",
+    )
+    lora_rank: int = Field(8, ge=1, description="rank of the adapters, with mode=lora [O]")
+    lora_alpha: float = Field(
+        16.0, gt=0, description="the adapters' output is scaled by lora_alpha / lora_rank [O]"
+    )
+    pooling: Literal["patches", "tokens"] = Field(
+        "patches",
+        description="embedding of a transformer: mean over its patches, or over the class and "
+        "distillation tokens that its own classifier reads [O]",
+    )
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the weights, which identifies a run; by default computed",
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the weights; raises ConfigError or RunError if they are not there."""
+        return weights_folder(self.source, self.revision)
+
+    def resolved(self) -> Self:
+        """Add the SHA-256 of the weights, so that it identifies a run instead of a path.
+
+        Raises
+        ------
+        ConfigError, RunError
+            If the weights are not there, or are not those of a given SHA-256.
+        """
+        found = weights_sha256(self.folder)
+        if self.sha256 not in (None, found):
+            raise RunError(
+                f"the weights of '{self.source}' have SHA-256 {found[:12]}…, expected "
+                f"{str(self.sha256)[:12]}…; give the weights that were used before, or leave out "
+                "sha256"
+            )
+        return self.model_copy(update={"sha256": found})
 
 
 def check_extra() -> None:
@@ -46,10 +92,8 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
 
     Raises
     ------
-    ConfigError
-        If it is neither a folder nor the name of a checkpoint on a hub.
-    RunError
-        If it has not been fetched yet.
+    ConfigError, RunError
+        If it is neither a folder nor the name of a checkpoint, or has not been fetched yet.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -110,6 +154,16 @@ def weights_sha256(folder: Path) -> str:
     return total.hexdigest()
 
 
+@dataclass(frozen=True)
+class Offer:
+    """Name, exact version, stated licence and size of a checkpoint on a hub."""
+
+    name: str
+    commit: str
+    licence: str
+    n_bytes: int
+
+
 def offer(name: str, revision: str | None = None, *, endpoint: str | None = None) -> Offer:
     """Ask a hub for licence, size and exact version of the checkpoint ``owner/name``.
 
@@ -122,10 +176,8 @@ def offer(name: str, revision: str | None = None, *, endpoint: str | None = None
 
     Raises
     ------
-    ConfigError
-        If the name has another form.
-    DownloadError
-        If the hub cannot be reached, does not know the name, or has no safetensors file of it.
+    ConfigError, DownloadError
+        If the name has another form; if the hub cannot be reached or has no such safetensors file.
     """
     if not _HUB_NAME.fullmatch(name):
         raise ConfigError(f"'{name}' is not a name on the hub; expected owner/name")
@@ -154,14 +206,7 @@ def fetch(
     confirm: Callable[[Offer], bool],
     endpoint: str | None = None,
 ) -> Path:
-    """Fetch a checkpoint into a folder of the hub's cache, once licence and size are agreed to.
-
-    Parameters
-    ----------
-    name, revision, endpoint
-        See `offer`.
-    confirm
-        Called with the offer; nothing is fetched unless it returns True.
+    """Fetch what `offer` found into a folder of the hub's cache, if `confirm` returns True for it.
 
     Raises
     ------

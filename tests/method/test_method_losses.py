@@ -13,7 +13,6 @@ from asdlib.errors import ConfigError
 from asdlib.method.losses import (
     ArcFaceHead,
     SubClusterAdaCosHead,
-    nt_xent_loss,
     supervised_contrastive_loss,
 )
 
@@ -99,7 +98,6 @@ def test_closed_form_of_four_orthogonal_pairs() -> None:
     expected = math.log(math.exp(2) + 6) - 2
     loss = supervised_contrastive_loss(z, torch.arange(4).repeat(2), 0.5)
     assert float(loss) == pytest.approx(expected)
-    assert float(nt_xent_loss(z, torch.arange(4).repeat(2), 0.5)) == pytest.approx(expected)
 
 
 def test_same_class_and_domain_is_neither_near_nor_far() -> None:

@@ -10,9 +10,9 @@ from contrastive_rows import make_store, quick, quick_system
 from torch import nn
 
 from asdlib.features import FeatureStore
-from asdlib.method import Contrastive, Network, ProjectionHead, build_encoder
+from asdlib.method import Contrastive, ProjectionHead, build_encoder
 from asdlib.method.contrastive import CropBatches, class_names
-from asdlib.method.network import measure_batch_norm
+from asdlib.method.encoders import Network, measure_batch_norm
 
 
 @pytest.fixture(scope="module")
