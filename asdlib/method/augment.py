@@ -6,10 +6,8 @@ Spectrum Information Augmentation in Abnormal Sound Detection", CVIPPR 2024, arX
 each step works is inferred [I] from BYOL-A, whose names and wording the paper follows: Niizumi et
 al., "BYOL for Audio", IJCNN 2021, arXiv 2103.06695. What both leave open [O] is a parameter.
 
-Every sample of a batch draws its own numbers; no Python loop runs over samples. Arithmetic is
-float32 whatever the input's type, because bfloat16 has three digits; the views have the
-input's type again. Numbers are drawn on the generator's device, so that a CPU generator gives the
-same views on every accelerator.
+Every sample draws its own numbers, on the generator's device: a CPU generator gives the same views
+on every accelerator. Arithmetic is float32 whatever the input's type.
 
 Shapes: V views (2), B batch, F mel bins, T frames.
 """
@@ -31,10 +29,7 @@ N_VIEWS = 2
 
 
 class AugmentationParams(BaseModel):
-    """Parameters of the augmentation block; the defaults are the faithful reading.
-
-    Marks: [P] stated by the paper, [I] inferred from BYOL-A, [O] open, chosen here.
-    """
+    """Parameters of the augmentation block; the defaults are the faithful reading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -59,9 +54,8 @@ class AugmentationParams(BaseModel):
     mix_eps: float = Field(
         0.0,
         ge=0,
-        description="[O] constant inside the logarithm of the mixture; none is needed, as the "
-        "mixture is formed without under- or overflow. BYOL-A's 1.2e-7 does not show after "
-        "pre-norm, but would cut inputs without pre-norm at ln 1.2e-7 = -15.9",
+        description="[O] constant inside the logarithm of the mixture; BYOL-A's 1.2e-7 does not "
+        "show after pre-norm, but would cut inputs without pre-norm at ln 1.2e-7 = -15.9",
     )
     bank_size: int = Field(2048, ge=1, description="[I] number of past inputs to mix from")
     mixing: Literal["full", "high"] = Field(
@@ -100,18 +94,15 @@ class SpectrumAugmentation(nn.Module):
     In training mode a forward pass also feeds the bank of past inputs and the running
     statistics; in evaluation mode it leaves both alone. Both are part of ``state_dict``.
 
-    Without pre-norm the input keeps the unit of its store and is mixed as it stands, although eˣ of
-    a decibel value is no power: converting it would be a normalisation, the very step that
-    is switched off. With pre-norm the unit does not matter, since decibels and nepers are the
-    same up to a factor.
+    Without pre-norm the input is mixed as it stands, although eˣ of a decibel value is no power:
+    converting it would be the very step that is switched off.
 
     Parameters
     ----------
     params
         What to do; by default the faithful reading.
     mean, std
-        Statistics of the training set, over all clips, mel bins and frames, in the unit of the
-        input.
+        Statistics of the training set, in the unit of the input.
     mel_frequencies
         Centre frequency of each mel bin in Hz, ascending, shape (F,); needed by mixing "high".
     crop_lengths
@@ -167,43 +158,47 @@ class SpectrumAugmentation(nn.Module):
         ConfigError
             If the input has another shape, or another size than earlier inputs.
         """
-        self._check_shape(log_mel)
+        views = log_mel.dim() == 4 and len(log_mel) == N_VIEWS
+        if not (log_mel.dim() == 3 or views) or log_mel.numel() == 0:
+            raise ConfigError(
+                f"log_mel of shape {tuple(log_mel.shape)} cannot be augmented, expected "
+                f"(batch, mel bins, frames) or ({N_VIEWS}, batch, mel bins, frames)"
+            )
+        if self.n_mels not in (None, log_mel.shape[-2]):
+            raise ConfigError(
+                f"log_mel has {log_mel.shape[-2]} mel bins, expected {self.n_mels} as in "
+                "mel_frequencies"
+            )
         x = log_mel.float()
         if self.training and self.params.pre_norm:
             self.pre_norm.update(x)
         x = self.pre_normalise(x)
-        views = x.expand(N_VIEWS, *x.shape) if x.dim() == 3 else x
-        shape = views.shape
-        views = views.reshape(-1, *shape[2:])
+        both = x if views else x.expand(N_VIEWS, *x.shape)
+        shape = both.shape
+        both = both.reshape(-1, *shape[2:])
         if self.params.mixup:
-            views = self.log_mixup_exp(views, generator)
+            both = self.log_mixup_exp(both, generator)
             if self.training:
                 self._bank(x).push(x.reshape(-1, *shape[2:]))
         if self.params.rrc:
-            views = self.random_resize_crop(views, generator)
+            both = self.random_resize_crop(both, generator)
         if self.params.post_norm:
-            views = self.post_normalise(views)
-        return views.reshape(shape).to(log_mel.dtype)
+            both = post_normalise(both)
+        return both.reshape(shape).to(log_mel.dtype)
 
     def pre_normalise(self, log_mel: Tensor) -> Tensor:
-        """Step 1, [P]: subtract the mean and divide by the standard deviation; any shape.
-
-        The identity if pre-norm is off. At test it is the only step.
-        """
+        """Step 1, [P], and the only one at test: standardise any shape; the identity if off."""
         if not self.params.pre_norm:
             return log_mel
         normalised: Tensor = self.pre_norm(log_mel)
         return normalised
 
     def log_mixup_exp(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Step 2, [I]: mix a past input into every pre-normalised input (B, F, T).
-
-        As long as the bank is empty, the inputs stay as they are. See `asdlib.method.mixing`.
-        """
+        """Step 2, [I]: mix a past input, if there is one, into every input (B, F, T)."""
         bank = self._bank(x)
         if len(bank) == 0:
             return x
-        uniform = draw_uniform(len(x), 2, generator)
+        uniform = _draw_uniform(len(x), 2, generator)
         ratio = (self.params.mix_alpha * uniform[:, 0]).float().to(x.device)
         partner = bank.draw(uniform[:, 1], x)
         low, high = x[:, : self.first_bin], x[:, self.first_bin :]
@@ -213,14 +208,11 @@ class SpectrumAugmentation(nn.Module):
         return torch.cat((low, mixed), dim=1) if self.first_bin else mixed
 
     def random_resize_crop(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Step 3, [I]: zoom into a random part of every input (B, F, T).
-
-        See `asdlib.method.crop`.
-        """
+        """Step 3, [I]: zoom into a random part of every input (B, F, T)."""
         n_mels, n_frames = x.shape[1:]
         canvas = int(self.params.frequency_canvas * n_mels), int(self.params.time_canvas * n_frames)
         crops = draw_crops(
-            draw_uniform(len(x), 4, generator),
+            _draw_uniform(len(x), 4, generator),
             (n_mels, n_frames),
             canvas,
             self.params.frequency_scale,
@@ -230,30 +222,12 @@ class SpectrumAugmentation(nn.Module):
             top, left, height, width = torch.stack(crops).to(x.device)
             return resize_crop(x.float(), top, left, height, width).to(x.dtype)
 
-    def post_normalise(self, views: Tensor) -> Tensor:
-        """Step 4, [P]: mean 0 and deviation 1 over all values of both views; any shape."""
-        return post_normalise(views)
-
     def _bank(self, x: Tensor) -> InputBank:
         """Return the memory of inputs as long as x."""
         banks = dict(self.further_banks.items())
         return cast(InputBank, banks.get(str(x.shape[-1]), self.bank))
 
-    def _check_shape(self, log_mel: Tensor) -> None:
-        views = log_mel.dim() == 4 and len(log_mel) == N_VIEWS
-        if not (log_mel.dim() == 3 or views) or log_mel.numel() == 0:
-            raise ConfigError(
-                f"log_mel of shape {tuple(log_mel.shape)} cannot be augmented, expected "
-                f"(batch, mel bins, frames) or ({N_VIEWS}, batch, mel bins, frames)"
-            )
-        if self.n_mels is not None and log_mel.shape[-2] != self.n_mels:
-            raise ConfigError(
-                f"log_mel has {log_mel.shape[-2]} mel bins, expected {self.n_mels} as in "
-                "mel_frequencies"
-            )
 
-
-def draw_uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
-    """Draw numbers from 0 to 1, shape (`n_rows`, `n_columns`), on the generator's device."""
+def _draw_uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
     device = "cpu" if generator is None else generator.device
     return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)

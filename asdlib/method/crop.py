@@ -1,11 +1,9 @@
 """Step 3 of the augmentation: random resize crop, bicubic zooming of a whole batch at once.
 
-A crop of a (virtual) zero canvas is resized to the size of the input. Bicubic resizing is
-separable: every output row is a weighted sum of four input rows, and the same for columns. Both
-are one ``embedding_bag`` over all rows of the batch, several times faster than products with
-interpolation matrices. The canvas is never made, because its zeros contribute nothing to the
-sums. Unlike ``grid_sample``, taps beyond the crop repeat the border of the crop, as
-``torch.nn.functional.interpolate`` does.
+Every output row is a weighted sum of four input rows, and the same for columns: one
+``embedding_bag`` over all rows of the batch each, several times faster than products with
+interpolation matrices. The zero canvas is never made, its zeros contribute nothing. Taps beyond
+the crop repeat its border as in ``torch.nn.functional.interpolate``, unlike ``grid_sample``.
 
 Shapes: B batch, F mel bins, T frames.
 """
@@ -60,17 +58,12 @@ def resize_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Ten
     Parameters
     ----------
     x
-        Spectrograms, shape (B, F, T), float32.
+        Spectrograms, shape (B, F, T), float32, as the result.
     top, left
-        First mel bin and first frame of each crop in coordinates of the input, shape (B,), int64;
-        negative where the crop begins in the zeros around the input.
+        First mel bin and frame of each crop, shape (B,), int64; negative where the crop begins in
+        the zeros around the input.
     height, width
         Size of each crop in mel bins and frames, shape (B,), int64.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, F, T), float32.
     """
     columns = _resample(x.transpose(1, 2), left, width).transpose(1, 2)
     return _resample(columns, top, height)
@@ -79,7 +72,7 @@ def resize_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Ten
 def _resample(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
     """Stretch crops of the second axis of x, shape (B, size, row length)."""
     n_samples, size, row_length = x.shape
-    taps, weights = interpolation_taps(start, length, size)
+    taps, weights = _interpolation_taps(start, length, size)
     taps = taps + size * torch.arange(n_samples, device=x.device)[:, None, None]
     rows = functional.embedding_bag(
         taps.reshape(-1, 4),
@@ -90,34 +83,25 @@ def _resample(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
     return rows.reshape(x.shape)
 
 
-def interpolation_taps(start: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Find the samples, int64, and their weights, float32, of which stretched crops are made.
-
-    Crops of `length` (B,) samples, at least 1, from `start` (B,) on are stretched to `size`
-    samples, corners aligned; samples and weights have the shape (B, size, 4). The input has `size`
-    samples, too; beyond them, where crops may reach, it counts as zero.
-    """
+def _interpolation_taps(start: Tensor, length: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Find samples and weights (B, size, 4) that stretch crops to `size`, corners aligned."""
     device = start.device
     out = torch.arange(size, device=device)
     # Whole numbers: a float32 position in a long crop would leave its fraction few digits.
     numerator, steps = out * (length - 1)[:, None], max(size - 1, 1)
     base = numerator // steps
-    weights = cubic_weights((numerator - base * steps).to(torch.float32) / steps)
+    weights = _cubic_weights((numerator - base * steps).to(torch.float32) / steps)
     taps = base[..., None] + torch.arange(-1, 3, device=device)
     taps = taps.clamp(min=0).minimum((length - 1)[:, None, None]) + start[:, None, None]
     weights = weights * ((taps >= 0) & (taps < size))
     return taps.clamp(0, size - 1), weights
 
 
-def cubic_weights(fraction: Tensor) -> Tensor:
-    """Compute the weights (…, 4) of the four neighbours of a point between two samples.
+def _cubic_weights(fraction: Tensor) -> Tensor:
+    """Weigh the four neighbours (…, 4) of points between the second and the third, 0 to 1, (…).
 
-    `fraction` is its position between the second and the third neighbour, 0 to 1, shape (…).
-
-    Notes
-    -----
     R. Keys, "Cubic convolution interpolation for digital image processing", IEEE Trans. ASSP 29(6),
-    1981, with a = −0.75.
+    1981.
     """
     near = torch.stack((fraction, 1 - fraction), dim=-1)
     inner = ((CUBIC_A + 2) * near - (CUBIC_A + 3)) * near * near + 1

@@ -1,8 +1,5 @@
 """Step 2 of the augmentation: log-mixup-exp, a past input joins as background noise.
 
-Spectrograms are logarithms (of power, up to an affine map), so that a mixture is made of their
-exponentials: ln((1 − λ)·eˣ + λ·eᶻ + eps). The partner z comes from a bank of past inputs.
-
 Shapes: B batch, F mel bins, T frames.
 """
 
@@ -18,10 +15,9 @@ from asdlib.errors import ConfigError
 
 
 def log_mixup_exp(x: Tensor, z: Tensor, ratio: Tensor, *, eps: float = 0.0) -> Tensor:
-    """Mix two log spectrograms in the linear domain: ln((1 − λ)·eˣ + λ·eᶻ + eps).
+    """Mix two log spectrograms in the linear domain: ln((1 − λ)·eˣ + λ·eᶻ + eps), (B, F, T).
 
-    Formed by ``logaddexp``, which takes the larger exponent out of the sum, so that inputs of any
-    magnitude are safe: nothing overflows, and nothing is lost below the smallest float.
+    ``logaddexp`` takes the larger exponent out of the sum: inputs of any magnitude are safe.
 
     Parameters
     ----------
@@ -31,11 +27,6 @@ def log_mixup_exp(x: Tensor, z: Tensor, ratio: Tensor, *, eps: float = 0.0) -> T
         λ, the share of the partner, 0 to 1, shape (B,).
     eps
         Constant inside the logarithm, ≥ 0.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, F, T), float32.
 
     Notes
     -----
@@ -75,26 +66,18 @@ def first_bin_above(mel_frequencies: Sequence[float] | np.ndarray | None, cutoff
 
 
 class InputBank(nn.Module):
-    """First-in-first-out memory of the last inputs, as a ring buffer.
+    """First-in-first-out memory of the last `size` inputs, all of the shape (F, T) of the first.
 
-    All entries have one shape (F, T), that of the first batch. Entries are float32, so that a
-    mixture is exact; 2048 crops of 128 × 64 take 64 MiB. The memory is part of ``state_dict``: a
-    training that resumes from a checkpoint draws the same partners as one that never stopped.
-
-    Parameters
-    ----------
-    size
-        Number of inputs to keep, ≥ 1.
+    Entries are float32, so that a mixture is exact; 2048 crops of 128 × 64 take 64 MiB. They are
+    part of ``state_dict``: a resumed training draws the same partners as one that never stopped.
     """
-
-    entries: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
         self.count = 0
         self.head = 0
-        self.register_buffer("entries", torch.zeros(0, 0, 0))
+        self.entries = torch.zeros(0, 0, 0)
 
     def __len__(self) -> int:
         """Return the number of inputs held now."""
@@ -109,9 +92,8 @@ class InputBank(nn.Module):
             If the inputs have another shape than those held.
         """
         if self.entries.numel() == 0:
-            self.entries = torch.zeros(
-                self.size, *x.shape[1:], device=x.device, dtype=torch.float32
-            )
+            self.entries = torch.zeros(self.size, *x.shape[1:], dtype=torch.float32)
+        self.entries = self.entries.to(x.device)
         self._check(x)
         x = x[-self.size :]
         first = min(len(x), self.size - self.head)
@@ -123,7 +105,7 @@ class InputBank(nn.Module):
     def draw(self, uniform: Tensor, x: Tensor) -> Tensor:
         """Pick partners (B, F, T) for inputs `x` of this shape, uniformly among the inputs held.
 
-        Which, say the numbers `uniform` in [0, 1), shape (B,), float64.
+        `uniform`, (B,) float64 in [0, 1), decides which.
         """
         self._check(x)
         index = (uniform * self.count).to(torch.int64)
@@ -137,17 +119,11 @@ class InputBank(nn.Module):
                 "use one crop length, or name all of them as crop_lengths"
             )
 
-    def get_extra_state(self) -> Tensor:
-        """Return head and count, shape (2,), for ``state_dict``."""
-        return torch.tensor([self.head, self.count])
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return all that is held, for ``state_dict``."""
+        return {"entries": self.entries, "head": self.head, "count": self.count}
 
-    def set_extra_state(self, state: Any) -> None:
-        """Set head and count from ``state_dict``."""
-        self.head, self.count = (int(value) for value in state)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # The shape of the entries is known only from the first batch, or from here.
-        saved = state_dict.get(f"{prefix}entries")
-        if saved is not None:
-            self.entries = torch.zeros_like(saved, device=self.entries.device)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_extra_state` returned."""
+        self.entries = state["entries"].clone()
+        self.head, self.count = state["head"], state["count"]

@@ -1,7 +1,4 @@
-"""Steps 1 and 4 of the augmentation: normalisation before and after it.
-
-Both are scalar: one mean and one standard deviation for all mel bins, so that the shape of a
-spectrum stays what it is.
+"""Steps 1 and 4 of the augmentation: one mean and one deviation for all mel bins, before and after.
 
 Shapes: V views, B batch, F mel bins, T frames.
 """
@@ -22,21 +19,17 @@ class PreNorm(nn.Module):
     Parameters
     ----------
     mean, std
-        Statistics to begin with, in the unit of the input; running statistics replace them with the
-        first batch.
+        In the unit of the input; running statistics replace them with the first batch.
     running
         Whether `update` follows the inputs.
     max_batches
-        Batches after which running statistics freeze; by default never.
+        Batches after which running statistics freeze; by default never. BYOL-A 2021 (arXiv
+        2103.06695): those of ten epochs.
 
     Raises
     ------
     ConfigError
         If `std` is not positive or a number is not finite.
-
-    Notes
-    -----
-    BYOL-A 2021 (arXiv 2103.06695) updates for ten epochs, then freezes.
     """
 
     mean: Tensor
@@ -85,10 +78,7 @@ class PreNorm(nn.Module):
 
 
 def post_normalise(views: Tensor) -> Tensor:
-    """Bring all values of both views (V, B, F, T) together to mean 0 and standard deviation 1.
-
-    Any other shape works too. The type is kept; equal values become zero.
-    """
+    """Bring all values of both views (V, B, F, T), or of any shape, to mean 0 and deviation 1."""
     x = views.float()
     x = x - x.mean()
     # Row by row, then over the rows: as exact as torch.std and several times faster on CPUs.
