@@ -1,12 +1,10 @@
 """Back-ends: from embeddings to anomaly scores, section by section; higher is more anomalous.
 
-A back-end is fitted on the embeddings of normal training clips and scores others by how far they
-lie from these. The paper does not say how it scores [O]. The distance to the nearest neighbours
-and the Mahalanobis distance are the field's usual choices; the others are there to be compared.
+A back-end scores clips by how far their embeddings lie from those of normal training clips, in
+float64. The paper does not say how it scores [O]: nearest neighbours and the Mahalanobis distance
+are the field's usual choices, the others are there to be compared.
 
-Arithmetic is float64. What a back-end has learned is a dictionary of arrays for each section.
-
-Shapes: N clips, D embedding size, M training clips, G candidates for the share.
+Shapes: N clips, D embedding size, M training clips.
 """
 
 import dataclasses
@@ -43,8 +41,8 @@ _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 class Backend(ABC):
     """Base of all back-ends: checks, sections, state.
 
-    A subclass is a dataclass, whose fields are its parameters. It has a name, `_fit_section` and
-    `_score_section`, or `_fit_sections` where sections share something.
+    A subclass is a dataclass, whose fields are its parameters, with `_score_section` and
+    `_fit_section`, or `_fit_sections` where sections share something.
 
     Attributes
     ----------
@@ -65,8 +63,7 @@ class Backend(ABC):
         embeddings
             Of normal training clips, shape (N, D).
         sections, domains
-            Section ("machine/section") and domain of each clip, shape (N,); by default all clips
-            are of one domain.
+            "machine/section" and domain of each clip, shape (N,); by default one domain.
 
         Raises
         ------
@@ -152,10 +149,7 @@ def _checked(
 
 
 def pairwise_distances(x: Array, y: Array, metric: Metric) -> Array:
-    """Compute the distances between rows of x (N, D) and of y (M, D), shape (N, M).
-
-    The cosine distance 1 − cos lies between 0 and 2; it is 1 for an embedding of zeros.
-    """
+    """Compute distances (N, M) between rows of x (N, D) and y (M, D); cosine is 1 for zeros."""
     if metric == "euclidean":
         return np.asarray(cdist(x, y))
     lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y)]
@@ -202,11 +196,10 @@ class KNearestNeighbours(Backend):
 
 @dataclass(config=_STRICT)
 class LocalDensityKNN(KNearestNeighbours):
-    """Distance to a training embedding, divided by how far that one is from its own neighbours.
+    """Distance to a training embedding over the mean distance from that to its own neighbours.
 
-    The k smallest of these ratios are averaged; `density_k` neighbours define the density around a
-    training embedding. Where training clips lie sparsely, as those of the target domain do,
-    distances are long anyway and count less.
+    The k smallest ratios are averaged; `density_k` is the number of neighbours. Where training
+    clips lie sparsely, as those of the target domain do, distances count less.
 
     Notes
     -----
@@ -278,10 +271,9 @@ class GaussianMixture(Backend):
 
 
 def whitening(centred: Array) -> Array:
-    """Compute W, shape (D, D), with ‖x·W‖ = Mahalanobis distance of a centred x.
+    """Compute W (D, D), with ‖x·W‖ = Mahalanobis distance by the covariance of Ledoit and Wolf.
 
-    The covariance of the clips `centred` (N, D) around their mean is shrunk (Ledoit and Wolf).
-    Without any spread every direction counts the same, instead of infinitely.
+    `centred` are clips (N, D) around their mean; without any spread all directions count the same.
     """
     if not centred.any():
         return np.eye(centred.shape[1])
@@ -320,8 +312,7 @@ class Mahalanobis(Backend):
 class SelectiveMahalanobis(Mahalanobis):
     """The smaller of the Mahalanobis distances to the source and to the target clips.
 
-    Each domain of a section has its own mean. A section whose training clips are all of one domain
-    has one distance, that of `Mahalanobis`. The covariance is "shared": one around both means,
+    Each domain of a section has its own mean. The covariance is "shared": one around both means,
     which the few target clips cannot spoil [O]; or each domain has its "own".
 
     Notes
@@ -346,9 +337,6 @@ class SelectiveMahalanobis(Mahalanobis):
 
 def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
     """Return the fold of each clip, shape (N,): each section and domain is divided evenly.
-
-    The folds of a section do not depend on other sections. With more folds than clips each clip
-    has its own.
 
     Raises
     ------
@@ -376,24 +364,10 @@ def held_out_scores(
     folds: int = FOLDS,
     seed: int = 0,
 ) -> Array:
-    """Score each training clip by a copy of the back-end that is fitted on the other folds.
+    """Score each training clip, (N,), by a copy of `backend` that is fitted on the other folds.
 
-    The score of a clip that a back-end was fitted on would be too low: the nearest neighbour of
-    a training clip is itself.
-
-    Parameters
-    ----------
-    backend
-        Any back-end; it is not changed.
-    embeddings, sections, domains
-        As for `Backend.fit`.
-    folds, seed
-        See `divide`.
-
-    Returns
-    -------
-    ndarray
-        Shape (N,), float64.
+    Its own back-end would score a clip too low: its nearest neighbour is itself. See `Backend.fit`
+    for the clips and `divide` for the folds.
 
     Raises
     ------
@@ -420,16 +394,14 @@ class PooledMahalanobis(Mahalanobis):
     """Distance from the section's mean in units of a covariance that leans on the machine type.
 
     A section rarely has enough clips for a covariance of its own. That of section s is
-    (1 − a) Σ_s + a Σ: Σ_s from its own clips, Σ from those of all sections of the machine type
-    (the part of a section's name before "/"), each around its own mean, shrunk as in
-    `Mahalanobis`. With a = 1 all sections of a type have the same covariance.
+    (1 − a) Σ_s + a Σ: Σ_s from its own clips, Σ, shrunk, from those of all sections of the machine
+    type (the part of a section's name before "/"), each around its own mean.
 
     Parameters
     ----------
     share
-        a, above 0 and at most 1. By default the one of `SHARES` under which normal clips that were
-        held out (five folds) are most likely, one for each machine type; of equally likely ones
-        the largest. Neither test clips nor anomalies have a part in it.
+        a, above 0 and at most 1. By default the one of `SHARES` under which held-out normal clips
+        (five folds) are most likely, for each machine type; of equally likely ones the largest.
 
     Notes
     -----
@@ -446,10 +418,7 @@ class PooledMahalanobis(Mahalanobis):
         models: dict[str, Model] = {}
         for each in sorted(set(machine)):
             rows = machine == each
-            share = self.share
-            if share is None:
-                surprise = surprise_of_shares(x[rows], names[rows], domains[rows])
-                share = SHARES[len(SHARES) - 1 - int(np.argmin(surprise[::-1]))]
+            share = self.share or _likeliest_share(x[rows], names[rows], domains[rows])
             pooled, sections = _decompose(x[rows], names[rows])
             for section, (mean, variances, axes) in sections.items():
                 spread = np.sqrt((1 - share) * variances + share)
@@ -458,24 +427,11 @@ class PooledMahalanobis(Mahalanobis):
         return dict(sorted(models.items()))
 
 
-def surprise_of_shares(x: Array, names: Array, domains: Array) -> Array:
-    """Compute how unlikely held-out normal clips of one machine type are under each of `SHARES`.
-
-    Parameters
-    ----------
-    x, names, domains
-        Embeddings (N, D) of training clips, their sections and domains (N,).
-
-    Returns
-    -------
-    ndarray
-        Mean of −log p, in nats per clip, up to a constant; shape (G,). Zeros if no clip can be
-        held out.
-    """
+def _likeliest_share(x: Array, names: Array, domains: Array) -> float:
+    """Choose from `SHARES` by the likelihood of held-out clips of one machine type."""
     shares = np.array(SHARES)[:, None]
     fold = divide(names, domains)
-    surprise = np.zeros(len(SHARES))
-    n_clips = 0
+    surprise = np.zeros(len(SHARES))  # −log p, up to a constant
     for number in np.unique(fold):
         held = fold == number
         if set(names[held]) - set(names[~held]):
@@ -483,20 +439,18 @@ def surprise_of_shares(x: Array, names: Array, domains: Array) -> Array:
         pooled, sections = _decompose(x[~held], names[~held])
         for section, (mean, variances, axes) in sections.items():
             clips = (x[held & (names == section)] - mean) @ pooled @ axes
-            spread = (1 - shares) * variances + shares  # (G, D)
+            spread = (1 - shares) * variances + shares  # (shares, D)
             # The volume of the pooled covariance is the same for all candidates.
             surprise += 0.5 * (np.square(clips) @ (1 / spread).T).sum(axis=0)
             surprise += 0.5 * len(clips) * np.log(spread).sum(axis=1)
-        n_clips += int(held.sum())
-    return surprise / max(1, n_clips)
+    return SHARES[len(SHARES) - 1 - int(np.argmin(surprise[::-1]))]
 
 
 def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Array, Array]]]:
     """Describe each section in axes where the pooled covariance is the identity.
 
     Returns W (D, D), and for each section its mean (D,), its variances v (D,) along the columns of
-    A (D, D). With a centred clip z: z·W·A has the covariance diag(v) in the section, and the
-    identity in all of them together.
+    A (D, D): for a centred clip z, z·W·A has the covariance diag(v) in the section.
     """
     means = {section: x[names == section].mean(axis=0) for section in sorted(set(names))}
     centred = {section: x[names == section] - mean for section, mean in means.items()}
@@ -524,13 +478,12 @@ class LevelSum(Backend):
     """Mean over levels of the logarithm of a distance, each on the scale of normal clips.
 
     Each level has the back-end of `LEVEL_BACKENDS`. The logarithms of its distances are brought to
-    mean 0 and deviation 1 over normal training clips, each scored by a back-end that was fitted
-    without it (five folds). Test clips have no part in the scale.
+    mean 0 and deviation 1 over held-out training clips (five folds).
 
     Parameters
     ----------
     levels
-        Names of the levels that stand side by side in an embedding, keys of `LEVEL_BACKENDS`.
+        Levels that stand side by side in an embedding.
     sizes
         Size of each; not needed for one level.
 

@@ -1,9 +1,8 @@
 """The training loop that all networks share; it is Lightning's.
 
-A training is a `Training`: it computes the loss of one batch, names its optimiser, and draws random
-numbers in such a way that an epoch depends on the seed alone. `train` does the rest: device,
-progress, a checkpoint after every epoch, and going on from it. A training that was stopped ends
-with the same weights as one that was not.
+A `Training` computes the loss of a batch, names its optimiser, and draws random numbers so that an
+epoch depends on the seed alone. `train` does the rest: device, progress, a checkpoint after every
+epoch. A training that was stopped ends with the same weights as one that was not.
 """
 
 import contextlib
@@ -85,7 +84,7 @@ class Training(L.LightningModule):
         self.history.append(values)
 
     def end_epoch(self) -> None:
-        """Do what remains at the end of an epoch, before the checkpoint is written."""
+        """Do what remains in an epoch before the checkpoint is written."""
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Report a finished step."""
@@ -128,16 +127,11 @@ def train(
     training
         Network, loss and optimiser.
     batches
-        Sized iterable of the batches of an epoch, iterated anew for each.
-    epochs
-        Number of passes over the batches.
-    device
-        Where to compute.
+        Sized iterable of the batches of an epoch, iterated anew for each of `epochs`.
     what, progress
         Called after every step as ``progress(what, step, steps)``.
     checkpoint
         File that is rewritten after every epoch; the training goes on from it where it exists.
-        Removing it is left to the caller.
 
     Raises
     ------
@@ -185,10 +179,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_as_usual() -> Iterator[None]:
-    """Undo what Lightning makes of signals.
-
-    Ctrl-C would become exit code 1 and deafness to any further one, SIGTERM exit code 0.
-    """
+    """Undo what Lightning makes of Ctrl-C (exit code 1, then deafness) and SIGTERM (code 0)."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -215,11 +206,10 @@ def _check_checkpoint(path: Path, identity: str) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Make the C library reuse freed memory of up to 1 GiB per block, for the whole process.
+    """Make glibc reuse freed memory of up to 1 GiB per block, for the whole process.
 
-    A training step frees and allocates the same large arrays again and again. By default glibc
-    returns them to the system, which then clears every page anew; on two CPU cores that was up to
-    half of the time of a step of the small CNN. Results do not change, nor does another C library.
+    By default it returns large arrays to the system, which clears every page anew: on two CPU cores
+    up to half of the time of a step of the small CNN.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -228,10 +218,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Return to the system what a finished training left behind, cycles of objects included.
-
-    Many runs in one process would otherwise each add some tens of megabytes.
-    """
+    """Return to the system the tens of megabytes that a finished training left behind."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
