@@ -1,8 +1,7 @@
 """The ablation: one declared table of variants, and what runs it on any pair of stores.
 
 A variant changes one thing of the contrastive system, or the data that it is trained on, and is
-compared with ``full`` on the same test clips and seeds. The command line and the notebooks take
-their variants from here.
+compared with ``full`` on the same test clips and seeds.
 """
 
 import json
@@ -17,7 +16,7 @@ import pandas as pd
 from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore
 from asdlib.study.config import make_system, merge
-from asdlib.study.experiment import Done, Variant, as_variant, experiment
+from asdlib.study.experiment import Done, Variant, experiment
 from asdlib.study.report import describe_difference, over_seeds, paired_differences
 from asdlib.study.stores import from_recordings, half_bins
 
@@ -38,7 +37,7 @@ _BACKENDS = (
     *("local_density_knn", "class_mean", "gaussian_mixture"),
 )
 
-_TABLE: dict[str, Mapping[str, Variant | Mapping[str, Any]]] = {
+_TABLE: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "reference": {FULL: {}},
     # "only …" and "none" keep pre-norm: without it nothing is standardised, which "no pre-norm" and
     # "none, not even pre-norm" show on their own.
@@ -82,17 +81,15 @@ _TABLE: dict[str, Mapping[str, Variant | Mapping[str, Any]]] = {
         "each view a crop of its own": {"crops": "different"},
         "batch norm of training crops": {"batch_norm": "training"},
     },
-    "data": {
-        "half of the training clips": Variant(share=0.5),
-        "a quarter of the training clips": Variant(share=0.25),
-    },
+    "data": {"half of the training clips": {}, "a quarter of the training clips": {}},
     "classes": {"a class is a machine type": {"classes": "machine"}},
 }
+_SHARES = {"half of the training clips": 0.5, "a quarter of the training clips": 0.25}
 
 ABLATION: dict[str, Variant] = {
-    name: replace(as_variant(given), columns={"group": group})
+    name: Variant(params=params, share=_SHARES.get(name, 1.0), columns={"group": group})
     for group, variants in _TABLE.items()
-    for name, given in variants.items()
+    for name, params in variants.items()
 }
 """The variants by name, ``full`` first; those with another front end are in `FRONT_ENDS`."""
 
@@ -156,11 +153,12 @@ def ablate(
             if variant.columns["group"] != group:
                 continue
             merged = merge(base, variant.params)
-            same = make_system("contrastive", merged).params == full and variant.share == 1
-            if name == FULL or not same:
-                share = {} if variant.share == 1 else {"training_share": variant.share}
-                columns = _columns(group, {**variant.params, **share})
-                chosen[name] = replace(variant, params=merged, columns=columns)
+            same = make_system("contrastive", merged).params == full
+            if same and name != FULL and variant.share == 1:
+                continue
+            share = {} if variant.share == 1 else {"training_share": variant.share}
+            columns = _columns(group, {**variant.params, **share})
+            chosen[name] = replace(variant, params=merged, columns=columns)
     table = experiment(
         chosen,
         out,
@@ -198,18 +196,13 @@ def _with_other_front_ends(
             made = 2 * [from_recordings(stores, Path(wav), front_end, folder)]
         params = dict(base)
         old, new = (store.front_end.get("hop_length") for store in (stores[0], made[0]))
-        if old is not None and new is not None and old != new:
+        if old and new and old != new:
             frames = make_system("contrastive", base).params.model_dump()["crop_frames"]
-            params["crop_frames"] = _scaled(frames, old / new)
+            scaled = [round(n * old / new) for n in np.atleast_1d(frames)]
+            params["crop_frames"] = scaled if np.ndim(frames) else scaled[0]
         columns = _columns("front-ends", {"front_end": front_end})
         variants[name] = Variant(params=params, train=made[0], test=made[1], columns=columns)
     return variants
-
-
-def _scaled(frames: Any, ratio: float) -> Any:
-    if isinstance(frames, list | tuple):
-        return [_scaled(n, ratio) for n in frames]
-    return round(frames * ratio)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -235,6 +228,6 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     differences = ["difference", *bounds.values()]
     summary["verdict"] = [
         "" if np.isnan(difference[0]) else describe_difference(*difference)
-        for difference in summary[differences].to_numpy(dtype=float).tolist()
+        for difference in summary[differences].to_numpy(dtype=float)
     ]
     return summary[[*by, "metric", "seeds", "mean", "low", "high", *differences, "verdict"]]

@@ -1,14 +1,10 @@
 """Finished runs, score files of others and published figures in one table.
 
-Conventions
------------
-- Figures are fractions; NaN where a source gives none. Every row states its data, whether these are
-  real or synthetic, the split, the training data, how the model was selected and the source; where
-  a source does not say it, the field reads "not stated".
-- Runs of one name are seeds of one system and become one row: means, and Student-t intervals over
-  seeds. A single run has bootstrap intervals over its clips instead; the column ``interval`` says
-  which. What the runs cannot know (what the recordings are, how parameters were chosen) is stated
-  by the caller.
+Figures are fractions; NaN where a source gives none. Every row states its data, whether these are
+real or synthetic, the split, the training data, how the model was selected and the source; "not
+stated" where a source does not say it. Runs of one name are seeds of one system and become one row:
+means, and Student-t intervals over seeds. A single run has bootstrap intervals over its clips
+instead; the column ``interval`` says which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,10 +51,8 @@ class Entry:
     ----------
     name
         Name of the system in the table; entries of one name are seeds of one system.
-    path
-        The folder.
-    evaluation
-        Its figures.
+    path, evaluation
+        The folder and its figures.
     record
         Content of ``run.json``; None for score files.
     """
@@ -126,14 +120,12 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(entry.name, []).append(entry)
-    for name, members in groups.items():
-        seeds = [member.seed for member in members]
-        twice = [seed for seed in seeds if seeds.count(seed) > 1]
-        if twice:
+        members = groups.setdefault(entry.name, [])
+        if entry.seed in [member.seed for member in members]:
             raise ConfigError(
-                f"'{name}' has two runs of seed {twice[0]}; name them apart (NAME=RUN)"
+                f"'{entry.name}' has two runs of seed {entry.seed}; name them apart (NAME=RUN)"
             )
+        members.append(entry)
     return groups
 
 
@@ -155,8 +147,8 @@ def compare(
     data_kind
         Whether the recordings are "real" or "synthetic".
     data, split, selection
-        What was scored, which part of it, how epoch and parameters were chosen; by default what the
-        runs know.
+        What was scored, which part of it, how epoch and parameters were chosen; `data` by default
+        what the runs know.
     published
         Whether to add published figures: of the machine type if there is only one, else averages.
 
@@ -184,13 +176,11 @@ def compare(
     rng = np.random.default_rng(0)
     given = {"data": data, "data_kind": data_kind, "split": split, "selection": selection}
     rows = [_measured(members, given, rng) for members in _by_name(entries).values()]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
     if published:
         machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
         only = next(iter(machines)) if years[0] == 2020 and len(machines) == 1 else None
-        others = published_rows(years[0], only).to_dict("records")
-        table = pd.DataFrame([*rows, *others], columns=list(COLUMNS))
-    return table.dropna(axis="columns", how="all")
+        rows += published_rows(years[0], only).to_dict("records")
+    return pd.DataFrame(rows, columns=list(COLUMNS)).dropna(axis="columns", how="all")
 
 
 def _measured(
@@ -206,20 +196,19 @@ def _measured(
     kind = "run" if members[0].record is not None else "score files"
     figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
     if len(members) > 1:
-        interval = "seeds"
-        bounds = {name: list(t_interval(figures[name])[1:]) for name in figures.dropna(axis=1)}
+        bounds = {name: t_interval(figures[name])[1:] for name in figures.dropna(axis=1)}
     else:
-        interval, one = "clips", members[0].evaluation
+        one = members[0].evaluation
         frame = bootstrap_frame(one.scores, one.year, n_resamples=RESAMPLES, rng=rng)
-        overall = frame[frame["machine"] == "Average"].set_index("metric")
-        bounds = dict(zip(overall.index, overall[["low", "high"]].to_numpy().tolist(), strict=True))
+        overall = frame[frame["machine"] == "Average"]
+        bounds = {row.metric: (row.low, row.high) for row in overall.itertuples()}
     row: dict[str, Any] = {
         **words[0],
         "origin": "measured",
         "source": f"{kind} {', '.join(entry.folder for entry in members)}",
         **{str(name): float(np.mean(values.to_numpy())) for name, values in figures.items()},
         "seeds": str(len(members)),
-        "interval": interval,
+        "interval": "seeds" if len(members) > 1 else "clips",
     }
     for name in ("auc", "pauc"):
         row[f"{name}_low"], row[f"{name}_high"] = bounds.get(name, (np.nan, np.nan))
@@ -299,16 +288,7 @@ def pairwise(
     against: Sequence[str] = (),
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Test every system against one or several of them, on the same clips.
-
-    Parameters
-    ----------
-    entries
-        Runs and score files.
-    against
-        Names of the systems to test against, by default the first one.
-    rng
-        Of the bootstrap.
+    """Test every system against those named in `against`, by default the first, on the same clips.
 
     Returns
     -------
@@ -357,11 +337,14 @@ def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
         record = entry.record
         table = entry.evaluation.frame.copy()
         table.insert(0, "system", entry.name)
-        table.insert(1, "seed", entry.seed if entry.seed is not None else "")
-        table["fit_seconds"] = record.seconds.fit if record else np.nan
-        table["run"] = entry.folder
-        table["key"] = record.key[:16] if record else ""
-        tables.append(table)
+        table.insert(1, "seed", "" if entry.seed is None else entry.seed)
+        tables.append(
+            table.assign(
+                fit_seconds=record.seconds.fit if record else np.nan,
+                run=entry.folder,
+                key=record.key[:16] if record else "",
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 

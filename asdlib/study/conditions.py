@@ -1,13 +1,10 @@
 """Where each step of the block helps: the same trainings under one condition after the other.
 
 A step may help one machine and hurt another, help faults in one band, or only where clips are few.
-So every step is taken out in turn, over seeds, under each of `CONDITIONS`: the synthetic corpus as
-it is, a quarter of its training clips at as many training steps, coarser classes, and two domains.
-Under the first condition the same networks also score faults that are heard in one band only.
-
-The embedding alone scores: the default sum over levels contains the mean spectrum, which no step
-of the block can change. The effect of a step is AUC with all steps minus AUC without it, paired
-over seeds; where it is positive, the step helps.
+So every step is taken out in turn, over seeds, under each of `CONDITIONS`; under the first one the
+same networks also score faults that are heard in one band only. The embedding alone scores: the
+default sum over levels contains the mean spectrum, which no step of the block can change. The
+effect of a step is AUC with all steps minus AUC without it, paired over seeds.
 """
 
 from collections.abc import Mapping
@@ -46,14 +43,12 @@ class Condition(NamedTuple):
     changes: Mapping[str, Any] = {}
 
 
-BASE, QUARTER, COARSE, SHIFT = (
-    *("as it is", "a quarter of the clips", "a class a machine type", "two domains"),
-)
+BASE = "as it is"
 CONDITIONS: dict[str, Condition] = {
     BASE: Condition(bands=("natural", "low", "mid", "high")),
-    QUARTER: Condition(share=0.25),
-    COARSE: Condition(changes={"classes": "machine"}),
-    SHIFT: Condition(layout="dcase2022"),
+    "a quarter of the clips": Condition(share=0.25),
+    "a class a machine type": Condition(changes={"classes": "machine"}),
+    "two domains": Condition(layout="dcase2022"),
 }
 
 
@@ -73,12 +68,12 @@ _PLACES = (
     Place("band of the fault", "low", "high", band="low"),
     Place("band of the fault", "mid", band="mid"),
     Place("band of the fault", "high", band="high"),
-    Place("domain", "source", condition=SHIFT, metric="auc_source"),
-    Place("domain", "target", "source", condition=SHIFT, metric="auc_target"),
+    Place("domain", "source", condition="two domains", metric="auc_source"),
+    Place("domain", "target", "source", condition="two domains", metric="auc_target"),
     Place("training clips", "all"),
-    Place("training clips", "a quarter", "all", condition=QUARTER),
+    Place("training clips", "a quarter", "all", condition="a quarter of the clips"),
     Place("classes", "an ID each"),
-    Place("classes", "a type each", "an ID each", condition=COARSE),
+    Place("classes", "a type each", "an ID each", condition="a class a machine type"),
 )
 
 
@@ -116,13 +111,8 @@ def study_conditions(
     One row a machine, and one for their mean (``Average``): ``condition, band, without`` (the step
     that was left out, or ``full``), ``seed, machine, auc, pauc`` and, with two domains,
     ``auc_source, auc_target``; shares of 1.
-
-    Raises
-    ------
-    ConfigError
-        If a parameter is not known; at once.
     """
-    make_system("contrastive", spec.params)  # before recordings are made
+    make_system("contrastive", spec.params)  # what is not valid is refused before recordings
     variants: dict[str, Variant] = {}
     for name, condition in CONDITIONS.items():
         variants |= _variants(name, condition, spec, Path(root), processes)
@@ -130,8 +120,8 @@ def study_conditions(
     table = experiment(variants, root, seeds=seeds, processes=processes, on_done=on_done)
     table = table[table["section"] == "Average"]
     # Within a condition, all runs of a seed stand together.
-    parts = [table[table["condition"] == name] for name in CONDITIONS]
-    table = pd.concat([part.sort_values("seed", kind="stable") for part in parts])
+    order = table["condition"].map(list(CONDITIONS).index)
+    table = table.assign(order=order).sort_values(["order", "seed"], kind="stable")
     columns = [c for c in ("auc", "pauc", "auc_source", "auc_target") if c in table]
     table = table[["condition", "band", "without", "seed", "machine", *columns]]
     return table.reset_index(drop=True)
@@ -182,24 +172,17 @@ def effects_of(table: pd.DataFrame) -> pd.DataFrame:
         If a level has not the same seeds with and without a step.
     """
     machines = [m for m in table[table["condition"] == BASE]["machine"].unique() if m != "Average"]
-    places = [
-        Place("all machines", BASE),
-        *(Place("machine", machine, machine=machine) for machine in machines),
-        *_PLACES,
-    ]
-    gains = {(p.question, p.level): _gains(table, p) for p in places}
-    found = [(p.question, p.level, "", gains[p.question, p.level]) for p in places]
-    found += [
-        (p.question, p.level, p.against, gains[p.question, p.level] - gains[p.question, p.against])
-        for p in places
-        if p.against
-    ]
+    of_machines = [Place("machine", machine, machine=machine) for machine in machines]
+    places = [Place("all machines", BASE), *of_machines, *_PLACES]
+    gains = {(p.question, p.level, ""): _gains(table, p) for p in places}
+    for question, level, against, *_ in (p for p in places if p.against):
+        difference = gains[question, level, ""] - gains[question, against, ""]
+        gains[question, level, against] = difference
     rows = []
-    for question, level, against, by_step in found:
+    for place, by_step in gains.items():
         for step in STEPS:
             mean, low, high = t_interval(by_step[step])
-            shown = low > 0 or high < 0
-            rows.append((question, level, against, step, len(by_step), mean, low, high, shown))
+            rows.append((*place, step, len(by_step), mean, low, high, low > 0 or high < 0))
     columns = ["question", "level", "against", "step", "seeds", "effect", "low", "high", "shown"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -225,40 +208,33 @@ def _gains(table: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 def conditions_verdict(found: pd.DataFrame) -> str:
     """Write as Markdown where `effects_of` shows a step to help or to hurt."""
+    points = found[["effect", "low", "high"]].map(signed)
+    figures = points["effect"] + " [" + points["low"] + ", " + points["high"] + "]"
+    found = found.assign(figures=figures)
     places = found[found["against"] == ""].drop_duplicates(["step", "effect", "low", "high"])
     contrasts = found[found["against"] != ""]
     lines = []
     for step in STEPS:
-        shown: dict[str, list[str]] = {}
-        for row in _records(places[(places["step"] == step) & places["shown"]]):
-            word = "help" if row.effect > 0 else "hurt"
-            shown.setdefault(word, []).append(f"{row.question} *{row.level}* ({_figures(row)})")
-        parts = [f"shown to {word}: {', '.join(shown[word])}" for word in sorted(shown)]
+        here = places[(places["step"] == step) & places["shown"]]
+        where = here["question"] + " *" + here["level"] + "* (" + here["figures"] + ")"
+        of = {"help": where[here["effect"] > 0], "hurt": where[here["effect"] <= 0]}
+        parts = [f"shown to {word}: {', '.join(some)}" for word, some in of.items() if len(some)]
         lines.append(f"- **{step}** {'; '.join(parts) or 'is not shown to do anything anywhere'}.")
-    for row in _records(contrasts[contrasts["shown"]]):
+    for row in contrasts[contrasts["shown"]].itertuples():
         lines.append(
-            f"- {row.question.capitalize()}: **{row.step}** does "
+            f"- {str(row.question).capitalize()}: **{row.step}** does "
             f"{'more' if row.effect > 0 else 'less'} for *{row.level}* than for *{row.against}*: "
-            f"{_figures(row)}."
+            f"{row.figures}."
         )
-    of_block = (contrasts["step"] == list(STEPS)[-1]) & (contrasts["level"] == "low")
-    for row in _records(contrasts[of_block]):
-        words = "it is" if row.effect > 0 else "it is shown to be **the other way round**"
-        words = words if row.shown else "that is not shown either way"
-        lines.append(
-            "- The premise would have the block do more for faults heard low than for those heard "
-            f"high. Here {words}: {_figures(row)}."
-        )
+    of_block = contrasts[contrasts["step"] == list(STEPS)[-1]].set_index("level").loc["low"]
+    words = "it is" if of_block["effect"] > 0 else "it is shown to be **the other way round**"
+    words = words if of_block["shown"] else "that is not shown either way"
+    lines.append(
+        "- The premise would have the block do more for faults heard low than for those heard "
+        f"high. Here {words}: {of_block['figures']}."
+    )
     count, total = places["shown"].sum() + contrasts["shown"].sum(), len(places) + len(contrasts)
     lines.append(
         f"- {count} of {total} comparisons are shown; {0.05 * total:.0f} would be by chance alone."
     )
     return "\n".join(lines)
-
-
-def _records(found: pd.DataFrame) -> list[Any]:
-    return list(found.itertuples())
-
-
-def _figures(row: Any) -> str:
-    return f"{signed(row.effect)} [{signed(row.low)}, {signed(row.high)}]"

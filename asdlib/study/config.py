@@ -1,12 +1,12 @@
 """What defines a run: a system, its validated parameters, a seed, and the data it sees.
 
-The key of a run is the SHA-256 of the canonical JSON of all that, together with the fingerprints
-of both stores and the version of the code. The same key is never computed twice.
+A run has a key made of all that and the version of the code; the same key is never computed twice.
 """
 
 import functools
 import hashlib
 import importlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,13 +33,7 @@ _ROOMS_THAT_DECIDE_SCORES = ("data", "features", "method", "baselines", "evaluat
 
 
 def system_class(name: str) -> Any:
-    """Import the class of a system.
-
-    Raises
-    ------
-    ConfigError
-        If there is no system of this name.
-    """
+    """Import the class of a system; a ConfigError names the known ones."""
     if name not in SYSTEMS:
         raise ConfigError(f"unknown system '{name}' (known: {', '.join(sorted(SYSTEMS))})")
     module, _, attribute = SYSTEMS[name].partition(":")
@@ -49,30 +43,22 @@ def system_class(name: str) -> Any:
 def make_system(
     name: str, params: Mapping[str, Any] | None = None, *, seed: int = 0
 ) -> "System[Any]":
-    """Construct a system from a plain mapping of parameters.
-
-    Raises
-    ------
-    ConfigError
-        If the system or a parameter is unknown, or a value is not allowed.
-    """
-    given = dict(params or {})
-    if "seed" in given:
+    """Construct a system; a ConfigError names what is unknown or not allowed."""
+    if "seed" in (params or {}):
         raise ConfigError("seed is no parameter of a system; give it apart, e.g. --seed 1")
-    system: System[Any] = system_class(name)(seed=seed, **given)
+    system: System[Any] = system_class(name)(seed=seed, **(params or {}))
     return system
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turn ``key=value`` pairs into a nested mapping; dots go down into a nested key.
+    """Turn ``key=value`` pairs into a nested mapping; dots lead into a nested key.
 
-    Values are read as JSON where they are JSON (``3``, ``0.1``, ``true``, ``null``, ``[1, 2]``)
-    and as text otherwise.
+    Values are JSON where that is possible (``3``, ``true``, ``[1, 2]``), and text otherwise.
 
     Raises
     ------
     ConfigError
-        If a pair has no ``=`` or a key is given twice.
+        If a pair has no ``=`` or a key is set twice.
     """
     nested: dict[str, Any] = {}
     for pair in pairs:
@@ -129,26 +115,12 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def device_kind() -> Literal["cpu", "cuda", "mps"]:
-    """Return the kind of device that trainings will use here."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 @functools.cache
 def code_version() -> str:
-    """Version of the package and a hash of the sources that decide scores.
-
-    Prose, pictures and the command line are left out, so that mending them keeps cached runs.
-    """
+    """Version of the package and a hash of the sources that decide scores; others may change."""
     root = Path(asdlib.__file__).parent
     digest = hashlib.sha256()
-    sources = [root / "system.py"]
-    for room in _ROOMS_THAT_DECIDE_SCORES:
-        sources += sorted((root / room).rglob("*.py"))
-    for path in sources:
+    rooms = [sorted((root / room).rglob("*.py")) for room in _ROOMS_THAT_DECIDE_SCORES]
+    for path in [root / "system.py", *itertools.chain(*rooms)]:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return f"{asdlib.__version__}+{digest.hexdigest()[:12]}"

@@ -4,8 +4,7 @@ A variant says what differs: the system, its parameters, the clips that it is tr
 on. Every variant is run with every seed, several runs at a time, each cached by its key.
 
 Runs that are trained alike, and differ only in how or what they score, share one network: the first
-of them trains, the others take its network (see `asdlib.study.run`). What they give is the same as
-if each had trained its own.
+of them trains, the others take its network (see `asdlib.study.run`), with the same results.
 """
 
 import json
@@ -31,8 +30,6 @@ from asdlib.study.stores import share_of_training
 
 Store = str | Path | FeatureStore
 """A feature store, or where one lies."""
-
-_NOT_RANDOM = ("statistics",)
 
 
 @dataclass(frozen=True)
@@ -65,23 +62,14 @@ class Variant:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-def as_variant(given: Variant | Mapping[str, Any]) -> Variant:
-    """Return a variant; a mapping holds changed parameters of the contrastive system."""
-    return given if isinstance(given, Variant) else Variant(params=given)
-
-
 @dataclass(frozen=True)
 class Job:
-    """One run of an experiment: a variant with a seed, its stores found."""
+    """One run of an experiment: a variant, its stores found, with a seed."""
 
     name: str
-    system: str
-    params: Mapping[str, Any]
-    train: Path
-    test: Path
+    variant: Variant
     seed: int
     machines: tuple[str, ...] | None
-    columns: Mapping[str, Any]
     network_of: "Job | None" = None
 
 
@@ -90,7 +78,7 @@ Done = Callable[[Job, "RunResult | str", int, int], None]
 
 
 def experiment(
-    variants: Mapping[str, Variant | Mapping[str, Any]],
+    variants: Mapping[str, Variant],
     root: str | Path,
     *,
     train: Store | None = None,
@@ -106,7 +94,7 @@ def experiment(
     Parameters
     ----------
     variants
-        By name: a `Variant`, or changed parameters of the contrastive system.
+        By name.
     root
         Folder for runs (``runs``) and derived stores (``stores``).
     train, test, seeds
@@ -137,55 +125,48 @@ def experiment(
     """
     root = Path(root)
     chosen = {}
-    for name, given in variants.items():
-        own = as_variant(given)
+    for name, own in variants.items():
         make_system(own.system, own.params)
-        chosen[name] = replace(own, train=own.train or train, test=own.test or test or train)
-        if chosen[name].train is None or chosen[name].test is None:
+        stores = own.train or train, own.test or test or train
+        if None in stores:
             raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
-    kept = tuple(machines) if machines else None
-    jobs = share_networks(
-        job for name, one in chosen.items() for job in _jobs(name, one, root, seeds, kept)
-    )
+        chosen[name] = replace(own, train=_path(stores[0]), test=_path(stores[1]))
+    jobs = [
+        Job(name, _with_share(own, seed, root / "stores"), seed, tuple(machines or ()) or None)
+        for name, own in chosen.items()
+        # What is not random is run once.
+        for seed in own.seeds or ((0,) if own.system == "statistics" else seeds)
+    ]
     if not jobs:
         raise ConfigError("nothing to run; give at least one variant and one seed")
-    results = _run_all(jobs, root / "runs", processes, failures, on_done)
+    results = _run_all(_share_networks(jobs), root / "runs", processes, failures, on_done)
     return pd.concat([_tidy(jobs[i], results[i]) for i in sorted(results)], ignore_index=True)
 
 
-def _jobs(
-    name: str,
-    variant: Variant,
-    root: Path,
-    seeds: Sequence[int],
-    machines: tuple[str, ...] | None,
-) -> Iterable[Job]:
-    params = dict(variant.params)
-    if variant.share != 1:
-        epochs = make_system(variant.system, params).params.model_dump()["epochs"]
-        params["epochs"] = round(epochs / variant.share)
-    once = (0,) if variant.system in _NOT_RANDOM else seeds
-    for seed in variant.seeds or once:
-        train, test = _path(variant.train), _path(variant.test)
-        if variant.share != 1:
-            whole = FeatureStore.open(train)
-            train = share_of_training(whole, variant.share, seed, root / "stores").path
-        yield Job(name, variant.system, params, train, test, seed, machines, variant.columns)
+def _with_share(variant: Variant, seed: int, folder: Path) -> Variant:
+    """Return the variant with its share of the training clips as its store to train on."""
+    if variant.share == 1:
+        return variant
+    epochs = make_system(variant.system, variant.params).params.model_dump()["epochs"]
+    params = {**variant.params, "epochs": round(epochs / variant.share)}
+    whole = FeatureStore.open(str(variant.train))
+    train = share_of_training(whole, variant.share, seed, folder).path
+    return replace(variant, params=params, train=train)
 
 
 def _path(store: Any) -> Path:
     return store.path if isinstance(store, FeatureStore) else Path(store)
 
 
-def share_networks(jobs: Iterable[Job]) -> list[Job]:
+def _share_networks(jobs: Iterable[Job]) -> list[Job]:
     """Let the first of the jobs that are trained alike train, and the others take its network."""
     trained: dict[str, Job] = {}
     shared = []
     for job in jobs:
-        if job.system == "contrastive":
-            params = make_system(job.system, job.params).params
+        if job.variant.system == "contrastive":
+            params = make_system("contrastive", job.variant.params).params
             training = params.model_dump(mode="json", exclude=set(SCORING))
-            alike = json.dumps([training, str(job.train), job.seed, sorted(job.machines or ())])
+            alike = json.dumps([training, str(job.variant.train), job.seed])
             first = trained.setdefault(alike, job)
             job = job if first is job else replace(job, network_of=first)
         shared.append(job)
@@ -251,10 +232,10 @@ def default_processes() -> int:
 def _do(job: Job, folder: Path) -> RunResult:
     from asdlib.method.training import give_back_memory
 
-    planned = plan(
-        job.system, job.train, job.test, params=job.params, seed=job.seed, machines=job.machines
-    )
-    out = folder / f"{job.system}-{planned.config.key[:16]}"
+    own = job.variant
+    stores = str(own.train), str(own.test)
+    planned = plan(own.system, *stores, params=own.params, seed=job.seed, machines=job.machines)
+    out = folder / planned.name
     donor = None
     if job.network_of is not None and not out.exists():
         # If the other run fails, perhaps only in its way of scoring, this one trains by itself.
@@ -278,8 +259,8 @@ def _start_worker() -> None:
 
 
 def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
+    front = {"variant": job.name, "system": job.variant.system, "seed": job.seed}
     table = result.metrics.copy()
-    front = {**job.columns, "variant": job.name, "system": job.system, "seed": job.seed}
-    for place, (name, value) in enumerate(front.items()):
+    for place, (name, value) in enumerate({**job.variant.columns, **front}.items()):
         table.insert(place, name, value)
     return table.assign(seconds=result.record.seconds.fit, run=str(result.path))

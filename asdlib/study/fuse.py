@@ -9,27 +9,18 @@ and fused again.
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError, RunError, ScoreError
-from asdlib.evaluation import label_scores, read_score_folder, write_score_folder
-from asdlib.files import is_taken, lock_file, only_process
+from asdlib.evaluation import label_scores, read_score_folder
 from asdlib.study.comparison import label_of
 from asdlib.study.config import RunConfig
 from asdlib.study.held_out import held_out, write_held_out
-from asdlib.study.result import (
-    Member,
-    RunRecord,
-    RunResult,
-    Seconds,
-    describe_environment,
-    load_run,
-)
-from asdlib.study.run import evaluate_scores, reuse, run_folder
+from asdlib.study.result import Member, RunResult, Seconds, load_run
+from asdlib.study.run import find_or_make, write_run
 from asdlib.system import section_keys
 
 
@@ -53,11 +44,9 @@ def fuse(
     weights
         Weight of each run; equal by default.
     name
-        Name of the system in tables; by default made of its members.
-    train
-        Store that the runs were trained on; needed where held-out scores are not there yet.
-    folds
-        Parts of the training clips for held-out scores, see `asdlib.study.held_out.held_out`.
+        Name of the fused system in tables; by default made of its members.
+    train, folds
+        See `asdlib.study.held_out.held_out`.
 
     Raises
     ------
@@ -67,49 +56,68 @@ def fuse(
         If the runs do not score the same clips, or were not trained on the same ones.
     """
     members = [load_run(run) for run in runs]
-    keys = [member.record.key for member in members]
+    records = [member.record for member in members]
+    keys = [record.key for record in records]
     shares = [1.0] * len(members) if weights is None else list(weights)
-    _check(members, keys, shares)
-    year = members[0].record.year
+    if len(members) < 2:
+        raise ConfigError(f"{len(members)} run to fuse, expected at least two; name another run")
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise ConfigError(f"'{members[number].path}' is there twice; name each run once")
+    if len(shares) != len(members):
+        raise ConfigError(f"{len(shares)} weights for {len(members)} runs; give one for each")
+    years = {record.year for record in records}
+    if len(years) > 1:
+        raise RunError(f"runs of the years {sorted(years)} cannot be fused; give runs of one year")
+    year = years.pop()
     tests = [read_score_folder(member.path, year) for member in members]
     trains = [held_out(member, train, folds=folds) for member in members]
-    _check_clips(members, tests, "score")
-    _check_clips(members, trains, "are trained on")
-    config = _config(members, shares, name)
+    for what, tables in (("score", tests), ("are trained on", trains)):
+        clips = [table[["machine", "section", "clip"]] for table in tables]
+        for member, own in zip(members, clips, strict=True):
+            if not own.equals(clips[0]):
+                raise RunError(
+                    f"'{member.path}' and '{members[0].path}' {what} other clips; only runs on the "
+                    "same clips can be fused"
+                )
+    labels = [label_of(record.config) for record in records]
+    config = _config([record.config for record in records], labels, shares, name)
     content = config.model_dump(mode="json", exclude={"network_of"})
     key = hashlib.sha256(json.dumps([content, keys], sort_keys=True).encode()).hexdigest()
-    out = Path(out)
-    with only_process(out, RunError, lock=lock_file(out)):
-        if is_taken(out):
-            return reuse(out, key)
-        with run_folder(out) as folder:
-            scores = fuse_scores(tests, trains, shares)
-            write_score_folder(scores, folder, year)
-            try:
-                labelled = label_scores(scores, year)
-            except ScoreError:
-                # Clips of an evaluation set carry no label: scores without metrics, as for any run.
-                labelled = scores.assign(label="", domain="")
-            metrics, notices = evaluate_scores(labelled, year)
-            metrics.to_csv(folder / "metrics.csv", index=False)
-            write_held_out(fuse_scores(trains, trains, shares), folder)
-            record = RunRecord(
-                key=key,
-                config=config,
-                members=tuple(map(_member, members, shares)),
-                train=members[0].record.train,
-                test=members[0].record.test,
-                year=year,
-                notices=tuple(notices),
-                seconds=Seconds(
-                    fit=sum(member.record.seconds.fit for member in members),
-                    score=sum(member.record.seconds.score for member in members),
-                ),
-                finished=datetime.now(UTC).isoformat(timespec="seconds"),
-                environment=describe_environment(),
-            )
-            record.write(folder)
-    return RunResult(out, record, metrics, cached=False)
+
+    def make(folder: Path) -> None:
+        scores = fuse_scores(tests, trains, shares)
+        try:
+            scores = label_scores(scores, year)
+        except ScoreError:
+            # Clips of an evaluation set carry no label: scores without metrics, as for any run.
+            scores = scores.assign(label="", domain="")
+        write_held_out(fuse_scores(trains, trains, shares), folder)
+        write_run(
+            folder,
+            scores,
+            key=key,
+            config=config,
+            members=tuple(
+                Member(
+                    run=member.path.absolute().name,
+                    key=member.record.key,
+                    system=label,
+                    seed=member.record.config.seed,
+                    weight=weight,
+                )
+                for member, label, weight in zip(members, labels, shares, strict=True)
+            ),
+            train=records[0].train,
+            test=records[0].test,
+            year=year,
+            seconds=Seconds(
+                fit=sum(record.seconds.fit for record in records),
+                score=sum(record.seconds.score for record in records),
+            ),
+        )
+
+    return find_or_make(Path(out), key, make)
 
 
 def fuse_scores(
@@ -139,20 +147,10 @@ def fuse_scores(
     return tables[0].assign(anomaly_score=fused)
 
 
-def _member(run: RunResult, weight: float) -> Member:
-    return Member(
-        run=run.path.absolute().name,
-        key=run.record.key,
-        system=label_of(run.record.config),
-        seed=run.record.config.seed,
-        weight=weight,
-    )
-
-
-def _config(members: Sequence[RunResult], shares: Sequence[float], name: str | None) -> RunConfig:
+def _config(
+    configs: Sequence[RunConfig], labels: Sequence[str], shares: Sequence[float], name: str | None
+) -> RunConfig:
     """Return the configuration of the fused run; that of all seeds of a fusion is the same."""
-    configs = [member.record.config for member in members]
-    labels = [label_of(config) for config in configs]
     counts = {label: labels.count(label) for label in labels}
     parts = [label if n == 1 else f"{n} × {label}" for label, n in counts.items()]
     return configs[0].model_copy(
@@ -164,26 +162,3 @@ def _config(members: Sequence[RunResult], shares: Sequence[float], name: str | N
             "network_of": None,
         }
     )
-
-
-def _check(members: Sequence[RunResult], keys: Sequence[str], shares: Sequence[float]) -> None:
-    if len(members) < 2:
-        raise ConfigError(f"{len(members)} run to fuse, expected at least two; name another run")
-    if len(set(keys)) < len(keys):
-        twice = next(i for i, key in enumerate(keys) if key in keys[:i])
-        raise ConfigError(f"'{members[twice].path}' is there twice; name each run once")
-    if len(shares) != len(members):
-        raise ConfigError(f"{len(shares)} weights for {len(members)} runs; give one for each")
-    years = {member.record.year for member in members}
-    if len(years) > 1:
-        raise RunError(f"runs of the years {sorted(years)} cannot be fused; give runs of one year")
-
-
-def _check_clips(members: Sequence[RunResult], tables: Sequence[pd.DataFrame], what: str) -> None:
-    clip = ["machine", "section", "clip"]
-    for member, table in zip(members, tables, strict=True):
-        if not table[clip].equals(tables[0][clip]):
-            raise RunError(
-                f"'{member.path}' and '{members[0].path}' {what} other clips; only runs on the "
-                "same clips can be fused"
-            )

@@ -2,19 +2,13 @@
 
 They are the scale of a system's scores without any test clip: fusion brings systems to one scale by
 them, decisions set a threshold. The training clips of each section and domain are divided into
-folds; each fold is scored by a system that was fitted on the others.
+folds; each fold is scored by a system that was fitted on the others. The contrastive system keeps
+its network, which has seen all folds, and fits only its back-end again, so that its held-out scores
+are still a little low; every other system is fitted again as a whole.
 
-What is fitted again depends on the system. The contrastive system keeps its network and fits its
-back-end again: seconds. The network has then seen all folds in training, so its held-out scores are
-still a little low; training it again for each fold would cost as many trainings. Every other
-system is fitted again as a whole: seconds for the statistics, as many trainings as folds for
-networks.
-
-The threshold of a section is a quantile of a gamma distribution fitted to its held-out scores. The
+The threshold of a section is a quantile of a gamma distribution fitted to its held-out scores; the
 official baselines fit it to the scores of the very clips that the model was trained on, which are
-too low, and the 2022 MobileNetV2 baseline fits it to another score than the one it is then compared
-with (see the chapter on baselines). One threshold serves both domains of a section, as the domain
-of a test clip is not known.
+too low. One threshold serves both domains, as the domain of a test clip is not known.
 """
 
 import json
@@ -31,13 +25,13 @@ from asdlib.evaluation import evaluate, label_scores, read_score_folder, write_s
 from asdlib.features import FeatureStore, Rows
 from asdlib.files import write_text
 from asdlib.study.config import system_class
-from asdlib.study.result import RunResult, load_run
+from asdlib.study.result import RunResult, load_run, write_table
 from asdlib.study.run import training_rows
 from asdlib.system import System, section_keys
 
 HELD_OUT, FOLDS, DECISIONS = "held_out.csv", "held_out.json", "decisions.json"
-COLUMNS = ["machine", "section", "clip", "domain", "anomaly_score"]
 _SECTION = ["machine", "section"]
+COLUMNS = [*_SECTION, "clip", "domain", "anomaly_score"]
 
 
 def held_out(
@@ -45,16 +39,15 @@ def held_out(
 ) -> pd.DataFrame:
     """Return the held-out training scores of a finished run; computed once, kept in its folder.
 
-    They are computed again if another number of folds is asked for than they were made with.
-
     Parameters
     ----------
     run
         The run.
     train
-        Store that it was trained on; not opened if the scores are there already.
+        Store that it was trained on; needed if the scores are not there yet.
     folds
-        Number of parts, at least 2; by default what is there, or five.
+        Number of parts, at least 2; by default what is there, or five. Another number than that of
+        the scores that are there computes them again.
     seed
         Seed of the division.
 
@@ -104,8 +97,8 @@ def held_out(
 
 def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Write ``held_out.csv`` into the folder of a run, sorted by clip; return what was written."""
-    ordered = table[COLUMNS].sort_values(["machine", "section", "clip"], ignore_index=True)
-    write_text(folder / HELD_OUT, ordered.to_csv(index=False, lineterminator="\n"))
+    ordered = table[COLUMNS].sort_values(COLUMNS[:3], ignore_index=True)
+    write_table(ordered, folder / HELD_OUT)
     return ordered
 
 
@@ -213,15 +206,13 @@ def decide_run(
     year = result.record.year
     if train is not None:
         _training_store(result, train)
-    normal = held_out(result, train, folds=folds)
     rows = []
-    for (machine, section), part in normal.groupby(_SECTION, sort=True):
-        values = part["anomaly_score"].to_numpy(dtype=np.float64)
+    for (machine, section), part in held_out(result, train, folds=folds).groupby(_SECTION):
         try:
-            threshold = gamma_threshold(values, quantile)
+            threshold = gamma_threshold(part["anomaly_score"].to_numpy(), quantile)
         except RunError as error:
             raise RunError(f"{machine} {section}: {error}") from None
-        rows.append((machine, section, len(values), threshold))
+        rows.append((machine, section, len(part), threshold))
     thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
     scores = read_score_folder(result.path, year)
     expected = result.record.test.clips

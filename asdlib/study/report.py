@@ -25,20 +25,11 @@ def machine_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> pd.DataFrame:
-    """Mean and interval over seeds, in percent.
-
-    Parameters
-    ----------
-    table
-        Rows of one mean.
-    by
-        Columns that name a group.
-    metric
-        Column to summarise.
+    """Mean and interval over seeds of each group of the columns `by`, in percent.
 
     Returns
     -------
-    Columns `by`, ``mean, low, high, seeds``.
+    Columns `by`, ``mean, low, high, seeds``; a group without a defined value has no row.
 
     Raises
     ------
@@ -46,11 +37,11 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> p
         If a group holds a seed twice.
     """
     _check_one_row_a_seed(table, [*by, "seed"])
-    rows = []
-    for key, group in table.groupby(list(by), sort=False):
-        values = 100 * group[metric].dropna().to_numpy()
-        if len(values):
-            rows.append((*key, *t_interval(values), len(values)))
+    rows = [
+        (*key, *t_interval(values), len(values))
+        for key, group in table.groupby(list(by), sort=False)
+        if len(values := 100 * group[metric].dropna().to_numpy())
+    ]
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
 
 
@@ -99,22 +90,16 @@ def paired_differences(
         for name in dict.fromkeys(part[variant]):
             if name == reference or reference not in values:
                 continue
-            own, other = values[name], values[reference]
-            own, other = _for_every_seed(own, other), _for_every_seed(other, own)
-            difference = 100 * (own - other).dropna().to_numpy()
+            pair = values[[name, reference]].copy()
+            once = pair.columns[pair.notna().sum() == 1]
+            if len(once) == 1:  # the only run of what is not random stands for every seed
+                pair[once[0]] = pair[once[0]].max()
+            difference = 100 * (pair[name] - pair[reference]).dropna().to_numpy()
             if len(difference):
                 mean, low, high = t_interval(difference)
                 rows.append((*key, name, mean, low, high, len(difference), low > 0 or high < 0))
     columns = [*by, variant, "difference", "low", "high", "seeds", "shown"]
     return pd.DataFrame(rows, columns=columns).astype({"shown": bool})
-
-
-def _for_every_seed(values: pd.Series, others: pd.Series) -> pd.Series:
-    """Repeat the only value of what is not random for every seed that the other variant has."""
-    known = values.dropna()
-    if len(known) == 1 and others.notna().sum() > 1:
-        return pd.Series(known.iloc[0], index=others.index)
-    return values
 
 
 def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:

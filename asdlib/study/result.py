@@ -1,4 +1,4 @@
-"""What is written about results, and how it is read back: ``run.json``, metrics, provenance.
+"""What is written about results and read back: ``run.json``, metrics, tables, provenance.
 
 ``run.json`` is read through one model, `RunRecord`: what is missing, unknown or of another type is
 named in one line.
@@ -22,10 +22,9 @@ from asdlib.errors import RunError
 from asdlib.evaluation import label_scores, read_score_folder
 from asdlib.features import FeatureStore
 from asdlib.files import write_text
-from asdlib.study.config import RunConfig, code_version, device_kind
+from asdlib.study.config import RunConfig, code_version
 
 RUN_JSON = "run.json"
-_OPTIONAL = ("members", "network_of", "network_trained_by")
 _PACKAGES = (
     *("asdlib", "lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
     *("torch", "torchaudio"),
@@ -33,7 +32,7 @@ _PACKAGES = (
 
 
 class _Part(BaseModel, frozen=True, extra="forbid"):
-    """A part of ``run.json``: nothing may be missing, unknown or of another type."""
+    """A part of ``run.json``."""
 
 
 class Clips(_Part):
@@ -82,13 +81,9 @@ class RunRecord(_Part):
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as ``run.json`` holds it."""
-        content = self.model_dump(mode="json")
-        absent = {name for name in _OPTIONAL if content[name] is None}
-        return {name: value for name, value in content.items() if name not in absent}
-
-    def write(self, folder: Path) -> None:
-        """Write ``run.json`` into `folder`."""
-        write_text(folder / RUN_JSON, json.dumps(self.as_json(), indent=2) + "\n")
+        optional = ("members", "network_of", "network_trained_by")
+        absent = {name for name in optional if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=absent)
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,7 @@ def load_run(path: str | Path) -> RunResult:
     path = Path(path)
     try:
         if not (path / RUN_JSON).is_file():
-            what = "no such folder" if not path.exists() else f"it lacks {RUN_JSON}"
+            what = "it lacks run.json" if path.is_dir() else "no such folder"
             what = "it is a file" if path.is_file() else what
             raise RunError(f"'{path}' holds no finished run ({what}); give the folder of one")
         record = RunRecord.model_validate_json((path / RUN_JSON).read_bytes())
@@ -157,6 +152,7 @@ def load_run(path: str | Path) -> RunResult:
         lacking = [c for c in ("machine", "section", "auc", "pauc") if c not in metrics]
         if lacking:
             raise ValueError(f"metrics.csv lacks {', '.join(lacking)}")
+        return RunResult(path, record, metrics, cached=True)
     except FileNotFoundError as error:
         reason = f"it lacks {Path(error.filename).name}"
     except OSError as error:
@@ -167,8 +163,6 @@ def load_run(path: str | Path) -> RunResult:
         reason = _first_fault(error)
     except ValueError as error:
         reason = str(error).split("\n", 1)[0]
-    else:
-        return RunResult(path, record, metrics, cached=True)
     raise RunError(
         f"'{path}' holds no finished run, it is damaged ({reason}); remove it and run it again"
     )
@@ -176,7 +170,7 @@ def load_run(path: str | Path) -> RunResult:
 
 def _first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
         return f"{RUN_JSON} lacks {place}"
     if first["type"] == "extra_forbidden":
@@ -201,16 +195,20 @@ def describe_environment() -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "not installed"
-    kind = device_kind()
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if kind == "cuda" else kind,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "packages": versions,
     }
+
+
+def now() -> str:
+    """Return the time as records hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -232,7 +230,7 @@ def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **facts: An
             for name, store in stores.items()
         },
         "code_version": code_version(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": now(),
         "environment": describe_environment(),
     }
     write_text(path, json.dumps(content, indent=2) + "\n")

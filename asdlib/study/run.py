@@ -4,24 +4,22 @@ The folder appears under its name only when everything in it is whole. A second 
 key finds it there and computes nothing; a call with another key refuses to overwrite it. What an
 interrupted training needs to go on lies in the user's cache folder, under the key of the run.
 
-A trained network can be scored in another way, or on other clips, without being trained again: what
-is embedded, and how embeddings become scores, does not enter training. Two runs that differ in
-nothing else, or only in their test clips, have the same network: one of them is trained, the other
-takes its network and fits a back-end of its own. The result is that of a complete run, under the
-same key (a test compares both). A network that another version of the code trained can be taken
-too: training may have changed in between, so that run has a key of its own and names both versions.
+What is embedded, and how embeddings become scores, does not enter training. So two runs that differ
+in nothing else, or only in their test clips, have the same network: one takes that of the other and
+fits a back-end of its own, with the result of a complete run, under the same key. A network that
+another version of the code trained can be taken too, under a key that names both versions.
 """
 
+import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 from filelock import FileLock, Timeout
@@ -37,9 +35,10 @@ from asdlib.files import (
     only_process,
     path_key,
     whole_folder,
+    write_text,
     writing,
 )
-from asdlib.study.config import RunConfig, code_version, device_kind, make_system
+from asdlib.study.config import RunConfig, code_version, make_system
 from asdlib.study.result import (
     RUN_JSON,
     Clips,
@@ -48,9 +47,11 @@ from asdlib.study.result import (
     Seconds,
     describe_environment,
     load_run,
+    now,
 )
 
 if TYPE_CHECKING:
+    from asdlib.method.contrastive import Contrastive
     from asdlib.system import Progress, System
 
 SCORING = ("backend", "backend_params", "embedding", "score_batch_size", "segment")
@@ -70,7 +71,13 @@ class Plan:
     detector: "System[Any]"
     train_rows: Rows
     test_rows: Rows
+    year: int
     config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Name of its folder among the runs of a study."""
+        return f"{self.config.system}-{self.config.key[:16]}"
 
 
 def plan(
@@ -83,7 +90,7 @@ def plan(
     machines: Sequence[str] | None = None,
 ) -> Plan:
     """Check that a system can be trained on one store and score another; see `run`."""
-    from asdlib.system import check_sections, section_keys
+    from asdlib.system import check_sections, choose_device, section_keys
 
     detector = make_system(system, params, seed=seed)
     train_store, test_store = FeatureStore.open(train), FeatureStore.open(test)
@@ -92,7 +99,8 @@ def plan(
     test_rows = _rows(test_store, "test", machines)
     check_sections(section_keys(train_rows.manifest), test_rows.manifest)
     # What cannot be written or evaluated is better found now than after hours of training.
-    evaluate_scores(test_rows.manifest.assign(anomaly_score=0.0), _year(test_rows))
+    year = _year(test_rows)
+    _evaluate(test_rows.manifest.assign(anomaly_score=0.0), year)
     config = RunConfig(
         system=system,
         params=detector.params.model_dump(mode="json"),
@@ -101,9 +109,9 @@ def plan(
         test_fingerprint=test_store.fingerprint,
         machines=tuple(sorted(machines)) if machines else None,
         code_version=code_version(),
-        device=device_kind(),
+        device=cast(Any, choose_device().type),
     )
-    return Plan(detector, train_rows, test_rows, config)
+    return Plan(detector, train_rows, test_rows, year, config)
 
 
 def run(
@@ -171,66 +179,103 @@ def execute(
     With `wait`, another process that is at work on `out` is waited for instead of refused. With
     `donor`, its network is taken instead of training one.
     """
-    out = Path(out)
-    detector, config = planned.detector, planned.config
-    with only_process(out, RunError, lock=lock_file(out), wait=wait):
-        if is_taken(out):
-            return reuse(out, config.key)
-        # Two processes may do the same run for two folders; each has its own training.
-        workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
-        with core_slot(), run_folder(out) as folder:
+    out, config = Path(out), planned.config
+    # Two processes may do the same run for two folders; each has its own training.
+    workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
+
+    def make(folder: Path) -> None:
+        detector, taken = planned.detector, {}
+        with core_slot():
             started = time.perf_counter()
             if donor is None:
                 with writing(workdir, RunError):
                     detector.fit(planned.train_rows, workdir=workdir, progress=progress)
             else:
                 detector = _take_network(planned, donor, progress)
+                by = donor.record.network_trained_by or donor.record.config.code_version
+                taken["network_of"] = config.network_of or donor.record.key
+                taken["network_trained_by"] = by
             fitted = time.perf_counter()
-            scores = planned.test_rows.manifest.assign(
-                anomaly_score=detector.score(planned.test_rows)
-            )
-            scored = time.perf_counter()
+            scores = detector.score(planned.test_rows)
+            seconds = Seconds(fit=fitted - started, score=time.perf_counter() - fitted)
             detector.save(folder / "model")
-            year = _year(planned.test_rows)
-            write_score_folder(scores, folder, year)
-            metrics, notices = evaluate_scores(scores, year)
-            metrics.to_csv(folder / "metrics.csv", index=False)
             if detector.history_ is not None:
                 detector.history_.to_csv(folder / "training.csv", index=False)
-            taken: dict[str, Any] = {}
-            if donor is not None:
-                by = donor.record.network_trained_by or donor.record.config.code_version
-                taken["network_trained_by"] = by
-                taken["network_of"] = config.network_of or donor.record.key
-            record = RunRecord(
+            write_run(
+                folder,
+                planned.test_rows.manifest.assign(anomaly_score=scores),
                 key=config.key,
                 config=config,
                 train=_clips(planned.train_rows),
                 test=_clips(planned.test_rows),
-                year=year,
-                notices=tuple(notices),
-                seconds=Seconds(fit=fitted - started, score=scored - fitted),
-                finished=datetime.now(UTC).isoformat(timespec="seconds"),
-                environment=describe_environment(),
+                year=planned.year,
+                seconds=seconds,
                 **taken,
             )
-            record.write(folder)
-        shutil.rmtree(workdir, ignore_errors=True)
-    return RunResult(out, record, metrics, cached=False)
+
+    result = find_or_make(out, config.key, make, wait=wait)
+    shutil.rmtree(workdir, ignore_errors=True)
+    return result
+
+
+def find_or_make(
+    out: Path, key: str, make: Callable[[Path], None], *, wait: bool = False
+) -> RunResult:
+    """Return the run of this key in `out`; if there is none, let `make` fill its folder.
+
+    Raises
+    ------
+    RunError
+        If `out` holds something else, or another process is at work on it and `wait` is not set.
+    """
+    with only_process(out, RunError, lock=lock_file(out), wait=wait):
+        if is_taken(out):
+            if out.is_file() or not (out / RUN_JSON).exists():
+                raise RunError(
+                    f"'{out}' exists and holds no run; choose another --out or remove it"
+                )
+            result = load_run(out)
+            if result.record.key != key:
+                raise RunError(
+                    f"'{out}' holds another run ({result.record.key[:12]}, this is {key[:12]}); "
+                    "choose another --out or remove it"
+                )
+            return result
+        # What a process that was killed has left there goes.
+        for left in out.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(out.name)}\.\d+\.partial", left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        with whole_folder(out) as folder:
+            make(folder)
+    return replace(load_run(out), cached=False)
+
+
+def write_run(folder: Path, scores: pd.DataFrame, *, year: int, **facts: Any) -> None:
+    """Write score files, metrics and the record of a run; `facts` are those of `RunRecord`.
+
+    `scores` has the columns ``machine, section, clip, label, domain, anomaly_score``.
+    """
+    write_score_folder(scores, folder, year)
+    metrics, notices = _evaluate(scores, year)
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    record = RunRecord(
+        year=year,
+        notices=tuple(notices),
+        finished=now(),
+        environment=describe_environment(),
+        **facts,
+    )
+    write_text(folder / RUN_JSON, json.dumps(record.as_json(), indent=2) + "\n")
 
 
 @contextmanager
 def core_slot() -> Iterator[None]:
     """Hold one of the cores that notebooks running at the same time share, once one is free.
 
-    A training begins when it holds a lock file of the folder that ``asd study`` names in the
-    environment. A process that dies gives its lock back. Without the folder nothing waits.
+    It is a lock file of the folder that ``asd study`` names in the environment.
     """
     folder = os.environ.get(SLOTS)
-    if not folder or not Path(folder).is_dir():
-        yield
-        return
-    locks = [FileLock(path) for path in sorted(Path(folder).glob("*.slot"))]
+    locks = [FileLock(path) for path in sorted(Path(folder).glob("*.slot"))] if folder else []
     held: FileLock | None = None
     while locks and held is None:
         for lock in locks:
@@ -247,34 +292,7 @@ def core_slot() -> Iterator[None]:
             held.release()
 
 
-@contextmanager
-def run_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder that is renamed to `out` when it is whole; the caller holds the lock of `out`.
-
-    What a process that was killed has left there is removed.
-    """
-    if out.parent.is_dir():
-        for left in out.parent.iterdir():
-            if re.fullmatch(rf"\.{re.escape(out.name)}\.\d+\.partial", left.name):
-                shutil.rmtree(left, ignore_errors=True)
-    with whole_folder(out) as folder:
-        yield folder
-
-
-def reuse(out: Path, key: str) -> RunResult:
-    """Return the finished run in `out`; an error if there is none, or one with another key."""
-    if out.is_file() or not (out / RUN_JSON).exists():
-        raise RunError(f"'{out}' exists and holds no run; choose another --out or remove it")
-    result = load_run(out)
-    if result.record.key != key:
-        raise RunError(
-            f"'{out}' holds another run ({result.record.key[:12]}, this is {key[:12]}); "
-            "choose another --out or remove it"
-        )
-    return result
-
-
-def _take_network(planned: Plan, donor: RunResult, progress: "Progress | None") -> "System[Any]":
+def _take_network(planned: Plan, donor: RunResult, progress: "Progress | None") -> "Contrastive":
     """Return a system with the network of a finished run and a back-end of its own."""
     from asdlib.method.contrastive import Contrastive
 
@@ -338,7 +356,7 @@ def _year(rows: Rows) -> int:
     return int(years[0])
 
 
-def evaluate_scores(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
+def _evaluate(scores: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
     """Compute metrics and notices of scores; clips with the label "" are left out."""
     labelled = scores[scores["label"] != ""]
     if labelled.empty:

@@ -1,27 +1,32 @@
 """Stores that a study makes for itself: of synthetic machines, and derived from other stores.
 
-A derived store (fewer clips, fewer mel bins, another front end) gets a name that holds the
-fingerprint of what it was made from, so that a second call finds it and a changed source makes a
-new one.
+The name of a derived store (fewer clips, fewer mel bins, another front end) holds the fingerprint
+of its source: a second call finds it, and a changed source makes a new one. Whoever needs a store
+that another process is making waits for it.
 
 Shapes: N clips, F mel bins, T frames.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+import pandas as pd
 from numpy.typing import NDArray
 
 from asdlib.errors import ConfigError, StoreError
-from asdlib.features import FeatureStore, subset_store
-from asdlib.features.store import ARRAY, create_array, write_parts
-from asdlib.files import lock_file, whole_folder
+from asdlib.features import FeatureStore, subset_store, write_store
+from asdlib.files import lock_file, only_process
 
 _BLOCK = 64
 KEYS = ["machine", "section", "split", "clip"]
+
+
+def alone(out: Path) -> AbstractContextManager[None]:
+    """Hold the lock of `out`, whose parent folders are made; other processes wait."""
+    return only_process(out, StoreError, lock=lock_file(out), wait=True)
 
 
 def synthetic_store(
@@ -44,12 +49,10 @@ def synthetic_store(
     from asdlib.system import validate_params
 
     spec = validate_params(SyntheticSpec, corpus, "a synthetic store")
-    recordings = root / "recordings" / name
-    with FileLock(lock_file(recordings)):
+    recordings, out = root / "recordings" / name, root / "stores" / name
+    with alone(recordings):
         write_corpus(spec, recordings, jobs=processes)
-    out = root / "stores" / name
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock_file(out)):
+    with alone(out):
         return build_store(recordings, out, jobs=processes)
 
 
@@ -67,27 +70,21 @@ def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path
     if not 0 < share <= 1:
         raise ConfigError(f"share of training clips is {share}, expected above 0 and at most 1")
     out = folder / f"share-{share:g}-seed-{seed}-{store.fingerprint[:12]}"
-
-    def make() -> None:
+    with alone(out):
+        if out.exists():
+            return FeatureStore.open(out)
         table = store.manifest
         rng = np.random.default_rng(seed)
-        keep: list[int] = []
+        mask = np.zeros(len(store), dtype=bool)
         training = table[(table["split"] == "train") & (table["label"] != "anomaly")]
         for _, rows in training.groupby(["machine", "section", "domain"], sort=True):
             n = max(round(share * len(rows)), min(2, len(rows)))
-            keep += rng.permutation(rows.index.to_numpy())[:n].tolist()
-        mask = np.zeros(len(store), dtype=bool)
-        mask[keep] = True
-        subset_store(store, out, mask)
-
-    return _made(out, make)
+            mask[rng.permutation(rows.index.to_numpy())[:n]] = True
+        return subset_store(store, out, mask)
 
 
 def half_bins(store: FeatureStore, folder: Path) -> FeatureStore:
-    """Average neighbouring mel bins in power: half as many bins, from the features alone.
-
-    A front end of its own, derived from that of the store: filters twice as wide, on the same
-    frequencies, frames and logarithm.
+    """Average neighbouring mel bins in power: filters twice as wide, from the features alone.
 
     Raises
     ------
@@ -99,29 +96,23 @@ def half_bins(store: FeatureStore, folder: Path) -> FeatureStore:
             f"the bins of '{store.path}' cannot be halved: {store.n_mels} bins, scale "
             f"{store.front_end.get('scale', 'not stated')!r}; expected an even number and a scale"
         )
-    to_log = 1.0 if str(store.front_end["scale"]).startswith("ln") else np.log(10) / 10
-    front_end = {
-        **store.front_end,
+    front_end = store.front_end | {
         "n_mels": store.n_mels // 2,
         "derived": "mean power of two neighbouring mel bins",
     }
+    to_log = 1.0 if str(store.front_end["scale"]).startswith("ln") else np.log(10) / 10
     out = folder / f"half-bins-{store.fingerprint[:12]}"
-    return _made(out, lambda: _write_half(store, out, front_end, to_log))
-
-
-def _write_half(store: FeatureStore, out: Path, front_end: dict[str, Any], to_log: float) -> None:
-    n, f, t = store.features.shape
-    with whole_folder(out, StoreError) as folder:
-        write_parts(folder, store.manifest, front_end)
-        offset = create_array(folder / ARRAY, (n, f // 2, t))
-        with (folder / ARRAY).open("r+b") as stream:
-            stream.seek(offset)
-            for start in range(0, n, _BLOCK):
-                block = pair_means(store.features[start : start + _BLOCK], to_log)
-                # Beyond the valid frames a store holds zeros.
-                beyond = np.arange(t) >= store.frames[start : start + _BLOCK, None]
-                block[np.broadcast_to(beyond[:, None], block.shape)] = 0
-                stream.write(block.data.cast("B"))
+    with alone(out):
+        if out.exists():
+            return FeatureStore.open(out)
+        starts = range(0, len(store), _BLOCK)
+        halved = np.concatenate(
+            [pair_means(store.features[i : i + _BLOCK], to_log) for i in starts]
+        )
+        # Beyond the valid frames a store holds zeros.
+        beyond = np.arange(store.n_frames) >= store.frames[:, None]
+        halved[np.broadcast_to(beyond[:, None], halved.shape)] = 0
+        return write_store(out, store.manifest, halved, front_end)
 
 
 def pair_means(log_mel: NDArray[np.float16], to_log: float) -> NDArray[np.float16]:
@@ -145,25 +136,16 @@ def from_recordings(
     from asdlib.data.clips import index_folder
     from asdlib.features.build import build_store
 
-    wanted = {key for store in stores for key in map(tuple, store.manifest[KEYS].to_numpy())}
-    table = index_folder(wav)
-    table = table[[tuple(row) in wanted for row in table[KEYS].to_numpy()]]
-    if len(table) < len(wanted):
-        found = set(map(tuple, table[KEYS].to_numpy()))
-        machine, section, split, clip = sorted(wanted - found)[0]
+    wanted = pd.concat([store.manifest[KEYS] for store in stores]).drop_duplicates()
+    table = index_folder(wav).merge(wanted, on=KEYS)
+    lost = pd.concat([wanted, table[KEYS]]).drop_duplicates(keep=False).sort_values(KEYS)
+    if len(lost):
+        machine, section, split, clip = lost.iloc[0]
         raise StoreError(
-            f"{len(wanted - found)} of {len(wanted)} clips of the store are not in '{wav}', the "
-            f"first is '{clip}' of {machine} {section} {split}; give the folder of the recordings "
-            "that the store was built from"
+            f"{len(lost)} of {len(wanted)} clips of the store are not in '{wav}', the first is "
+            f"'{clip}' of {machine} {section} {split}; give the folder of the recordings that the "
+            "store was built from"
         )
     marks = "-".join(store.fingerprint[:12] for store in dict.fromkeys(stores))
     folder.mkdir(parents=True, exist_ok=True)
     return build_store(wav, folder / f"{preset}-{marks}", preset=preset, table=table, jobs=jobs)
-
-
-def _made(out: Path, make: Callable[[], None]) -> FeatureStore:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock_file(out)):
-        if not out.exists():
-            make()
-    return FeatureStore.open(out)

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from filelock import FileLock
 
 from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore
-from asdlib.files import lock_file
 from asdlib.study.config import make_system, merge
-from asdlib.study.experiment import Variant, as_variant, experiment
+from asdlib.study.experiment import Variant, experiment
 from asdlib.study.result import RunResult, write_table
 from asdlib.study.run import execute, plan
-from asdlib.study.stores import synthetic_store
+from asdlib.study.stores import alone, synthetic_store
 
 
 @dataclass(frozen=True)
@@ -32,73 +30,67 @@ class Profile:
     """One profile of the study."""
 
     name: str
-    kind: Literal["synthetic", "real"]
     source: Literal["synthetic", "store", "download"]  # made here, a given store, or downloads
     preset: str = "dcase2020"  # front end of the 2020 layout
     years: tuple[int, ...] = (2020, 2022)  # layouts that it has
-    seeds: tuple[int, ...] = (0, 1, 2)  # of every claim
-    domain_seeds: tuple[int, ...] = (0, 1, 2)
-    ablation_seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2)  # of every claim; the ablation takes three of them at most
     ablation_machines: tuple[str, ...] | None = None  # None: all
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by system
     ablation_params: Mapping[str, Any] = field(default_factory=dict)  # on top of `params`
 
+    @property
+    def kind(self) -> str:
+        """What its recordings are: "synthetic" or "real"."""
+        return "synthetic" if self.source == "synthetic" else "real"
 
-PROFILES: dict[str, Profile] = {
-    profile.name: profile
-    for profile in (
-        # Tests: every line runs, no number means anything.
-        Profile(
-            "smoke",
-            "synthetic",
-            "synthetic",
-            seeds=(0, 1),
-            ablation_seeds=(0, 1),
-            params={
-                "contrastive": {"epochs": 2, "crop_frames": 32, "batch_size": 16},
-                "autoencoder": {"epochs": 2},
-            },
-        ),
-        # The published book, teaching.
-        Profile(
-            "classroom",
-            "synthetic",
-            "synthetic",
-            params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 40}},
-            ablation_machines=("fan", "ToyCar"),
-            ablation_params={"epochs": 6},
-        ),
-        # Real recordings of one machine type on a laptop.
-        Profile(
-            "toycar",
-            "real",
-            "store",
-            years=(2020,),
-            params={"autoencoder": {"epochs": 30}},
-            ablation_params={"epochs": 12},
-        ),
-        # The study proper, on a GPU.
-        Profile(
-            "dcase2020",
-            "real",
-            "download",
-            years=(2020,),
-            seeds=(0, 1, 2, 3, 4),
-            params={"contrastive": {"encoder": "small_cnn", "epochs": 100}},
-            ablation_params={"epochs": 30},
-        ),
-        Profile(
-            "dcase2022",
-            "real",
-            "download",
-            preset="dcase2022",
-            years=(2022,),
-            seeds=(0, 1, 2, 3, 4),
-            params={"contrastive": {"epochs": 100, "cross_domain": True}},
-            ablation_params={"epochs": 30},
-        ),
-    )
-}
+
+_PROFILES = (
+    # Tests: every line runs, no number means anything.
+    Profile(
+        "smoke",
+        "synthetic",
+        seeds=(0, 1),
+        params={
+            "contrastive": {"epochs": 2, "crop_frames": 32, "batch_size": 16},
+            "autoencoder": {"epochs": 2},
+        },
+    ),
+    # The published book, teaching.
+    Profile(
+        "classroom",
+        "synthetic",
+        params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 40}},
+        ablation_machines=("fan", "ToyCar"),
+        ablation_params={"epochs": 6},
+    ),
+    # Real recordings of one machine type on a laptop.
+    Profile(
+        "toycar",
+        "store",
+        years=(2020,),
+        params={"autoencoder": {"epochs": 30}},
+        ablation_params={"epochs": 12},
+    ),
+    # The study proper, on a GPU.
+    Profile(
+        "dcase2020",
+        "download",
+        years=(2020,),
+        seeds=(0, 1, 2, 3, 4),
+        params={"contrastive": {"encoder": "small_cnn", "epochs": 100}},
+        ablation_params={"epochs": 30},
+    ),
+    Profile(
+        "dcase2022",
+        "download",
+        preset="dcase2022",
+        years=(2022,),
+        seeds=(0, 1, 2, 3, 4),
+        params={"contrastive": {"epochs": 100, "cross_domain": True}},
+        ablation_params={"epochs": 30},
+    ),
+)
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in _PROFILES}
 
 
 def get_profile(name: str) -> Profile:
@@ -160,14 +152,13 @@ class Study:
         self.profile = get_profile(profile)
         self.root = Path(workspace or project_folder() / "build" / "study") / profile
         self.processes = processes
-        self._store = Path(store) if store else None
-        self._data_root = Path(data_root) if data_root else None
-        if self.profile.source == "store" and self._store is None:
+        self._given = Path((store if self.profile.source == "store" else data_root) or "")
+        if self.profile.source == "store" and not store:
             raise ConfigError(
                 f"profile '{profile}' needs a feature store of real recordings: give store=PATH "
                 "(asd study --store PATH); asd features builds one"
             )
-        if self.profile.source == "download" and self._data_root is None:
+        if self.profile.source == "download" and not data_root:
             raise ConfigError(
                 f"profile '{profile}' needs the downloaded recordings: give data_root=PATH "
                 f"(asd study --data-root PATH); asd download {profile} fetches them"
@@ -185,39 +176,34 @@ class Study:
     def recordings(self, year: int | None = None) -> Path:
         """Folder of WAV files in the official layout of a year, by default the first.
 
-        Raises
-        ------
-        ConfigError
-            If the profile has no recordings of this year, or none at all.
+        A ConfigError says so if the profile has none.
         """
         year = self._check_year(year)
         if self.profile.source == "store":
             raise ConfigError(
                 f"profile '{self.profile.name}' starts from features and has no recordings"
             )
-        if self._data_root is not None and self.profile.source == "download":
-            return self._data_root
+        if self.profile.source == "download":
+            return self._given
         from asdlib.data.synthetic import SPECS, write_corpus
 
         out = self.root / "recordings" / str(year)
         spec = SPECS[self.profile.name].model_copy(update={"layout": f"dcase{year}"})
-        with FileLock(lock_file(out)):
+        with alone(out):
             write_corpus(spec, out, jobs=self.processes)
         return out
 
     def store(self, year: int | None = None) -> FeatureStore:
         """Feature store of a year's recordings, by default the first year's."""
         year = self._check_year(year)
-        if self._store is not None:
-            return FeatureStore.open(self._store)
+        if self.profile.source == "store":
+            return FeatureStore.open(self._given)
         from asdlib.features import build_store
 
         preset = "dcase2022" if year == 2022 else self.profile.preset
         out = self.root / "stores" / str(year)
-        out.parent.mkdir(parents=True, exist_ok=True)
         recordings = self.recordings(year)
-        # Notebooks that run at the same time wait for the one that builds.
-        with FileLock(lock_file(out)):
+        with alone(out):
             return build_store(recordings, out, preset=preset, jobs=self.processes)
 
     def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
@@ -230,11 +216,6 @@ class Study:
         spec
             Keywords of `asdlib.data.synthetic.SyntheticSpec`: ``machines, n_sections, n_train,
             n_test_normal, n_test_anomaly, seconds, band`` and more.
-
-        Raises
-        ------
-        ConfigError
-            If a keyword is not known or its value is not allowed.
         """
         text = json.dumps(spec, sort_keys=True, default=list)
         mark = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -251,12 +232,11 @@ class Study:
         """Train and score one system, or find the run of an earlier call."""
         store = self.store(year).path
         planned = plan(system, store, store, params=self.params_of(system, params), seed=seed)
-        folder = self.root / "runs" / f"{system}-{planned.config.key[:16]}"
-        return execute(planned, folder, wait=True)
+        return execute(planned, self.root / "runs" / planned.name, wait=True)
 
     def experiment(
         self,
-        variants: Mapping[str, Variant | Mapping[str, Any]],
+        variants: Mapping[str, Variant],
         *,
         year: int | None = None,
         seeds: Sequence[int] | None = None,
@@ -268,8 +248,7 @@ class Study:
         Parameters
         ----------
         variants
-            By name: a `Variant`, or changed parameters of the contrastive system. They are laid
-            over the profile's parameters.
+            By name; their parameters are laid over the profile's.
         year
             Layout of the recordings, by default the profile's first.
         seeds
@@ -283,8 +262,8 @@ class Study:
         -------
         The tidy table of `asdlib.study.experiment.experiment`.
         """
-        chosen = {name: as_variant(variant) for name, variant in variants.items()}
-        for name, variant in chosen.items():
+        chosen = {}
+        for name, variant in variants.items():
             common = params or {} if variant.system == "contrastive" else {}
             own = self.params_of(variant.system, merge(common, variant.params))
             chosen[name] = replace(variant, params=own)

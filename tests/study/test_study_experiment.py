@@ -32,6 +32,10 @@ VARIANTS = {
 }
 
 
+def contrastive(**params: Any) -> Variant:
+    return Variant(params={**CONTRAST, **params})
+
+
 @pytest.fixture
 def failing(tmp_path: Path) -> Variant:
     manifest = make_manifest()
@@ -104,12 +108,12 @@ def test_runs_that_are_trained_alike_share_one_network(store: FeatureStore, tmp_
     other = make_store(tmp_path / "other", seed=1)
     variants = {
         # Its back-end needs more clips than there are: the others train without it.
-        "fails": {**CONTRAST, "backend": "local_density_knn"},
-        "knn": {**CONTRAST, "backend": "knn", "embedding": "feature_map"},
-        "the default, written out": {**CONTRAST, "temperature": 0.1, "segment": "sliding"},
+        "fails": contrastive(backend="local_density_knn"),
+        "knn": contrastive(backend="knn", embedding="feature_map"),
+        "the default, written out": contrastive(temperature=0.1, segment="sliding"),
         "other clips to score": Variant(params=CONTRAST, test=other),
         "other clips to train on": Variant(params=CONTRAST, train=other, test=store),
-        "other training": {**CONTRAST, "temperature": 0.2},
+        "other training": contrastive(temperature=0.2),
     }
     few = make_store(tmp_path / "few", n_train=4, n_test=4)
     failures: list[str] = []
@@ -136,7 +140,7 @@ def test_a_share_of_the_clips_is_trained_on_for_as_many_steps(
     store: FeatureStore, tmp_path: Path
 ) -> None:
     params = {**CONTRAST, "backend": "class_mean", "embedding": "encoder"}
-    variants = {"all": params, "half": Variant(params=params, share=0.5)}
+    variants = {"all": Variant(params=params), "half": Variant(params=params, share=0.5)}
     table = experiment(variants, tmp_path, train=store, seeds=(0, 1), processes=1)
     runs = table.drop_duplicates("run").set_index(["variant", "seed"])["run"]
     records = {key: load_run(run).record for key, run in runs.items()}
@@ -162,13 +166,16 @@ def test_failures(store: FeatureStore, tmp_path: Path, failing: Variant) -> None
         experiment(gaps, tmp_path / "all", failures=failures, **told)
     assert len(failures) == 2
     for variants, message in (
-        ({"fine": VARIANTS["reference"], "wrong": {"colour": 1}}, "unknown parameter 'colour'"),
+        (
+            {"fine": VARIANTS["reference"], "wrong": contrastive(colour=1)},
+            "unknown parameter 'colour'",
+        ),
         ({"wrong": Variant("svm")}, "unknown system 'svm'"),
     ):
         with pytest.raises(ConfigError, match=message):
             experiment(variants, tmp_path / "bad", **told)
     with pytest.raises(ConfigError, match="variant 'x' has no store; give the experiment train="):
-        experiment({"x": {}}, tmp_path / "bad")
+        experiment({"x": Variant()}, tmp_path / "bad")
     with pytest.raises(ConfigError, match="nothing to run"):
         experiment({}, tmp_path / "bad", **told)
     assert not (tmp_path / "bad").exists()
