@@ -1,8 +1,8 @@
 """The command line, ``asd …``: each command is one call of the library.
 
 Errors that a user can act on end with one line on standard error and exit code 1; wrong usage with
-code 2; Ctrl-C with 130. ``data``, ``features``, ``systems``, ``experiments``, ``compare`` and
-``project`` hold the commands, ``console`` what they print with.
+code 2; Ctrl-C with 130. ``data``, ``runs`` and ``study`` hold the commands, ``options`` and
+``console`` what they share.
 """
 
 import sys
@@ -11,26 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from asdlib import __version__
-from asdlib.cli import compare, data, experiments, features, project, systems
+from asdlib.cli import data, runs, study  # noqa: F401  (they add their commands)
+from asdlib.cli.console import app
 from asdlib.errors import AsdError
 from asdlib.files import is_disk_full
 
 __all__ = ["app", "main"]
-
-app = typer.Typer(
-    name="asd",
-    help="Contrastive anomalous sound detection: data, features, systems, evaluation, study, book.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-data.register(app)
-features.register(app)
-systems.register(app)
-experiments.register(app)
-compare.register(app)
-project.register(app)
 
 # Typer brings its own copy of click, or uses the installed one: this is the right class of both.
 UsageError: Any = typer.BadParameter.__base__
@@ -72,6 +58,5 @@ def _main() -> int:
 
 
 def _fail(message: str, code: int = 1) -> int:
-    line = " ".join(message.split())
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -1,9 +1,12 @@
-"""What the commands print with: consoles, progress bars, tables."""
+"""The application, and what its commands print with."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -11,13 +14,20 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 
+app = typer.Typer(
+    name="asd",
+    help="Contrastive anomalous sound detection: data, features, systems, evaluation, study, book.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 out_console = Console(highlight=False)
 err_console = Console(stderr=True, highlight=False)
 
@@ -37,6 +47,11 @@ def remark(text: str) -> None:
 def note(text: str) -> None:
     """Print a notice on standard error."""
     remark(f"note: {text}")
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output."""
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
 def print_metrics(metrics: pd.DataFrame, title: str) -> None:
@@ -68,16 +83,12 @@ def print_frame(frame: pd.DataFrame, title: str) -> None:
 def progress_bar(*, sizes: bool = False) -> Iterator[Report]:
     """Show progress on a terminal; yield the function to call with ``(what, done, total)``.
 
-    Parameters
-    ----------
-    sizes
-        Whether the numbers are bytes.
+    With `sizes`, the numbers are bytes.
     """
-    amount: ProgressColumn = DownloadColumn() if sizes else MofNCompleteColumn()
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        amount,
+        DownloadColumn() if sizes else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=err_console,
         transient=True,

@@ -1,6 +1,5 @@
-"""Commands about recordings: make synthetic ones, download the official ones, check a folder."""
+"""Commands about recordings (make, download, check) and about feature stores (build, cut, join)."""
 
-import json
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -10,32 +9,26 @@ import pandas as pd
 import typer
 from rich.filesize import decimal
 
-from asdlib.cli.console import err_console, note, print_frame, progress_bar, say
+from asdlib.cli import options
+from asdlib.cli.console import app, err_console, note, print_frame, print_json, progress_bar, say
 from asdlib.errors import ConfigError, DataError, DownloadError
 
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
 Layout = StrEnum("Layout", ["dcase2020", "dcase2022"])
-data_app = typer.Typer(help="Look at and check a folder of recordings.", rich_markup_mode=None)
-
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
-Year = Annotated[int | None, typer.Option(help="year, where the names do not tell")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Store = Annotated[Path, typer.Argument(help="feature store")]
+data_app = typer.Typer(help="Look at and check a folder of recordings.", rich_markup_mode=None)
+store_app = typer.Typer(help="Look at, cut and join feature stores.", rich_markup_mode=None)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command()(synth)
-    app.command()(download)
-    app.add_typer(data_app, name="data")
-
-
+@app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "classroom",
     layout: Annotated[Layout, typer.Option(help="official layout")] = Layout.dcase2020,
     seed: Annotated[int, typer.Option(min=0, help="another seed, other clips")] = 0,
-    jobs: Annotated[int | None, typer.Option(min=1, help="processes; default: cores")] = None,
+    jobs: options.Jobs = None,
 ) -> None:
     """Write synthetic machine recordings, WAV files in an official layout."""
     from asdlib.data.synthetic import SPECS, write_corpus
@@ -52,11 +45,10 @@ def synth(
     say(f"{len(table)} clips in {out}")
 
 
+@app.command()
 def download(
     dataset: Annotated[str, typer.Argument(help="dcase2020 … dcase2026")],
-    machine: Annotated[
-        list[str] | None, typer.Option(help="only this machine type; may be repeated")
-    ] = None,
+    machine: options.Machines = None,
     subset: Annotated[
         list[str] | None,
         typer.Option(help="development, additional or evaluation; may be repeated"),
@@ -65,7 +57,7 @@ def download(
     base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="keep the archives")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: options.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Download a DCASE Task 2 dataset: verified, resumable, unpacked to the official layout."""
@@ -99,42 +91,48 @@ def download(
     say(f"{fetched} files fetched, {len(plan.archives) - fetched} were there; all in {root}")
 
 
+app.add_typer(data_app, name="data")
+
+
 @data_app.command("ls")
-def list_clips(root: Root, year: Year = None, as_json: AsJson = False) -> None:
+def list_clips(root: Root, year: options.Year = None, as_json: options.AsJson = False) -> None:
     """Count the clips for each machine, section, split, domain and label."""
     from asdlib.data import index_folder, summarise
 
     counts = summarise(index_folder(root, year=year))
     if as_json:
-        typer.echo(json.dumps(counts.to_dict("records"), indent=2))
+        print_json(counts.to_dict("records"))
     else:
         print_frame(counts, f"{counts['clips'].sum()} clips in {root}")
 
 
-@data_app.command("check")
+@data_app.command()
 def check(
     root: Root,
-    year: Year = None,
+    year: options.Year = None,
     official: Annotated[
         bool, typer.Option(help="compare with the official counts; --no-official for own data")
     ] = True,
     machine: Annotated[
         list[str] | None, typer.Option(help="machine that has to be there; may be repeated")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="threads")] = None,
-    as_json: AsJson = False,
+    jobs: options.Jobs = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Name every missing, surplus, unreadable, wrong-rate or wrong-length file."""
     from asdlib.data import check_folder
 
     with progress_bar() as report:
         table, faults = check_folder(
-            root, year=year, official=official, machines=machine or (), jobs=jobs,
+            root,
+            year=year,
+            official=official,
+            machines=machine or (),
+            jobs=jobs,
             on_progress=lambda done, total: report("headers", done, total),
-        )  # fmt: skip
+        )
     if as_json:
-        listed = [fault._asdict() for fault in faults]
-        typer.echo(json.dumps({"clips": len(table), "faults": listed}, indent=2))
+        print_json({"clips": len(table), "faults": [fault._asdict() for fault in faults]})
     else:
         for fault in faults[:_SHOWN]:
             err_console.print(f"{fault.kind}: {fault.message}", soft_wrap=True, markup=False)
@@ -147,3 +145,97 @@ def check(
         raise DataError(f"'{root}': {len(faults)} faults among {len(table)} clips: {kinds}{own}")
     if not as_json:
         say(f"{len(table)} clips in {root}: no fault")
+
+
+@app.command()
+def features(
+    wav_root: Root,
+    store: Annotated[Path, typer.Argument(help="feature store to make")],
+    preset: Annotated[str, typer.Option(help="front end: dcase2020, dcase2022, byola or ast")] = (
+        "dcase2020"
+    ),
+    jobs: options.Jobs = None,
+    channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
+    resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
+    year: options.Year = None,
+    any_layout: Annotated[
+        bool, typer.Option("--any-layout", help="all audio below the folder, to pre-train on")
+    ] = False,
+    ground_truth: options.Truth = None,
+) -> None:
+    """Build a log-mel feature store from recordings."""
+    from asdlib.data import index_any_folder, index_folder, join_ground_truth, read_ground_truth
+    from asdlib.features.build import build_store
+
+    if any_layout and ground_truth:
+        raise ConfigError(
+            "--ground-truth needs official names, which --any-layout does not read; leave one out"
+        )
+    table = index_any_folder(wav_root) if any_layout else None
+    if ground_truth:
+        truth = read_ground_truth(ground_truth)
+        table = join_ground_truth(index_folder(wav_root, year=year), truth)
+    with progress_bar() as report:
+        built = build_store(
+            wav_root,
+            store,
+            preset=preset,
+            jobs=jobs,
+            channel=channel,
+            resample=resample,
+            year=year,
+            table=table,
+            on_progress=lambda done, total: report("features", done, total),
+        )
+    say(f"{len(built)} clips, {built.n_mels} mel bins, {built.n_frames} frames in {store}")
+
+
+app.add_typer(store_app, name="store")
+
+
+@store_app.command()
+def info(store: Store, as_json: options.AsJson = False) -> None:
+    """Describe a store: size, front end, fingerprint, counts."""
+    from asdlib.features import FeatureStore, store_info
+
+    facts = store_info(FeatureStore.open(store))
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        if key != "counts":
+            say(f"{key}: {value}")
+    print_frame(pd.DataFrame(facts["counts"]), "clips")
+
+
+@store_app.command()
+def subset(
+    store: Store,
+    out: Annotated[Path, typer.Argument(help="store to make")],
+    where: Annotated[list[str], typer.Option(metavar="COLUMN=VALUE[,VALUE…]", help="rows to keep")],
+) -> None:
+    """Write the rows that meet all conditions as a new store."""
+    from asdlib.features import FeatureStore, subset_store
+
+    conditions: dict[str, list[str]] = {}
+    for text in where:
+        column, equals, values = text.partition("=")
+        if not equals or not column:
+            raise ConfigError(f"'{text}' is not of the form column=value, e.g. machine=fan,pump")
+        conditions[column] = values.split(",")
+    made = subset_store(FeatureStore.open(store), out, **conditions)
+    say(f"{len(made)} clips in {out}")
+
+
+@store_app.command()
+def merge(
+    stores: Annotated[list[Path], typer.Argument(help="stores of one front end, then the new one")],
+) -> None:
+    """Join stores of the same front end; the last argument is the store to make."""
+    from asdlib.features import FeatureStore, merge_stores
+
+    *sources, out = stores
+    if not sources:
+        raise ConfigError(f"only '{out}' is given; name the stores to join and then the new one")
+    made = merge_stores([FeatureStore.open(path) for path in sources], out)
+    say(f"{len(made)} clips in {out}")

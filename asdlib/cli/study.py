@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from asdlib.cli.console import err_console, print_frame, say
+from asdlib.cli import options
+from asdlib.cli.console import app, err_console, print_frame, say
 from asdlib.errors import AsdError, ConfigError
 
 ProfileOption = Annotated[str, typer.Option(help="profile whose executed notebooks are shown")]
@@ -26,23 +27,8 @@ SourceOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    app.command("study")(study_command)
-    app.command()(book)
-    app.command()(slides)
-    app.command("student-data")(student_data)
-    app.command("check-answers")(check_answers_command)
-
-
 def find_project(source: Path | None = None) -> Path:
-    """Find the project folder: `source`, or the first above the current one with a ``_toc.yml``.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
+    """Find the project folder: `source`, or the first above the current one with a ``_toc.yml``."""
     here = Path.cwd() if source is None else source.absolute()
     for folder in (here, *here.parents) if source is None else (here,):
         if all((folder / name).exists() for name in ("_toc.yml", "_config.yml", "book/tools")):
@@ -63,6 +49,7 @@ def load(project: Path, module: str) -> Any:
     return importlib.import_module(name)
 
 
+@app.command("study")
 def study_command(
     profile: Annotated[str, typer.Option(help="smoke, classroom, toycar, dcase2020, dcase2022")] = (
         "classroom"
@@ -75,9 +62,7 @@ def study_command(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="only notebooks that start so")] = None,
     force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="notebooks at a time; default one a core, 1 on a GPU")
-    ] = None,
+    jobs: options.Jobs = None,
 ) -> None:
     """Run the notebooks that changed, several at a time; failures do not stop the others."""
     project = find_project()
@@ -108,6 +93,7 @@ def study_command(
         )
 
 
+@app.command()
 def book(
     profile: ProfileOption = "classroom",
     out: WorkspaceOption = None,
@@ -129,6 +115,7 @@ def book(
     say(f"the book is at {made}")
 
 
+@app.command()
 def slides(
     out: Annotated[Path, typer.Argument(help="HTML file to write")] = Path("build/slides.html"),
     profile: ProfileOption = "classroom",
@@ -142,11 +129,12 @@ def slides(
     say(f"{write_slides(out, profile, project=project, workspace=workspace)} slides in {out}")
 
 
+@app.command()
 def student_data(
     name: Annotated[str, typer.Argument(help="name or number of the student")],
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "smoke",
-    jobs: Annotated[int | None, typer.Option(min=1, help="processes; default: cores")] = None,
+    jobs: options.Jobs = None,
 ) -> None:
     """Write synthetic recordings for one student: the same machines as all, clips of their own."""
     students = load(find_project(), "teaching/exercises/students")
@@ -154,12 +142,13 @@ def student_data(
     say(f"{len(table)} clips of seed {students.student_seed(name)} in {out}")
 
 
-def check_answers_command(
+@app.command()
+def check_answers(
     notebook: Annotated[Path, typer.Argument(help="filled exercise notebook")],
     originals: Annotated[
         Path | None, typer.Option(help="exercises as handed out; default those of the project")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for a gradebook")] = False,
+    as_json: options.AsJson = False,
     timeout: Annotated[int, typer.Option(min=1, help="seconds that a cell may take")] = 120,
 ) -> None:
     """Run an exercise notebook in a kernel of its own and check its answers."""

@@ -1,0 +1,406 @@
+"""Commands about runs: one, or many of an experiment; evaluate, compare, fuse, decide; encoders.
+
+The experiments go on where they were stopped: a run that is there already is not computed again.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pandas as pd
+import typer
+
+from asdlib.cli import options
+from asdlib.cli.console import (
+    app,
+    note,
+    print_frame,
+    print_json,
+    print_metrics,
+    progress_bar,
+    remark,
+    say,
+)
+from asdlib.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from asdlib.study import RunResult
+    from asdlib.study.experiment import Job
+
+OfficialYear = StrEnum("OfficialYear", {"y2020": "2020", "y2022": "2022"})
+DataKind = StrEnum("DataKind", ["real", "synthetic"])
+
+Run = Annotated[Path, typer.Option(help="folder of the run, made by it")]
+Train = Annotated[
+    Path | None,
+    typer.Option(help="store that the runs were trained on, where held-out scores are lacking"),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="parts of the training clips for held-out scores; default: what is there, or 5",
+    ),
+]
+
+Out = Annotated[Path, typer.Option(help="folder for tables, figure and provenance")]
+Work = Annotated[Path | None, typer.Option(help="folder of runs and what they need; default: OUT")]
+
+
+@app.command()
+def run(
+    system: Annotated[
+        str,
+        typer.Argument(help="contrastive, autoencoder, statistics, autoencoder2022 or mobilenetv2"),
+    ],
+    train: options.TrainStore,
+    test: options.TestStore,
+    out: Run,
+    seed: options.Seed = 0,
+    assign: options.Parameters = None,
+    machine: options.Machines = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="FOLDS", help="also score held-out training clips"),
+    ] = None,
+    network_of: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="take the network of a finished run, only score anew"),
+    ] = None,
+) -> None:
+    """Train a system on normal clips, score the test clips, write and print the metrics."""
+    from asdlib.study import run as run_system
+    from asdlib.study.config import parse_overrides
+
+    params = parse_overrides(assign or [])
+    with progress_bar() as report:
+        result = run_system(
+            system,
+            train,
+            test,
+            out,
+            params=params,
+            seed=seed,
+            machines=machine,
+            network_of=network_of,
+            progress=report,
+        )
+    if held_out is not None:
+        from asdlib.study.held_out import held_out as score_held_out
+
+        score_held_out(result, train, folds=held_out)
+    _show(result, f"{system}, seed {seed}", f"fitted in {result.record.seconds.fit:.1f} s")
+
+
+def _show(result: "RunResult", title: str, done: str) -> None:
+    print_metrics(result.metrics, title)
+    for notice in result.record.notices:
+        note(notice)
+    done = "found, not computed again" if result.cached else done
+    say(f"{done}; scores and metrics in {result.path}")
+
+
+@app.command()
+def evaluate(
+    scores: Annotated[Path, typer.Argument(help="folder of official score files")],
+    year: Annotated[OfficialYear, typer.Option(help="whose rules")],
+    ground_truth: options.Truth = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Evaluate a folder of score files, ours or somebody else's."""
+    from asdlib.evaluation import evaluate_folder
+
+    evaluation = evaluate_folder(scores, int(year.value), ground_truth)
+    content = evaluation.to_json_dict()
+    if as_json:
+        print_json(content)
+        return
+    print_metrics(evaluation.frame, f"{scores.name}, rules of {year.value}")
+    if content.get("omega") is not None:
+        say(f"official score Ω: {100 * content['omega']:.2f} %")
+    for notice in evaluation.notices:
+        note(notice)
+
+
+@app.command()
+def pretrain(
+    store: Annotated[Path, typer.Argument(help="store to learn from; labels are not used")],
+    out: Annotated[Path, typer.Option(help="folder of the encoder, made by it")],
+    encoder: Annotated[str, typer.Option(help="small_cnn or mobilefacenet")] = "small_cnn",
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the clips")] = 24,
+    seed: options.Seed = 0,
+    assign: options.Parameters = None,
+) -> None:
+    """Train an encoder without labels; asd run contrastive --set pretrained=OUT starts from it."""
+    from asdlib.method import ContrastiveParams, pretrain as train
+    from asdlib.study.config import parse_overrides
+    from asdlib.system import validate_params
+
+    asked: dict[str, Any] = {"loss": "nt_xent", "encoder": encoder, "epochs": epochs}
+    params = validate_params(ContrastiveParams, asked | parse_overrides(assign or []), "pretrain")
+    with progress_bar() as report:
+        made = train(store, out, seed=seed, progress=report, **params.model_dump())
+    facts = made.description
+    if facts["clips_left_out"]:
+        note(
+            f"{facts['clips_left_out']} clips are shorter than crop_frames={params.crop_frames} "
+            "and were left out"
+        )
+    done = "found, not computed again" if made.cached else f"trained on {facts['clips']} clips"
+    loss = facts["loss"]
+    say(f"{done}; loss {loss['first']:.3f} → {loss['last']:.3f}; weights in {made.path}")
+
+
+@app.command()
+def weights(
+    name: Annotated[str, typer.Argument(help="owner/name of a checkpoint on the public hub")],
+    revision: Annotated[str | None, typer.Option(help="branch, tag or commit")] = None,
+    yes: options.Yes = False,
+) -> None:
+    """Fetch a public checkpoint, after showing its licence and size."""
+    from asdlib.method.weights import Offer, fetch, weights_sha256
+
+    def confirm(offer: Offer) -> bool:
+        size = f"{offer.n_bytes / 1e6:.1f} MB"
+        say(f"{offer.name}, version {offer.commit[:12]}: {size}, licence {offer.licence}")
+        return yes or typer.confirm("Download?", default=False, err=True)
+
+    folder = fetch(name, revision, confirm=confirm)
+    say(f"{folder}\nSHA-256 of the weights: {weights_sha256(folder)}")
+
+
+@app.command()
+def ablate(
+    train: options.TrainStore,
+    test: options.TestStore,
+    out: Out,
+    seeds: Annotated[int, typer.Option(min=1, help="number of seeds, from 0")] = 3,
+    jobs: options.Jobs = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")
+    ] = None,
+    assign: options.Parameters = None,
+    wav: Annotated[
+        Path | None, typer.Option(help="recordings of the stores, for the byola front end")
+    ] = None,
+    work: Work = None,
+) -> None:
+    """Run the ablation over seeds: tables, figure and provenance; goes on where it was stopped."""
+    from asdlib.features import FeatureStore
+    from asdlib.study.ablation import ablate as run_ablation, summarise
+    from asdlib.study.config import parse_overrides
+    from asdlib.study.result import write_provenance, write_table
+
+    params = parse_overrides(assign or [])
+    failures: list[str] = []
+    table = run_ablation(
+        train,
+        test,
+        work or out,
+        seeds=range(seeds),
+        groups=only,
+        params=params,
+        wav=wav,
+        processes=jobs,
+        failures=failures,
+        on_done=_report,
+    )
+    summary = summarise(table)
+    write_table(table, out / "ablation.csv")
+    write_table(summary, out / "summary.csv")
+    names = {"auc": "AUC", "pauc": "pAUC"}
+    overall = summary[(summary["machine"] == "Average") & summary["metric"].isin(names)]
+    overall = overall.replace({"metric": names})
+    bounds = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
+    drawn = overall.dropna(subset="difference").drop(columns=list(bounds.values()))
+    if len(drawn):
+        by = ("metric", "group", "variant")
+        _draw(drawn.rename(columns=bounds), by, "difference to full (points)", out / "ablation")
+    write_provenance(
+        out / "provenance.json",
+        {"train": FeatureStore.open(train), "test": FeatureStore.open(test)},
+        command="ablate",
+        seeds=seeds,
+        groups=only or "all",
+        params=params,
+        failures=failures,
+    )
+    for name, rows in overall.groupby("metric", sort=False):
+        shown = rows[["group", "variant", "seeds"]].assign(
+            mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
+        )
+        print_frame(shown, f"{name} in %, difference to full with 95 % interval")
+    say(f"tables, figure and provenance in {out}")
+    for line in failures:
+        note(f"failed: {line}")
+    if failures:
+        done = len(table.drop_duplicates(["variant", "seed"]))
+        raise RunError(
+            f"{len(failures)} of {done + len(failures)} runs failed and are not in the tables, the "
+            f"first: {failures[0]}"
+        )
+
+
+@app.command()
+def conditions(
+    out: Out,
+    work: Work = None,
+    jobs: options.Jobs = None,
+    assign: options.Parameters = None,
+) -> None:
+    """Find where each step of the block helps: machine, band, domain, clips, classes."""
+    from asdlib.files import write_text
+    from asdlib.study import conditions
+    from asdlib.study.config import parse_overrides
+    from asdlib.study.result import write_provenance, write_table
+    from asdlib.system import validate_params
+
+    asked = parse_overrides(assign or [])
+    spec = validate_params(conditions.ConditionsSpec, asked, "asd conditions")
+    table = conditions.study_conditions(spec, work or out, processes=jobs, on_done=_report)
+    found = conditions.effects_of(table)
+    write_table(table.round(6), out / "conditions.csv")
+    write_table(found.round(4), out / "effects.csv")
+    drawn = found[found["against"] == ""].rename(columns={"effect": "mean"})
+    xlabel = "AUC with all steps minus without the step (points)"
+    _draw(drawn, ("step", "question", "level"), xlabel, out / "conditions")
+    write_provenance(
+        out / "provenance.json",
+        {},
+        command="asd conditions",
+        spec=spec.model_dump(mode="json"),
+        conditions=list(conditions.CONDITIONS),
+    )
+    write_text(out / "verdict.md", conditions.conditions_verdict(found) + "\n")
+    overall = found[found["question"] == "all machines"]
+    print_frame(
+        overall[["step", "seeds", "effect", "low", "high"]].round(1),
+        "AUC with all steps minus AUC without the step, points, 95 % interval over seeds",
+    )
+    say(f"tables, figure and provenance in {out}")
+
+
+def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> None:
+    outcome = f"failed: {result}"
+    if not isinstance(result, str):
+        seconds = "found" if result.cached else f"{result.record.seconds.fit:.0f} s"
+        outcome = f"AUC {100 * result.auc:.1f}, pAUC {100 * result.pauc:.1f}, {seconds}"
+    remark(f"[{number}/{total}] {job.name}, seed {job.seed}: {outcome}")
+
+
+def _draw(effects: pd.DataFrame, by: tuple[str, str, str], xlabel: str, path: Path) -> None:
+    from asdlib.plots.intervals import plot_effects, save_figure
+
+    panel, group, row = by
+    effects = effects.replace({panel: {"all but pre-norm": "all but\npre-norm"}})
+    save_figure(plot_effects(effects, panel=panel, group=group, row=row, xlabel=xlabel), path)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=]RUN", help="runs; those of one name are its seeds"),
+    ] = None,
+    kind: Annotated[
+        DataKind | None, typer.Option(help="whether the recordings are real or synthetic")
+    ] = None,
+    scores: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="score files of any system")
+    ] = None,
+    published: Annotated[bool, typer.Option("--published", help="add published figures")] = False,
+    paired: Annotated[
+        bool,
+        typer.Option("--paired", help="test every system against the first, on the same clips"),
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="test against this system instead; may be repeated"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the tables")] = None,
+    data: Annotated[str | None, typer.Option(help="what was scored, in words")] = None,
+    split: Annotated[str, typer.Option(help="which part of it")] = "test rows of the store",
+    selection: Annotated[str, typer.Option(help="how epoch and parameters were chosen")] = (
+        "last epoch, parameters given in advance"
+    ),
+    year: Annotated[int | None, typer.Option(help="whose rules, for score files alone")] = None,
+    ground_truth: options.Truth = None,
+) -> None:
+    """Put runs, score files and published figures into one table that says what each row is."""
+    from asdlib.study import comparison
+
+    if kind is None:
+        raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
+    entries = [comparison.read_run(text, ground_truth) for text in runs or []]
+    years = sorted({entry.evaluation.year for entry in entries} | ({year} if year else set()))
+    if scores and not years:
+        raise ConfigError("the year of score files alone is not known; give --year")
+    entries += [comparison.read_score_files(text, years[0], ground_truth) for text in scores or []]
+    table = comparison.compare(
+        entries,
+        data_kind=kind.value,
+        data=data,
+        split=split,
+        selection=selection,
+        published=published,
+    )
+    tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
+    print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
+    if tests is not None:
+        overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
+        points, p_values = ["difference", "low", "high"], ["p_value", "delong_p"]
+        overall[points] = (100 * overall[points]).map("{:+.2f}".format)
+        overall[p_values] = overall[p_values].map("{:.3g}".format).replace("nan", "")
+        print_frame(overall, "paired bootstrap over clips, difference to the reference in points")
+    if out is not None:
+        about = {"command": "compare", "data": data, "data_kind": kind.value}
+        comparison.write(out, entries, table, tests, **about)
+        say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
+
+
+def _narrow(shown: pd.DataFrame) -> pd.DataFrame:
+    """Return a comparison for a narrow screen: figures, and in one column what the row is."""
+    figures = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc")
+    words = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
+    words += shown["split"] + "; trained on: " + shown["training_data"] + "; selection: "
+    words += shown["selection"] + "; seeds: " + shown["seeds"] + "; source: " + shown["source"]
+    return shown[["system", *(name for name in figures if name in shown)]].assign(row=words)
+
+
+@app.command()
+def fuse(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs on the same clips")],
+    out: Run,
+    weight: Annotated[
+        list[float] | None, typer.Option(help="weight of a run, one for each; default: equal")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="name of the fused system in tables")] = None,
+    train: Train = None,
+    folds: Folds = None,
+) -> None:
+    """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
+    from asdlib.study.fuse import fuse as fuse_runs
+
+    result = fuse_runs(runs, out, weights=weight, name=name, train=train, folds=folds)
+    _show(result, result.record.config.system, f"{len(runs)} runs fused")
+
+
+@app.command()
+def decide(
+    run: Annotated[Path, typer.Argument(help="folder of a finished run")],
+    quantile: Annotated[float, typer.Option(help="share of normal clips below the threshold")] = (
+        0.9
+    ),
+    out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
+    train: Train = None,
+    folds: Folds = None,
+) -> None:
+    """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
+    from asdlib.study.held_out import decide_run
+
+    done = decide_run(run, quantile=quantile, out=out, train=train, folds=folds)
+    print_frame(done.thresholds.round(4), f"thresholds, quantile {quantile:g}")
+    if done.metrics.empty:
+        note("the test clips carry no labels: decisions only, no metrics")
+    print_metrics(done.metrics, "precision, recall and F1")
+    say(f"decision files and decisions.json in {done.path}")
