@@ -24,6 +24,7 @@ from asdlib.cli.console import (
 from asdlib.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from asdlib.features import FeatureStore
     from asdlib.study import RunResult
     from asdlib.study.experiment import Job
 
@@ -189,7 +190,6 @@ def ablate(
     from asdlib.features import FeatureStore
     from asdlib.study.ablation import ablate as run_ablation, summarise
     from asdlib.study.config import parse_overrides
-    from asdlib.study.result import write_provenance, write_table
 
     params = parse_overrides(assign or [])
     failures: list[str] = []
@@ -206,31 +206,9 @@ def ablate(
         on_done=_report,
     )
     summary = summarise(table)
-    write_table(table, out / "ablation.csv")
-    write_table(summary, out / "summary.csv")
-    names = {"auc": "AUC", "pauc": "pAUC"}
-    overall = summary[(summary["machine"] == "Average") & summary["metric"].isin(names)]
-    overall = overall.replace({"metric": names})
-    bounds = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
-    drawn = overall.dropna(subset="difference").drop(columns=list(bounds.values()))
-    if len(drawn):
-        by = ("metric", "group", "variant")
-        _draw(drawn.rename(columns=bounds), by, "difference to full (points)", out / "ablation")
-    write_provenance(
-        out / "provenance.json",
-        {"train": FeatureStore.open(train), "test": FeatureStore.open(test)},
-        command="ablate",
-        seeds=seeds,
-        groups=only or "all",
-        params=params,
-        failures=failures,
-    )
-    for name, rows in overall.groupby("metric", sort=False):
-        shown = rows[["group", "variant", "seeds"]].assign(
-            mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
-        )
-        print_frame(shown, f"{name} in %, difference to full with 95 % interval")
-    say(f"tables, figure and provenance in {out}")
+    stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test)}
+    facts = {"seeds": seeds, "groups": only or "all", "params": params, "failures": failures}
+    _publish({"ablation": table, "summary": summary}, out, stores, command="ablate", **facts)
     for line in failures:
         note(f"failed: {line}")
     if failures:
@@ -249,35 +227,16 @@ def conditions(
     assign: options.Parameters = None,
 ) -> None:
     """Find where each step of the block helps: machine, band, domain, clips, classes."""
-    from asdlib.files import write_text
-    from asdlib.study import conditions
+    from asdlib.study.ablation import ConditionsSpec, study_conditions, summarise_conditions
     from asdlib.study.config import parse_overrides
-    from asdlib.study.result import write_provenance, write_table
     from asdlib.system import validate_params
 
-    asked = parse_overrides(assign or [])
-    spec = validate_params(conditions.ConditionsSpec, asked, "asd conditions")
-    table = conditions.study_conditions(spec, work or out, processes=jobs, on_done=_report)
-    found = conditions.effects_of(table)
-    write_table(table.round(6), out / "conditions.csv")
-    write_table(found.round(4), out / "effects.csv")
-    drawn = found[found["against"] == ""].rename(columns={"effect": "mean"})
-    xlabel = "AUC with all steps minus without the step (points)"
-    _draw(drawn, ("step", "question", "level"), xlabel, out / "conditions")
-    write_provenance(
-        out / "provenance.json",
-        {},
-        command="asd conditions",
-        spec=spec.model_dump(mode="json"),
-        conditions=list(conditions.CONDITIONS),
-    )
-    write_text(out / "verdict.md", conditions.conditions_verdict(found) + "\n")
-    overall = found[found["question"] == "all machines"]
-    print_frame(
-        overall[["step", "seeds", "effect", "low", "high"]].round(1),
-        "AUC with all steps minus AUC without the step, points, 95 % interval over seeds",
-    )
-    say(f"tables, figure and provenance in {out}")
+    spec = validate_params(ConditionsSpec, parse_overrides(assign or []), "asd conditions")
+    table = study_conditions(spec, work or out, processes=jobs, on_done=_report)
+    tables = {"conditions": table.round(6), "effects": summarise_conditions(table).round(4)}
+    names = list(dict.fromkeys(table["condition"]))
+    about = {"spec": spec.model_dump(mode="json"), "conditions": names}
+    _publish(tables, out, {}, command="asd conditions", **about)
 
 
 def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> None:
@@ -288,12 +247,32 @@ def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> N
     remark(f"[{number}/{total}] {job.name}, seed {job.seed}: {outcome}")
 
 
-def _draw(effects: pd.DataFrame, by: tuple[str, str, str], xlabel: str, path: Path) -> None:
+def _publish(
+    tables: dict[str, pd.DataFrame], out: Path, stores: dict[str, "FeatureStore"], **facts: Any
+) -> None:
+    """Write and print an experiment: its table, the summary of it, a figure, provenance."""
     from asdlib.plots.intervals import plot_effects, save_figure
+    from asdlib.study.result import write_provenance, write_table
 
-    panel, group, row = by
-    effects = effects.replace({panel: {"all but pre-norm": "all but\npre-norm"}})
-    save_figure(plot_effects(effects, panel=panel, group=group, row=row, xlabel=xlabel), path)
+    for name, table in tables.items():
+        write_table(table, out / f"{name}.csv")
+    name, summary = next(iter(tables)), list(tables.values())[-1]
+    metrics = {"auc": "AUC", "pauc": "pAUC"}
+    overall = summary[(summary["machine"] == "Average") & summary["metric"].isin(metrics)]
+    overall = overall.replace({"metric": metrics})
+    bounds = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
+    drawn = overall.dropna(subset="difference").drop(columns=list(bounds.values()))
+    if len(drawn):
+        drawn = drawn.rename(columns=bounds)
+        by = {"panel": "metric", "group": "group", "row": "variant"}
+        save_figure(plot_effects(drawn, **by, xlabel="difference to full (points)"), out / name)
+    write_provenance(out / "provenance.json", stores, **facts)
+    for metric, rows in overall.groupby("metric", sort=False):
+        shown = rows[["group", "variant", "seeds"]].assign(
+            mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
+        )
+        print_frame(shown, f"{metric} in %, difference to full with 95 % interval")
+    say(f"tables, figure and provenance in {out}")
 
 
 @app.command()

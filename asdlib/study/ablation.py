@@ -1,24 +1,27 @@
-"""The ablation: one declared table of variants, and what runs it on any pair of stores.
+"""The declared experiments: variants of the contrastive system, each compared with ``full``.
 
-A variant changes one thing of the contrastive system, or the data that it is trained on, and is
-compared with ``full`` on the same test clips and seeds.
+The *ablation* changes one thing at a time, on any pair of stores. The *conditions* take the steps
+of the block out in turn, on synthetic machines: the corpus as it is, with faults heard in one band
+only, a quarter of its training clips, coarser classes, two domains. There the embedding alone
+scores, as the default sum over levels contains the mean spectrum, which no step can change.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, Field
 
 from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore
 from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Done, Variant, experiment
 from asdlib.study.report import describe_difference, over_seeds, paired_differences
-from asdlib.study.stores import from_recordings, half_bins
+from asdlib.study.stores import from_recordings, half_bins, synthetic_store
 
 FULL = "full"
 METRICS = ("auc", "pauc", "auc_source", "auc_target")
@@ -205,24 +208,141 @@ def _with_other_front_ends(
     return variants
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Compare every variant of `ablate` with ``full``, for each machine and on average.
+EMBEDDING_ALONE = {"embedding": "encoder", "backend": "mahalanobis"}
+
+STEPS: dict[str, dict[str, Any]] = {
+    "pre-norm": {"pre_norm": False},
+    "mixup": {"mixup": False},
+    "RRC": {"rrc": False},
+    "post-norm": {"post_norm": False},
+    "all but pre-norm": {"mixup": False, "rrc": False, "post_norm": False},
+}
+"""Parameters of the augmentation without a step."""
+
+
+class Condition(NamedTuple):
+    """What differs from the corpus as it is; ``bands`` are those of the faults, a test set each."""
+
+    layout: Literal["dcase2020", "dcase2022"] = "dcase2020"
+    bands: tuple[str, ...] = ("natural",)
+    share: float = 1.0
+    changes: Mapping[str, Any] = {}
+
+
+CONDITIONS: dict[str, Condition] = {
+    "as it is": Condition(bands=("natural", "low", "mid", "high")),
+    "a quarter of the clips": Condition(share=0.25),
+    "a class a machine type": Condition(changes={"classes": "machine"}),
+    "two domains": Condition(layout="dcase2022"),
+}
+
+
+class ConditionsSpec(BaseModel, frozen=True, extra="forbid"):
+    """Size of the study."""
+
+    machines: Mapping[str, tuple[str, ...] | None] = Field(
+        default={"dcase2020": None, "dcase2022": None},
+        description="machine types of each layout, None for its six",
+    )
+    n_sections: int = Field(3, ge=2, description="sections of each machine type")
+    n_train: int = Field(48, ge=8, description="normal training clips of a section")
+    n_test: int = Field(20, ge=2, description="normal test clips of a section, as many anomalous")
+    target_share: float = Field(0.125, gt=0, lt=0.5, description="target clips of two domains")
+    seconds: float = Field(4.0, gt=0, description="length of a clip in s")
+    seeds: int = Field(5, ge=1, description="seeds of every training, from 0")
+    epochs: int = Field(6, ge=1, description="passes over all training clips")
+    params: Mapping[str, Any] = Field({}, description="other parameters of the contrastive system")
+
+
+def study_conditions(
+    spec: ConditionsSpec,
+    root: str | Path,
+    *,
+    processes: int | None = None,
+    on_done: Done | None = None,
+) -> pd.DataFrame:
+    """Train and score without each step under every condition; what is there is not done again.
+
+    Recordings, stores and runs lie below `root`.
 
     Returns
     -------
-    ``group, variant, changes, machine, metric, seeds, mean, low, high`` (percent), then
+    One row a machine, and one for their mean (``Average``): ``condition, band, without`` (the step
+    that was left out, or ``full``), ``seed, machine, auc, pauc`` and, with two domains,
+    ``auc_source, auc_target``; shares of 1.
+    """
+    make_system("contrastive", spec.params)  # what is not valid is refused before recordings
+    variants: dict[str, Variant] = {}
+    for name, condition in CONDITIONS.items():
+        variants |= _variants(name, condition, spec, Path(root), processes)
+    seeds = range(spec.seeds)
+    table = experiment(variants, root, seeds=seeds, processes=processes, on_done=on_done)
+    table = table[table["section"] == "Average"]
+    # Within a condition, all runs of a seed stand together.
+    order = table["condition"].map(list(CONDITIONS).index)
+    table = table.assign(order=order).sort_values(["order", "seed"], kind="stable")
+    columns = [name for name in METRICS if name in table]
+    table = table[["condition", "band", "without", "seed", "machine", *columns]]
+    return table.reset_index(drop=True)
+
+
+def _variants(
+    name: str, condition: Condition, spec: ConditionsSpec, root: Path, processes: int | None
+) -> dict[str, Variant]:
+    def store(part: str, n_train: int, n_test: int, **more: Any) -> Any:
+        corpus = spec.model_dump(include={"n_sections", "seconds", "target_share"}) | {
+            "layout": condition.layout,
+            "machines": spec.machines[condition.layout],
+            "n_train": n_train,
+            "n_test_normal": n_test,
+            "n_test_anomaly": n_test,
+        }
+        return synthetic_store(root, f"{condition.layout}-{part}", corpus | more, processes)
+
+    # The half of a corpus that is not used is as small as it may be.
+    tests = {band: store(band, 2, spec.n_test, band=band) for band in condition.bands}
+    train = store("train", spec.n_train, 2 if condition.layout == "dcase2022" else 1)
+    base = merge({**spec.params, **EMBEDDING_ALONE, "epochs": spec.epochs}, condition.changes)
+    return {
+        f"{name}, faults {band}, without {without}": Variant(
+            params=merge(base, {"augmentation": steps} if steps else {}),
+            train=train,
+            test=test,
+            share=condition.share,
+            columns={"condition": name, "band": band, "without": without},
+        )
+        for without, steps in {FULL: {}, **STEPS}.items()
+        for band, test in tests.items()
+    }
+
+
+def summarise(
+    table: pd.DataFrame, by: Sequence[str] = ("changes",), within: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Compare every variant with ``full``, for each machine and on average.
+
+    Parameters
+    ----------
+    table
+        From `ablate` or `study_conditions`, with the columns ``group`` and ``variant``.
+    by, within
+        More columns that name a row, and those within which variants are compared.
+
+    Returns
+    -------
+    ``group, variant``, columns `by`, ``machine, metric, seeds, mean, low, high`` (percent), then
     ``difference, difference_low, difference_high`` in percentage points, paired over seeds, and
     ``verdict`` in words. ``full`` has no difference. The mean over machines is named ``Average``.
     """
-    averages = table[table["section"] == "Average"]
-    averages = pd.concat([part for _, part in averages.groupby("machine", sort=False)])
-    by = ["group", "variant", "changes", "machine"]
+    table = table[table["section"] == "Average"] if "section" in table else table
+    table = pd.concat([part for _, part in table.groupby("machine", sort=False)])
+    rows, places = ["group", "variant", *by, "machine"], [*within, "machine"]
     bounds = {"low": "difference_low", "high": "difference_high"}
     parts = []
     for metric in (name for name in METRICS if name in table):
-        gains = paired_differences(averages, FULL, metric, by=["machine"]).drop(columns="seeds")
-        means = over_seeds(averages, by, metric)
-        part = means.merge(gains.rename(columns=bounds), how="left", on=["machine", "variant"])
+        gains = paired_differences(table, FULL, metric, by=places).drop(columns="seeds")
+        means = over_seeds(table, rows, metric)
+        part = means.merge(gains.rename(columns=bounds), how="left", on=[*places, "variant"])
         parts.append(part.assign(metric=metric))
     summary = pd.concat(parts, ignore_index=True)
     differences = ["difference", *bounds.values()]
@@ -230,4 +350,12 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         "" if np.isnan(difference[0]) else describe_difference(*difference)
         for difference in summary[differences].to_numpy(dtype=float)
     ]
-    return summary[[*by, "metric", "seeds", "mean", "low", "high", *differences, "verdict"]]
+    return summary[[*rows, "metric", "seeds", "mean", "low", "high", *differences, "verdict"]]
+
+
+def summarise_conditions(table: pd.DataFrame) -> pd.DataFrame:
+    """Compare the block without a step with the ``full`` one, under each condition and band."""
+    group = table["condition"] + ", faults " + table["band"]
+    variant = ("without " + table["without"]).replace(f"without {FULL}", FULL)
+    table = table.assign(group=group, variant=variant)
+    return summarise(table, by=(), within=("group",))

@@ -180,7 +180,7 @@ def compare(
     if published:
         machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
         only = next(iter(machines)) if years[0] == 2020 and len(machines) == 1 else None
-        rows += published_rows(years[0], only).to_dict("records")
+        rows.extend(published_rows(years[0], only).to_dict("records"))  # type: ignore[arg-type]
     return pd.DataFrame(rows, columns=list(COLUMNS)).dropna(axis="columns", how="all")
 
 
@@ -202,7 +202,7 @@ def _measured(
         one = members[0].evaluation
         frame = bootstrap_frame(one.scores, one.year, n_resamples=RESAMPLES, rng=rng)
         overall = frame[frame["machine"] == "Average"]
-        bounds = {row.metric: (row.low, row.high) for row in overall.itertuples()}
+        bounds = dict(zip(overall["metric"], overall[["low", "high"]].to_numpy(), strict=True))
     row: dict[str, Any] = {
         **words[0],
         "origin": "measured",

@@ -12,7 +12,15 @@ from study_stores import QUICK, make_manifest, make_store, write_recordings
 from asdlib.errors import ConfigError, StoreError
 from asdlib.features import build_store
 from asdlib.study import ABLATION, ablate, load_run
-from asdlib.study.ablation import FRONT_ENDS, FULL, GROUPS, summarise
+from asdlib.study.ablation import (
+    CONDITIONS,
+    FRONT_ENDS,
+    FULL,
+    GROUPS,
+    STEPS,
+    summarise,
+    summarise_conditions,
+)
 from asdlib.study.config import make_system
 from asdlib.study.stores import half_bins, pair_means, share_of_training
 
@@ -165,3 +173,36 @@ def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:
     full = summary.loc["full", "Average", "pauc"]
     assert np.isnan(full["difference"])
     assert full["verdict"] == ""
+
+
+def test_steps_are_those_of_the_augmentation() -> None:
+    described = {make_system("contrastive").params.model_dump_json()}
+    for steps in STEPS.values():
+        described.add(make_system("contrastive", {"augmentation": steps}).params.model_dump_json())
+        assert all(value is False for value in steps.values())
+    assert len(described) == len(STEPS) + 1
+
+
+def test_steps_are_compared_under_each_condition_and_band() -> None:
+    rng = np.random.default_rng(0)
+    losses = {("as it is", "low", "RRC"): 0.08, ("two domains", "natural", "post-norm"): -0.06}
+    rows = [
+        (condition, band, step, seed, machine, 0.8 - losses.get((condition, band, step), 0.0) + x)
+        for condition, facts in CONDITIONS.items()
+        for band in facts.bands
+        for seed in range(5)
+        for machine in ("fan", "Average")
+        for step, x in zip((FULL, *STEPS), 1e-3 * rng.normal(size=6), strict=True)
+    ]
+    columns = ["condition", "band", "without", "seed", "machine", "auc"]
+    table = pd.DataFrame(rows, columns=columns)
+    found = summarise_conditions(table)
+    assert len(found) == 7 * 2 * (1 + len(STEPS))
+    large = found[found["difference"].abs() > 2].set_index(["group", "variant", "machine"])
+    assert large["difference"].round().to_dict() == {
+        ("as it is, faults low", "without RRC", "fan"): -8,
+        ("as it is, faults low", "without RRC", "Average"): -8,
+        ("two domains, faults natural", "without post-norm", "fan"): 6,
+        ("two domains, faults natural", "without post-norm", "Average"): 6,
+    }
+    assert large["verdict"].str.endswith(", shown").all()
