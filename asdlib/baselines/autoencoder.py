@@ -5,13 +5,11 @@ eight units. It sees no section; sections are distinguished at test time only. W
 badly is anomalous.
 
 Sources: y-kawagu/dcase2020_task2_baseline (commit ebfcc2a, MIT) and
-Kota-Dohi/dcase2022_task2_baseline_ae (commit 8ab52e1, MIT). Kept: input, network, initial
-weights, optimiser, loss, split, score. Not repeated: an array of all stacked frames in double
-precision (5 to 6.5 GiB per machine; here the frames are stacked at batch time), one clip at a time
-at test, and a silent score of zero for a broken file. The official runs themselves spread by one to
-two points of AUC.
+Kota-Dohi/dcase2022_task2_baseline_ae (commit 8ab52e1, MIT). Kept: input, network, initial weights,
+optimiser, loss, split, score; not repeated: a silent score of zero for a broken file. The official
+runs themselves spread by one to two points of AUC.
 
-Shape legend: B batch, F mel bins, W frames of a window.
+Shapes: B batch, F mel bins, W frames of a window.
 """
 
 from itertools import pairwise
@@ -37,13 +35,6 @@ class AutoencoderNetwork(nn.Sequential):
 
     640 → 128 ×4 → 8 → 128 ×4 → 640 has 267,928 trainable parameters. Batch normalisation is that
     of Keras: momentum 0.99 (0.01 in PyTorch's way of counting), epsilon 1e-3.
-
-    Parameters
-    ----------
-    n_inputs
-        Values of a window, W * F.
-    hidden, bottleneck
-        Units of the layers.
     """
 
     def __init__(self, n_inputs: int, hidden: int = 128, bottleneck: int = 8) -> None:
@@ -62,21 +53,20 @@ class Autoencoder(WindowedBaseline[AutoencoderParams]):
     """The DCASE 2020 Task 2 baseline: reconstruction error of stacked frames.
 
     The score of a clip is the mean squared error over its windows and their dimensions, in dB²
-    for features in dB. The official features are those of the preset "dcase2020"; they are not
-    scaled. The windows are sorted by file name and the last tenth of them is not trained on. See
-    `AutoencoderParams` and, for the attributes, `asdlib.baselines.windows.WindowedBaseline`.
+    for features in dB, which are not scaled; the official ones have the preset "dcase2020". See
+    `AutoencoderParams` and `asdlib.baselines.windows.WindowedBaseline`.
     """
 
     name = "autoencoder"
     Params = AutoencoderParams
 
     def build(self, n_mels: int, n_sections: int) -> nn.Module:
-        """Return the network of one machine; the number of sections does not matter."""
+        """Return the network of one machine."""
         n_inputs = self.params.n_frames * n_mels
         return AutoencoderNetwork(n_inputs, self.params.hidden, self.params.bottleneck)
 
     def loss(self, network: nn.Module, windows: Tensor, section: Tensor) -> Tensor:
-        """Compute the mean squared error over `windows` (B, W, F); `section` does not matter."""
+        """Compute the mean squared error over `windows` (B, W, F)."""
         vectors = windows.flatten(1)
         return nn.functional.mse_loss(network(vectors), vectors)
 
@@ -88,25 +78,21 @@ class Autoencoder(WindowedBaseline[AutoencoderParams]):
 
 
 class Autoencoder2022(Autoencoder):
-    """The DCASE 2022 Task 2 autoencoder baseline.
+    """The DCASE 2022 Task 2 autoencoder baseline: that of 2020, with two differences.
 
-    The network, its training and its score are those of 2020. Two things differ. The official
-    features are those of the preset "dcase2022" (zero padding, ``log10(max(mel, eps))``), so build
-    the store with it. And there is a decision threshold: `gamma_threshold` of the scores of the
-    training clips of a machine.
+    The official features have the preset "dcase2022" (zero padding, ``log10(max(mel, eps))``). And
+    there is a decision threshold: `gamma_threshold` of the scores of a machine's training clips.
     """
 
     name = "autoencoder2022"
 
 
 def gamma_threshold(anomaly_score: np.ndarray, quantile: float = 0.9) -> float:
-    """Compute the quantile of a gamma distribution fitted to the scores of normal clips.
+    """Compute a threshold: the quantile of a gamma distribution fitted to scores of normal clips.
 
-    A clip is called anomalous if its score lies above the threshold. The fit is the maximum
-    likelihood fit of ``scipy.stats.gamma.fit`` with shape, location and scale free, as in the
-    DCASE 2022 Task 2 baselines (Kota-Dohi/dcase2022_task2_baseline_ae, commit 8ab52e1). They fit
-    it to the scores of the training clips; scores of held-out normal clips give a threshold that
-    holds better on new clips.
+    The fit has shape, location and scale free, as in the DCASE 2022 Task 2 baselines
+    (Kota-Dohi/dcase2022_task2_baseline_ae, commit 8ab52e1). They fit it to training clips; held-out
+    normal clips give a threshold that holds better on new clips.
 
     Parameters
     ----------
@@ -114,11 +100,6 @@ def gamma_threshold(anomaly_score: np.ndarray, quantile: float = 0.9) -> float:
         Scores of normal clips (N,).
     quantile
         Share of normal clips to lie below the threshold, between 0 and 1.
-
-    Returns
-    -------
-    float
-        The threshold, in units of the score.
 
     Raises
     ------

@@ -4,19 +4,10 @@ One network per machine type learns to classify the machine's sections. A clip t
 like its own section is anomalous.
 
 Source: Kota-Dohi/dcase2022_task2_baseline_mobile_net_v2 (commit aaf3932, MIT). Kept: input,
-network, initial weights, optimiser, loss, split, score. Faults of the original, not repeated:
-
-- Its threshold is fitted to another score than the one tested: a misplaced parenthesis takes the
-  logarithm of a difference. Here there is one score. (AUC is not affected.)
-- A section that was not in training gets NaN as score. Here it is an error.
-- It finds a clip's domain by looking for "source" anywhere in the path. Here the domain is a
-  column of the clip table.
-- It keeps all windows in double precision, about 13 GB per machine. Here windows are cut at batch
-  time.
-
-Kept although it looks odd: the windows are sorted by section, and the last tenth is for
-validation, so all of it comes from the last section or two, which have the fewer windows to train
-on. Set ``validation_fraction`` to 0 to train on all.
+network, initial weights, optimiser, loss, split, score. Not repeated: its threshold is fitted to
+another score than the one tested (a misplaced parenthesis), and a section that was not in training
+gets NaN. Kept although it looks odd: the windows are sorted by section, so the last tenth, for
+validation, comes from the last section or two; set ``validation_fraction`` to 0 to train on all.
 
 The network is that of ``keras.applications.MobileNetV2`` in PyTorch (Sandler et al., "MobileNetV2:
 Inverted Residuals and Linear Bottlenecks", CVPR 2018, table 2): widths rounded to multiples of
@@ -24,7 +15,7 @@ eight, 1280 features at the end even for alpha below 1, batch normalisation with
 (0.001 in PyTorch's way of counting) and epsilon 1e-3, ReLU6, "same" padding, no convolution biases,
 global mean, one dense layer.
 
-Shape legend: B batch, F mel bins, W frames of a window, C sections of a machine.
+Shapes: B batch, F mel bins, W frames of a window, C sections of a machine.
 """
 
 import sys
@@ -87,11 +78,7 @@ def scaled_width(width: int, alpha: float) -> int:
 
 
 class SameConv2d(nn.Conv2d):
-    """3 × 3 convolution with the "same" padding of Keras.
-
-    With stride 2 and an even size the odd pixel of padding goes to the end, where PyTorch's own
-    symmetric padding would shift the grid by one.
-    """
+    """3 × 3 convolution with the "same" padding of Keras: an odd pixel of it goes to the end."""
 
     def __init__(self, n_in: int, n_out: int, stride: int, groups: int = 1) -> None:
         super().__init__(n_in, n_out, 3, stride=stride, groups=groups, bias=False)
@@ -112,9 +99,7 @@ def _with_norm(convolution: nn.Conv2d, momentum: float, *, active: bool = True) 
 class InvertedResidual(nn.Module):
     """Widen, filter each channel, narrow without activation; add the input if the shape is kept."""
 
-    def __init__(
-        self, n_in: int, n_out: int, *, stride: int, expansion: int, momentum: float
-    ) -> None:
+    def __init__(self, n_in: int, n_out: int, stride: int, expansion: int, momentum: float) -> None:
         super().__init__()
         inner = n_in * expansion
         widen = nn.Conv2d(n_in, inner, 1, bias=False)
@@ -133,24 +118,10 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2Network(nn.Module):
-    """Windows of log-mel frames in, logits of the classes out.
+    """Windows of log-mel frames in, logits of the C classes out: `features`, then `classifier`.
 
-    Parameters
-    ----------
-    n_classes
-        Classes, C.
-    alpha
-        Factor of all widths but the last.
-    momentum
-        Share of a batch in the running statistics.
-
-    Attributes
-    ----------
-    features
-        The convolutions. For alpha 0.5 they hold 706,224 numbers as Keras counts them (weights and
-        running statistics of batch normalisation), the published size of the network without top.
-    classifier
-        The dense layer.
+    `alpha` is the factor of all widths but the last, `momentum` the share of a batch in the running
+    statistics.
     """
 
     def __init__(self, n_classes: int, alpha: float = 0.5, momentum: float = 0.001) -> None:
@@ -160,11 +131,7 @@ class MobileNetV2Network(nn.Module):
         for expansion, width, n_blocks, first_stride in STAGES:
             for stride in (first_stride, *[1] * (n_blocks - 1)):
                 n_out = scaled_width(width, alpha)
-                layers.append(
-                    InvertedResidual(
-                        n_in, n_out, stride=stride, expansion=expansion, momentum=momentum
-                    )
-                )
+                layers.append(InvertedResidual(n_in, n_out, stride, expansion, momentum))
                 n_in = n_out
         n_last = scaled_width(_LAST_WIDTH, max(alpha, 1.0))
         layers += _with_norm(nn.Conv2d(n_in, n_last, 1, bias=False), momentum)
@@ -183,21 +150,11 @@ class MobileNetV2Network(nn.Module):
 
 
 def section_score(probability: Tensor) -> Tensor:
-    """Compute the anomaly score of windows whose own section has a given probability.
+    """Compute the log odds against the own section of windows, (B,), from its probability p (B,).
 
     ``log(max(1 - p, eps)) - log(max(p, eps))`` with the epsilon of double precision, computed in
-    the precision of `probability` as the original does: in single precision the score falls to
-    log(eps) = -36 as soon as p rounds to 1.
-
-    Parameters
-    ----------
-    probability
-        Softmax probability p of the own section (B,).
-
-    Returns
-    -------
-    Tensor
-        Scores (B,), natural logarithm of the odds against the own section.
+    the precision of p as the original does: in single precision the score falls to log(eps) = -36
+    as soon as p rounds to 1.
     """
     eps = sys.float_info.epsilon
     return (1.0 - probability).clamp_min(eps).log() - probability.clamp_min(eps).log()
@@ -206,9 +163,9 @@ def section_score(probability: Tensor) -> Tensor:
 class MobileNetV2(WindowedBaseline[MobileNetV2Params]):
     """The DCASE 2022 Task 2 MobileNetV2 baseline: a clip should sound like its own section.
 
-    The score of a clip is the mean of `section_score` over its windows: every eighth one in
-    training, each one at test. The official features are those of the preset "dcase2022". See
-    `MobileNetV2Params` and, for the attributes, `asdlib.baselines.windows.WindowedBaseline`.
+    The score of a clip is the mean of `section_score` over its windows. The official features have
+    the preset "dcase2022". See `MobileNetV2Params` and
+    `asdlib.baselines.windows.WindowedBaseline`.
     """
 
     name = "mobilenetv2"
@@ -234,7 +191,6 @@ class MobileNetV2(WindowedBaseline[MobileNetV2Params]):
         return section_score(probability.gather(1, section[:, None]).squeeze(1))
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
-        """Train; a machine of one section, in which there is nothing to classify, is refused."""
         for machine in sorted(set(rows.manifest["machine"])):
             sections = self._sections_of(machine)
             if len(sections) < 2:

@@ -1,10 +1,9 @@
 """The statistical reference: how far a clip's mean spectrum is from its section's usual one.
 
-A clip becomes one vector of statistics over time of each mel bin. A section's normal training
-clips give the mean and the covariance of that vector. The anomaly score is the Mahalanobis
-distance. No training loop, seconds on a large set, and strong: a method has to beat it to matter.
+A clip becomes one vector of statistics over time; its score is the Mahalanobis distance from the
+normal clips of its section. No training loop, and strong: a method has to beat it to matter.
 
-Shape legend: B batch, F mel bins, T frames, N clips, D statistics of a clip.
+Shapes: B batch, F mel bins, T frames, D statistics of a clip.
 """
 
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.method.backends import PooledMahalanobis
-from asdlib.system import Progress, System, finite_batches, section_keys
+from asdlib.system import Progress, System, per_clip, section_keys
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -45,20 +44,19 @@ class TimeStatisticsParams(BaseModel):
 
 
 def time_statistics(log_mel: np.ndarray, params: TimeStatisticsParams) -> np.ndarray:
-    """Describe each clip by statistics over its frames.
+    """Describe each clip by statistics over its frames, in the unit of the features.
 
     Parameters
     ----------
     log_mel
-        Log-mel spectrograms (B, F, T), dB.
+        Log-mel spectrograms (B, F, T).
     params
         Which statistics: mean, population standard deviation, quantiles (linear interpolation).
 
     Returns
     -------
     np.ndarray
-        Statistics (B, D), float64, dB; D = F, 2 F or (2 + number of quantiles) F, one statistic
-        of all bins after the other.
+        Statistics (B, D), float64, one of all mel bins after the other.
     """
     parts = [log_mel.mean(axis=2, dtype=np.float64)]
     if params.statistics != "mean":
@@ -85,11 +83,10 @@ def _quantiles(log_mel: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarra
 class TimeStatistics(System[TimeStatisticsParams]):
     """Mahalanobis distance of time statistics, a Gaussian a section.
 
-    The covariance is shrunk towards a multiple of the identity (Ledoit and Wolf, "A
-    well-conditioned estimator for large-dimensional covariance matrices", J. Multivariate
-    Analysis 88, 2004), which keeps it invertible with fewer clips than statistics. With
-    ``covariance="pooled"`` it leans on the other sections of the machine type, as far as held-out
-    normal clips ask for it (`asdlib.method.PooledMahalanobis`).
+    The covariance is shrunk (Ledoit and Wolf, "A well-conditioned estimator for large-dimensional
+    covariance matrices", J. Multivariate Analysis 88, 2004), which keeps it invertible with fewer
+    clips than statistics. With ``covariance="pooled"`` it leans on the other sections of the
+    machine type (`asdlib.method.PooledMahalanobis`).
 
     Parameters
     ----------
@@ -100,10 +97,8 @@ class TimeStatistics(System[TimeStatisticsParams]):
 
     Attributes
     ----------
-    mean_ : np.ndarray
-        Mean of the statistics (number of sections, D), dB.
-    precision_ : np.ndarray
-        Inverse of the shrunk covariance (number of sections, D, D), 1/dB².
+    mean_, precision_ : np.ndarray
+        Mean (sections, D) and inverse covariance (sections, D, D) of the statistics.
     """
 
     name = "statistics"
@@ -120,22 +115,18 @@ class TimeStatistics(System[TimeStatisticsParams]):
                     f"section '{section}' has 1 training clip, expected at least 2 to estimate a "
                     "covariance; add clips or leave the section out"
                 )
-        vectors = self._vectors(rows)
-        pooled = {}
+        vectors = self._vectors(rows, progress)
         if self.params.covariance == "pooled":
-            pooled = PooledMahalanobis().fit(vectors, keys, rows.manifest["domain"]).models_
-        means, precisions = [], []
-        for i, section in enumerate(self.sections_):
-            if pooled:
-                mean, whitening = pooled[section]["mean"], pooled[section]["whitening"]
-                precision = whitening @ whitening.T
-            else:
-                fitted = LedoitWolf().fit(vectors[keys == section])
-                mean, precision = fitted.location_, fitted.precision_
-            means.append(mean)
-            precisions.append(precision)
-            progress(self.name, i + 1, len(self.sections_))
-        self.mean_, self.precision_ = np.stack(means), np.stack(precisions)
+            fitted = PooledMahalanobis().fit(vectors, keys, rows.manifest["domain"]).models_
+            models = [fitted[section] for section in self.sections_]
+            self.mean_ = np.stack([model["mean"] for model in models])
+            self.precision_ = np.stack(
+                [model["whitening"] @ model["whitening"].T for model in models]
+            )
+        else:
+            shrunk = [LedoitWolf().fit(vectors[keys == section]) for section in self.sections_]
+            self.mean_ = np.stack([each.location_ for each in shrunk])
+            self.precision_ = np.stack([each.precision_ for each in shrunk])
         if not np.isfinite(self.precision_).all():
             raise RunError(
                 "the training clips of a section are all alike, expected clips that differ; "
@@ -162,10 +153,11 @@ class TimeStatistics(System[TimeStatisticsParams]):
         if not len(self.mean_) == len(self.precision_) == len(self.sections_):
             raise ValueError("its sections and its tensors differ in number")
 
-    def _vectors(self, rows: Rows) -> np.ndarray:
-        parts = [
-            (positions, time_statistics(log_mel, self.params))
-            for positions, log_mel in finite_batches(rows, self.params.batch_size)
-        ]
-        order = np.concatenate([positions for positions, _ in parts])
-        return np.concatenate([vectors for _, vectors in parts])[np.argsort(order)]
+    def _vectors(self, rows: Rows, progress: Progress | None = None) -> np.ndarray:
+        return per_clip(
+            rows,
+            self.params.batch_size,
+            lambda log_mel, _: time_statistics(log_mel, self.params),
+            self.name,
+            progress,
+        )

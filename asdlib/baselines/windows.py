@@ -1,19 +1,16 @@
 """What the trained DCASE baselines share: one network per machine type, fed with windows of frames.
 
-A window of W frames overlaps its neighbour by W - 1 frames. Storing all windows multiplies the data
-by W and is what makes the official baselines need 5 to 13 GB per machine. Here the frames of all
-clips lie one after another in one float16 array, the precision of the store. A window that starts
-at frame s is then the contiguous run of W * F numbers from s * F on, so a strided view serves every
-window and one index call gathers a batch. The anomaly score of a clip is the mean over its windows.
+Storing all overlapping windows is what makes the official baselines need 5 to 13 GB per machine.
+Here the frames of all clips lie one after another in one float16 array, the precision of the store,
+and windows are cut at batch time.
 
 Training is that of Keras: Glorot-uniform weights and zero biases; the last share of the windows, in
-their given order and not at random, is for validation; the last epoch is kept; batches are shuffled
-anew each epoch and the last, smaller batch counts. One deviation: a last batch of a single window
-is left out, because batch normalisation has no variance for it. Two differences of the libraries
-remain: Adam's epsilon acts after the bias correction here and before it in Keras, and the running
-variance of dense layers is the unbiased one here.
+their given order, is for validation; the last epoch is kept; batches are shuffled anew each epoch
+and the last, smaller batch counts, unless it is a single window, which has no variance. Two
+differences of the libraries remain: Adam's epsilon acts after the bias correction here and before
+it in Keras, and the running variance of dense layers is the unbiased one here.
 
-Shape legend: B batch, F mel bins, W frames of a window, L frames of all clips, M windows, N clips.
+Shapes: B batch, F mel bins, W frames of a window, L frames of all clips, M windows, N clips.
 """
 
 import mmap
@@ -31,7 +28,7 @@ from torch import Tensor, nn
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.method.training import Training, train
-from asdlib.system import Progress, System, finite_batches, section_keys, with_prefix
+from asdlib.system import Progress, System, finite_batches, per_clip, section_keys, with_prefix
 
 _CLIPS_PER_READ = 64
 _CLIPS_PER_SCORING = 16
@@ -70,8 +67,7 @@ class WindowedBaseline(System[P]):
     Parameters
     ----------
     seed
-        Decides the initial weights and the order of the windows. Each machine has its own
-        generator, so its model does not depend on the other machines in training.
+        Decides the initial weights and the order of the windows, of each machine by itself.
     **params
         See `Params` of the subclass.
 
@@ -108,11 +104,9 @@ class WindowedBaseline(System[P]):
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         self._check_length(rows)
-        machine_of = rows.manifest["machine"].to_numpy(dtype=str)
         self.networks_, histories = {}, []
-        for machine in np.unique(machine_of):
-            own = rows.select(machine_of == machine)
-            histories.append(self._fit_machine(str(machine), own, workdir, progress))
+        for machine, own in _by_machine(rows).items():
+            histories.append(self._fit_machine(machine, rows.select(own), workdir, progress))
         self.history_ = pd.concat(histories, ignore_index=True)
 
     def _fit_machine(
@@ -138,35 +132,31 @@ class WindowedBaseline(System[P]):
     def _score(self, rows: Rows) -> np.ndarray:
         self._check_length(rows)
         scores = np.empty(len(rows))
-        machine_of = rows.manifest["machine"].to_numpy(dtype=str)
-        for machine in np.unique(machine_of):
-            chosen = machine_of == machine
-            scores[chosen] = self._score_machine(str(machine), rows.select(chosen), self.hops[1])
+        for machine, own in _by_machine(rows).items():
+            scores[own] = self._score_machine(machine, rows.select(own))
         return scores
 
     @torch.inference_mode()
-    def _score_machine(self, machine: str, rows: Rows, hop: int) -> np.ndarray:
+    def _score_machine(self, machine: str, rows: Rows) -> np.ndarray:
         """Average the scores of the windows of each clip, (N,)."""
-        device, width = self.device, self.params.n_frames
+        device, width, batch = self.device, self.params.n_frames, self.params.score_batch_size
         network = self.networks_[machine].to(device).eval()
         section = torch.from_numpy(self._section_numbers(machine, rows)).to(device)
-        scores = np.empty(len(rows))
-        for positions, log_mel in finite_batches(rows, _CLIPS_PER_SCORING):
+
+        def compute(log_mel: np.ndarray, positions: np.ndarray) -> np.ndarray:
             n_clips, n_mels, n_frames = log_mel.shape
             flat = np.ascontiguousarray(log_mel.transpose(0, 2, 1)).reshape(-1, n_mels)
             frames = torch.from_numpy(flat).to(device)
-            start, clip = window_starts(np.full(n_clips, n_frames), width, hop)
+            start, clip = window_starts(np.full(n_clips, n_frames), width, self.hops[1])
             of_window = section[torch.from_numpy(positions)[clip].to(device)]
-            batch = self.params.score_batch_size
+            split = zip(torch.split(start, batch), torch.split(of_window, batch), strict=True)
             parts = [
                 self.window_scores(network, gather_windows(frames, some, width), numbers)
-                for some, numbers in zip(
-                    torch.split(start, batch), torch.split(of_window, batch), strict=True
-                )
+                for some, numbers in split
             ]
-            per_window = torch.cat(parts).double().reshape(n_clips, -1)
-            scores[positions] = per_window.mean(dim=1).cpu().numpy()
-        return scores
+            return torch.cat(parts).double().reshape(n_clips, -1).mean(dim=1).cpu().numpy()
+
+        return per_clip(rows, _CLIPS_PER_SCORING, compute)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {
@@ -266,6 +256,12 @@ class _WindowTraining(Training):
         )
 
 
+def _by_machine(rows: Rows) -> dict[str, np.ndarray]:
+    """Mark the rows of each machine, (N,) of bool."""
+    machine = rows.manifest["machine"].to_numpy(dtype=str)
+    return {str(name): machine == name for name in np.unique(machine)}
+
+
 class _Shuffled:
     """Numbers 0 to n - 1 in batches, in a new order each time; a last batch of one is left out."""
 
@@ -282,13 +278,7 @@ class _Shuffled:
 
 
 def read_frames(rows: Rows) -> Tensor:
-    """Read the frames of all clips, one clip after another, (L, F) as float16.
-
-    Raises
-    ------
-    RunError
-        If a clip holds NaN or infinite values.
-    """
+    """Read the frames of all clips, one clip after another, (L, F) as float16, all finite."""
     offset = np.cumsum(rows.frames) - rows.frames
     frames = np.empty((int(rows.frames.sum()), rows.store.n_mels), dtype=np.float16)
     mapped = rows.store.features.base
@@ -296,26 +286,17 @@ def read_frames(rows: Rows) -> Tensor:
         frames[offset[positions][:, None] + np.arange(log_mel.shape[2])] = log_mel.transpose(
             0, 2, 1
         )
-        # Pages of the memory map that were read stay in the process until memory is short, which
-        # doubles the peak; the system keeps its own copy, so returning them costs nothing.
+        # Pages of the memory map that were read would double the peak; the system keeps a copy.
         if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)
     return torch.from_numpy(frames)
 
 
 def window_starts(count: np.ndarray, width: int, hop: int) -> tuple[Tensor, Tensor]:
-    """List all windows of clips of `count` (N,) frames that lie one after another.
+    """List all windows, `hop` frames apart, of clips of `count` (N,) frames one after another.
 
-    Parameters
-    ----------
-    width, hop
-        Frames of a window, W, and from the start of one window to the start of the next.
-
-    Returns
-    -------
-    start, clip
-        First frame of each window (M,) and the clip that it lies in (M,), int64. A clip with fewer
-        than `width` frames has no window.
+    Returns the first frame of each window (M,) and the clip that it lies in (M,), int64. A clip
+    with fewer than `width` frames has no window.
     """
     offset = np.cumsum(count) - count
     per_clip = np.maximum(0, (count - width) // hop + 1)
