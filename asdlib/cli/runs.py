@@ -133,12 +133,12 @@ def pretrain(
     assign: options.Parameters = None,
 ) -> None:
     """Train an encoder without labels; asd run contrastive --set pretrained=OUT starts from it."""
-    from asdlib.method import ContrastiveParams, pretrain as train
+    from asdlib.method.pretraining import PretrainingParams, pretrain as train
     from asdlib.study.config import parse_overrides
     from asdlib.system import validate_params
 
-    asked: dict[str, Any] = {"loss": "nt_xent", "encoder": encoder, "epochs": epochs}
-    params = validate_params(ContrastiveParams, asked | parse_overrides(assign or []), "pretrain")
+    asked: dict[str, Any] = {"encoder": encoder, "epochs": epochs}
+    params = validate_params(PretrainingParams, asked | parse_overrides(assign or []), "pretrain")
     with progress_bar() as report:
         made = train(store, out, seed=seed, progress=report, **params.model_dump())
     facts = made.description

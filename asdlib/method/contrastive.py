@@ -81,13 +81,12 @@ class ContrastiveParams(BaseModel):
     batch_norm: Literal["clean", "training"] = Field(
         "clean",
         description="statistics of batch normalisation at test: measured anew on whole training "
-        "clips without augmentation, or those left from the augmented crops [O]",
+        "clips, or those left from the augmented crops [O]",
     )
     embedding: Literal["encoder", "projection", "feature_map", "spectrum", "levels"] = Field(
         "levels",
-        description="what is scored: before the head, after it, the last feature map averaged "
-        "over time with its frequency axis kept, the input averaged over time, or the levels "
-        "spectrum, feature_map and encoder side by side [O]",
+        description="what is scored: the encoder's output, that of the head, the last feature map "
+        "or the input averaged over time, or spectrum, feature_map and encoder side by side [O]",
     )
     backend: str = Field("level_sum", description="embedding → anomaly score, per section [O]")
     backend_params: dict[str, Any] = Field(
@@ -95,8 +94,7 @@ class ContrastiveParams(BaseModel):
     )
     segment: Literal["clip", "sliding"] = Field(
         "clip",
-        description="at test: the whole clip, or the mean over sliding windows as long as the "
-        "longest training crop [O]",
+        description="at test: the whole clip, or the mean over windows of the longest crop [O]",
     )
     score_batch_size: int = Field(32, ge=1, description="clips embedded at a time")
 

@@ -14,20 +14,30 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from safetensors.torch import save
 
 import asdlib
-from asdlib.errors import ConfigError, RunError
+from asdlib.errors import RunError
 from asdlib.features import FeatureStore, Rows
 from asdlib.files import only_process, whole_folder
 from asdlib.method.contrastive import Contrastive, ContrastiveParams
-from asdlib.method.pretrained import DESCRIPTION, PUBLIC, WEIGHTS, read_description
+from asdlib.method.pretrained import DESCRIPTION, WEIGHTS, read_description
 from asdlib.system import Progress, validate_params
 
 _REQUEST = "request.json"
+
+
+class PretrainingParams(ContrastiveParams):
+    """Parameters of a pre-training: no classes, and random weights to begin with."""
+
+    loss: Literal["nt_xent"] = "nt_xent"
+    classifier: Literal["none"] = "none"
+    pretrained: None = None
+    epochs: int = Field(48, ge=1, description="passes over the clips, fixed [O]")
 
 
 @dataclass(frozen=True)
@@ -62,17 +72,16 @@ def pretrain(
     progress
         Called after every step.
     **params
-        Of `ContrastiveParams`; the loss is nt_xent.
+        See `PretrainingParams`.
 
     Raises
     ------
     ConfigError
-        If a parameter is unknown or needs classes.
+        If a parameter is unknown or its value not allowed.
     RunError
         If there are too few clips, `out` holds something else, or another process is at work on it.
     """
-    checked = validate_params(ContrastiveParams, {"loss": "nt_xent"} | params, "pretrain")
-    _check(checked)
+    checked = validate_params(PretrainingParams, params, "pretrain")
     opened, out = FeatureStore.open(store), Path(out)
     rows, left_out = _rows(opened, max(checked.crop_lengths))
     request = {
@@ -117,25 +126,6 @@ def pretrain(
             shutil.rmtree(folder / "training", ignore_errors=True)
             begun.unlink()
     return Pretrained(out, description, cached=False)
-
-
-def _check(params: ContrastiveParams) -> None:
-    if params.loss != "nt_xent":
-        raise ConfigError(
-            f"loss '{params.loss}' needs classes; pre-training has none, expected loss=nt_xent"
-        )
-    if params.classifier != "none" or not params.contrast_weight:
-        raise ConfigError(
-            f"classifier '{params.classifier}' needs classes; pre-training has none, expected "
-            "classifier=none and a contrast_weight above 0"
-        )
-    if params.encoder in PUBLIC or params.pretrained is not None:
-        raise ConfigError(
-            f"pre-training begins with random weights; encoder '{params.encoder}' with pretrained "
-            "weights cannot be asked for, choose small_cnn or mobilefacenet without them"
-        )
-    if not params.epochs:
-        raise ConfigError("epochs is 0, expected at least 1 for a pre-training")
 
 
 def _rows(store: FeatureStore, crop_frames: int) -> tuple[Rows, int]:
