@@ -40,23 +40,13 @@ WORDS = (
 )
 FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc", "pooled_auc", "pooled_pauc")
 BOUNDS = ("auc_low", "auc_high", "pauc_low", "pauc_high")
-COLUMNS = (*WORDS, *FIGURES, "seeds", "interval", *BOUNDS)
+COLUMNS = [*WORDS, *FIGURES, "seeds", "interval", *BOUNDS]
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of scores: a run, or score files of any system.
-
-    Attributes
-    ----------
-    name
-        Name of the system in the table; entries of one name are seeds of one system.
-    path, evaluation
-        The folder and its figures.
-    record
-        Content of ``run.json``; None for score files.
-    """
+    """A folder of scores under the name of its system: a run, or score files without a record."""
 
     name: str
     path: Path
@@ -141,22 +131,9 @@ def compare(
 ) -> pd.DataFrame:
     """Make the table: one row for each system, then the published figures of the year.
 
-    Parameters
-    ----------
-    entries
-        From `read_run` and `read_score_files`.
-    data_kind
-        Whether the recordings are "real" or "synthetic".
-    data, split, selection
-        What was scored, which part of it, how epoch and parameters were chosen; `data` by default
-        what the runs know.
-    published
-        Whether to add published figures: of the machine type if there is only one, else averages.
-
-    Returns
-    -------
-    DataFrame
-        `COLUMNS`, as fractions, without the figures that no row has.
+    `data_kind` is "real" or "synthetic"; `data`, `split` and `selection` say what was scored, which
+    part of it, and how epoch and parameters were chosen. The published figures are those of the
+    machine type if there is only one, else averages. The table has the `COLUMNS` that any row has.
 
     Raises
     ------
@@ -166,22 +143,20 @@ def compare(
     """
     if not entries:
         raise ConfigError("nothing to compare; name runs, or score files by --scores NAME=FOLDER")
-    if data_kind not in ("real", "synthetic"):
-        raise ScoreError(f"data_kind is {data_kind!r} (known: real, synthetic)")
-    for name, text in (("data", data), ("split", split), ("selection", selection)):
+    given = {"data": data, "data_kind": data_kind, "split": split, "selection": selection}
+    for name, text in given.items():
         if text is not None and not text.strip():
             raise ScoreError(f"{name} is {text!r} (write '{NOT_STATED}')")
     years = sorted({entry.evaluation.year for entry in entries})
     if len(years) > 1:
         raise ScoreError(f"runs of the years {years} have different metrics; compare one year")
     rng = np.random.default_rng(0)
-    given = {"data": data, "data_kind": data_kind, "split": split, "selection": selection}
     rows = [_measured(members, given, rng) for members in _by_name(entries).values()]
     if published:
         machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
         only = next(iter(machines)) if years[0] == 2020 and len(machines) == 1 else None
         rows.extend(published_rows(years[0], only).to_dict("records"))  # type: ignore[arg-type]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).dropna(axis="columns", how="all")
+    return pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
 
 
 def _measured(
@@ -218,22 +193,21 @@ def _measured(
 
 def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str | None]:
     """Describe an entry by what is given and what its run knows."""
-    data, training_data, selection = entry.path.name, NOT_STATED, NOT_STATED
-    if entry.record is not None:
-        train, test = entry.record.train, entry.record.test
-        data = f"'{test.store}', {test.clips} test clips"
-        training_data = f"{train.clips} normal clips of '{train.store}'"
-        selection = str(given["selection"])
     official = entry.evaluation.year == 2020
     over = "IDs, then machine types" if official else "machine types and sections"
-    return {
+    words = given | {
         "system": entry.name,
-        **given,
-        "data": given["data"] or data,
-        "training_data": training_data,
-        "selection": selection,
+        "data": given["data"] or entry.path.name,
+        "training_data": NOT_STATED,
+        "selection": NOT_STATED,
         "aggregate": f"arithmetic mean over {over}",
     }
+    if entry.record is not None:
+        train, test = entry.record.train, entry.record.test
+        words["data"] = given["data"] or f"'{test.store}', {test.clips} test clips"
+        words["training_data"] = f"{train.clips} normal clips of '{train.store}'"
+        words["selection"] = given["selection"]
+    return words
 
 
 def _figures(result: Evaluation) -> dict[str, float]:
@@ -256,21 +230,16 @@ def published_rows(year: int, machine: str | None = None) -> pd.DataFrame:
     df = load_published(f"dcase{year}")
     if year == 2020:
         df = df.rename(columns={"pooling": "aggregate"})
-        df = _averages(df) if machine is None else df.loc[df["machine"] == machine].copy()
+        df = _averages(df) if machine is None else df.loc[df["machine"] == machine]
     else:
         other = (df["omega_source"] != "") & (df["omega_source"] != df["source"])
         df.loc[other, "source"] += "; omega: " + df["omega_source"]
     if df.empty:
         raise ScoreError(f"no published rows of {year} for machine {machine!r}")
-    df = df.assign(
-        data=f"DCASE {year} Task 2" + (f" {machine}" if machine else ""),
-        data_kind="real",
-        origin="published",
-        seeds=NOT_STATED,
-        interval="",
-    )
-    table = df.reindex(columns=list(COLUMNS))
-    return table.fillna({"training_data": NOT_STATED})
+    data = f"DCASE {year} Task 2" + (f" {machine}" if machine else "")
+    words = {"data": data, "data_kind": "real", "origin": "published"}
+    df = df.assign(**words, seeds=NOT_STATED, interval="").reindex(columns=COLUMNS)
+    return df.fillna({"training_data": NOT_STATED})
 
 
 def _averages(df: pd.DataFrame) -> pd.DataFrame:
@@ -283,20 +252,11 @@ def _averages(df: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([computed, printed], ignore_index=True)
 
 
-def pairwise(
-    entries: Sequence[Entry],
-    *,
-    against: Sequence[str] = (),
-    rng: np.random.Generator | None = None,
-) -> pd.DataFrame:
+def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFrame:
     """Test every system against those named in `against`, by default the first, on the same clips.
 
-    Returns
-    -------
-    DataFrame
-        ``system, reference, machine, section, metric, difference, low, high, p_value`` from the
-        paired bootstrap over clips (`paired_frame`), as fractions, and ``delong_p``, DeLong's
-        p-value of AUC where both systems have a single run.
+    The columns ``system, reference`` come before those of `paired_frame`, as fractions;
+    ``delong_p`` is DeLong's p-value of AUC where both systems have a single run.
 
     Raises
     ------
@@ -311,7 +271,7 @@ def pairwise(
         raise ConfigError(
             f"no system '{unknown[0]}' to test against (there are: {', '.join(groups)})"
         )
-    rng = rng or np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     year = entries[0].evaluation.year
     scores = {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
     tables = []
@@ -339,13 +299,10 @@ def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
         table = entry.evaluation.frame.copy()
         table.insert(0, "system", entry.name)
         table.insert(1, "seed", "" if entry.seed is None else entry.seed)
-        tables.append(
-            table.assign(
-                fit_seconds=record.seconds.fit if record else np.nan,
-                run=entry.folder,
-                key=record.key[:16] if record else "",
-            )
-        )
+        table["fit_seconds"] = record.seconds.fit if record else np.nan
+        table["run"] = entry.folder
+        table["key"] = record.key[:16] if record else ""
+        tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 

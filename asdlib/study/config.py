@@ -54,11 +54,6 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn ``key=value`` pairs into a nested mapping; dots lead into a nested key.
 
     Values are JSON where that is possible (``3``, ``true``, ``[1, 2]``), and text otherwise.
-
-    Raises
-    ------
-    ConfigError
-        If a pair has no ``=`` or a key is set twice.
     """
     nested: dict[str, Any] = {}
     for pair in pairs:

@@ -33,20 +33,10 @@ def fuse(
     train: str | Path | None = None,
     folds: int | None = None,
 ) -> RunResult:
-    """Fuse the scores of runs on the same test clips.
+    """Fuse the scores of runs on the same test clips; equal weights by default.
 
-    Parameters
-    ----------
-    runs
-        Folders of finished runs.
-    out
-        Folder of the fused run, made by it.
-    weights
-        Weight of each run; equal by default.
-    name
-        Name of the fused system in tables; by default made of its members.
-    train, folds
-        See `asdlib.study.held_out.held_out`.
+    `name` is that of the fused system in tables, by default made of its members. For `train` and
+    `folds` see `asdlib.study.held_out.held_out`.
 
     Raises
     ------

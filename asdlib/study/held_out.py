@@ -1,10 +1,8 @@
 """Held-out scores of normal training clips, and the thresholds and decisions that they allow.
 
-They are the scale of a system's scores without any test clip: fusion brings systems to one scale by
-them, decisions set a threshold. The training clips of each section and domain are divided into
-folds; each fold is scored by a system that was fitted on the others. The contrastive system keeps
-its network, which has seen all folds, and fits only its back-end again, so that its held-out scores
-are still a little low; every other system is fitted again as a whole.
+The training clips of each section and domain are divided into folds; each fold is scored by a
+system that was fitted on the others. The contrastive system keeps its network, which has seen all
+folds, and fits only its back-end again, so that its held-out scores are still a little low.
 
 The threshold of a section is a quantile of a gamma distribution fitted to its held-out scores; the
 official baselines fit it to the scores of the very clips that the model was trained on, which are
@@ -12,15 +10,14 @@ too low. One threshold serves both domains, as the domain of a test clip is not 
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from asdlib.baselines import gamma_threshold
-from asdlib.errors import ConfigError, RunError, ScoreError
+from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import evaluate, label_scores, read_score_folder, write_score_folder
 from asdlib.features import FeatureStore, Rows
 from asdlib.files import write_text
@@ -35,21 +32,12 @@ COLUMNS = [*_SECTION, "clip", "domain", "anomaly_score"]
 
 
 def held_out(
-    run: RunResult, train: str | Path | None = None, *, folds: int | None = None, seed: int = 0
+    run: RunResult, train: str | Path | None = None, *, folds: int | None = None
 ) -> pd.DataFrame:
     """Return the held-out training scores of a finished run; computed once, kept in its folder.
 
-    Parameters
-    ----------
-    run
-        The run.
-    train
-        Store that it was trained on; needed if the scores are not there yet.
-    folds
-        Number of parts, at least 2; by default what is there, or five. Another number than that of
-        the scores that are there computes them again.
-    seed
-        Seed of the division.
+    The scores that are there are taken, unless they are of another number of `folds` (by default
+    five) than the one asked for; then the store `train`, which the run was trained on, is needed.
 
     Returns
     -------
@@ -58,13 +46,9 @@ def held_out(
 
     Raises
     ------
-    ConfigError
-        If there are fewer than two folds.
     RunError
         If the scores are damaged, or not there and no store is given or another one.
     """
-    if folds is not None and folds < 2:
-        raise ConfigError(f"folds is {folds}, expected at least 2")
     path = run.path / HELD_OUT
     if path.is_file() and folds in (None, _folds_of(run)):
         return _read(path)
@@ -87,11 +71,11 @@ def held_out(
     folds = folds or 5
     rows = training_rows(_training_store(run, train), run.record.config.machines)
     detector = system_class(run.record.config.system).load(run.path / "model")
-    scores = _scores_of_folds(detector, rows, folds, seed)
+    scores = _scores_of_folds(detector, rows, folds)
     # Should it be cut between the two, the scores count as made with an unknown number.
     (run.path / FOLDS).unlink(missing_ok=True)
     written = write_held_out(rows.manifest.assign(anomaly_score=scores), run.path)
-    write_text(run.path / FOLDS, json.dumps({"folds": folds, "seed": seed}) + "\n")
+    write_text(run.path / FOLDS, json.dumps({"folds": folds, "seed": 0}) + "\n")
     return written
 
 
@@ -135,7 +119,7 @@ def _training_store(run: RunResult, train: str | Path) -> FeatureStore:
     return store
 
 
-def _scores_of_folds(detector: System[Any], rows: Rows, folds: int, seed: int) -> np.ndarray:
+def _scores_of_folds(detector: System[Any], rows: Rows, folds: int) -> np.ndarray:
     """Score each clip with a system fitted on the other folds, shape (N,)."""
     from asdlib.method.backends import divide, held_out_scores
     from asdlib.method.contrastive import Contrastive
@@ -144,8 +128,8 @@ def _scores_of_folds(detector: System[Any], rows: Rows, folds: int, seed: int) -
     domains = rows.manifest["domain"].to_numpy(dtype=object)
     if isinstance(detector, Contrastive):
         x = detector.embed(rows)
-        return held_out_scores(detector.backend_, x, keys, domains, folds=folds, seed=seed)
-    fold = divide(keys, domains, folds=folds, seed=seed)
+        return held_out_scores(detector.backend_, x, keys, domains, folds=folds)
+    fold = divide(keys, domains, folds=folds)
     scores = np.empty(len(rows))
     for number in np.unique(fold):
         held = fold == number
@@ -154,23 +138,15 @@ def _scores_of_folds(detector: System[Any], rows: Rows, folds: int, seed: int) -
     return scores
 
 
-@dataclass(frozen=True)
-class Decisions:
-    """Decisions of a run.
-
-    Attributes
-    ----------
-    thresholds
-        ``machine, section, clips`` (held-out normal ones), ``threshold`` in units of the score.
-    metrics
-        Precision, recall and F1 of each section; empty if the clips carry no labels.
-    path
-        Folder of the decision files.
-    """
+class Decisions(NamedTuple):
+    """Thresholds and figures of a run's decisions."""
 
     thresholds: pd.DataFrame
+    """``machine, section, clips`` (held-out normal ones), ``threshold`` in units of the score."""
     metrics: pd.DataFrame
+    """Precision, recall and F1 of each section; empty if the clips carry no labels."""
     path: Path
+    """Folder of the decision files."""
 
 
 def decide_run(
@@ -183,17 +159,9 @@ def decide_run(
 ) -> Decisions:
     """Set thresholds from normal clips only, write the official decision files, evaluate them.
 
-    Parameters
-    ----------
-    run
-        Folder of a finished run.
-    quantile
-        Share of normal clips to lie below the threshold.
-    out
-        Folder for decision files and ``decisions.json``, by default that of the run; another one
-        gets the score files, too, so that it can be evaluated.
-    train, folds
-        See `held_out`.
+    `quantile` is the share of normal clips to lie below the threshold. Another folder `out` than
+    that of the run gets the score files, too, so that it can be evaluated. For `train` and `folds`
+    see `held_out`.
 
     Raises
     ------

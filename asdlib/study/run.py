@@ -221,13 +221,7 @@ def execute(
 def find_or_make(
     out: Path, key: str, make: Callable[[Path], None], *, wait: bool = False
 ) -> RunResult:
-    """Return the run of this key in `out`; if there is none, let `make` fill its folder.
-
-    Raises
-    ------
-    RunError
-        If `out` holds something else, or another process is at work on it and `wait` is not set.
-    """
+    """Return the run of this key in `out`; if there is nothing, let `make` fill its folder."""
     with only_process(out, RunError, lock=lock_file(out), wait=wait):
         if is_taken(out):
             if out.is_file() or not (out / RUN_JSON).exists():

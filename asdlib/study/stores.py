@@ -36,13 +36,6 @@ def synthetic_store(
 
     Recordings go to ``recordings/<name>`` below `root`, the store to ``stores/<name>``; `corpus`
     holds parameters of `asdlib.data.synthetic.SyntheticSpec`.
-
-    Raises
-    ------
-    ConfigError
-        If a parameter is not valid.
-    DataError
-        If there is another corpus of this name.
     """
     from asdlib.data.synthetic import SyntheticSpec, write_corpus
     from asdlib.features.build import build_store
@@ -61,11 +54,6 @@ def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path
 
     The clips of a smaller share are among those of a larger one with the same seed. At least two
     clips of each section and domain are kept, or all of them where there are fewer.
-
-    Raises
-    ------
-    ConfigError
-        If the share is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
         raise ConfigError(f"share of training clips is {share}, expected above 0 and at most 1")
@@ -84,13 +72,7 @@ def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path
 
 
 def half_bins(store: FeatureStore, folder: Path) -> FeatureStore:
-    """Average neighbouring mel bins in power: filters twice as wide, from the features alone.
-
-    Raises
-    ------
-    StoreError
-        If the store has an odd number of bins or does not say its logarithm.
-    """
+    """Average neighbouring mel bins in power: filters twice as wide, from the features alone."""
     if store.n_mels % 2 or "scale" not in store.front_end:
         raise StoreError(
             f"the bins of '{store.path}' cannot be halved: {store.n_mels} bins, scale "
@@ -126,13 +108,7 @@ def pair_means(log_mel: NDArray[np.float16], to_log: float) -> NDArray[np.float1
 def from_recordings(
     stores: Sequence[FeatureStore], wav: Path, preset: str, folder: Path, *, jobs: int | None = None
 ) -> FeatureStore:
-    """Build a store of another front end from the recordings of the clips that `stores` hold.
-
-    Raises
-    ------
-    StoreError
-        If a clip of the stores is not among the recordings.
-    """
+    """Build a store of another front end from the recordings of the clips that `stores` hold."""
     from asdlib.data.clips import index_folder
     from asdlib.features.build import build_store
 

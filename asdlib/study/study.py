@@ -33,10 +33,8 @@ class Profile:
     source: Literal["synthetic", "store", "download"]  # made here, a given store, or downloads
     preset: str = "dcase2020"  # front end of the 2020 layout
     years: tuple[int, ...] = (2020, 2022)  # layouts that it has
-    seeds: tuple[int, ...] = (0, 1, 2)  # of every claim; the ablation takes three of them at most
-    ablation_machines: tuple[str, ...] | None = None  # None: all
+    seeds: tuple[int, ...] = (0, 1, 2)  # of every claim
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by system
-    ablation_params: Mapping[str, Any] = field(default_factory=dict)  # on top of `params`
 
     @property
     def kind(self) -> str:
@@ -60,8 +58,6 @@ _PROFILES = (
         "classroom",
         "synthetic",
         params={"contrastive": {"epochs": 10}, "autoencoder": {"epochs": 40}},
-        ablation_machines=("fan", "ToyCar"),
-        ablation_params={"epochs": 6},
     ),
     # Real recordings of one machine type on a laptop.
     Profile(
@@ -69,7 +65,6 @@ _PROFILES = (
         "store",
         years=(2020,),
         params={"autoencoder": {"epochs": 30}},
-        ablation_params={"epochs": 12},
     ),
     # The study proper, on a GPU.
     Profile(
@@ -78,7 +73,6 @@ _PROFILES = (
         years=(2020,),
         seeds=(0, 1, 2, 3, 4),
         params={"contrastive": {"encoder": "small_cnn", "epochs": 100}},
-        ablation_params={"epochs": 30},
     ),
     Profile(
         "dcase2022",
@@ -87,7 +81,6 @@ _PROFILES = (
         years=(2022,),
         seeds=(0, 1, 2, 3, 4),
         params={"contrastive": {"epochs": 100, "cross_domain": True}},
-        ablation_params={"epochs": 30},
     ),
 )
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in _PROFILES}
@@ -174,10 +167,7 @@ class Study:
         return year in self.profile.years
 
     def recordings(self, year: int | None = None) -> Path:
-        """Folder of WAV files in the official layout of a year, by default the first.
-
-        A ConfigError says so if the profile has none.
-        """
+        """Folder of WAV files in the official layout of a year, by default the first."""
         year = self._check_year(year)
         if self.profile.source == "store":
             raise ConfigError(
@@ -209,13 +199,9 @@ class Study:
     def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
         """Store of synthetic machines made for one question, with the front end of 2020.
 
-        Parameters
-        ----------
-        name
-            Its name below the root; the same name with other keywords is another store.
-        spec
-            Keywords of `asdlib.data.synthetic.SyntheticSpec`: ``machines, n_sections, n_train,
-            n_test_normal, n_test_anomaly, seconds, band`` and more.
+        `spec` holds keywords of `asdlib.data.synthetic.SyntheticSpec`: ``machines, n_sections,
+        n_train, n_test_normal, n_test_anomaly, seconds, band`` and more. The same name with other
+        keywords is another store.
         """
         text = json.dumps(spec, sort_keys=True, default=list)
         mark = hashlib.sha256(text.encode()).hexdigest()[:8]

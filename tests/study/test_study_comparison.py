@@ -122,9 +122,9 @@ def test_published_averages_are_printed_ones_or_marked_as_computed() -> None:
 
 
 def test_two_single_runs_are_tested_like_two_tables(entries: list[Entry]) -> None:
-    tests = pairwise(entries[:2], rng=np.random.default_rng(3))
+    tests = pairwise(entries[:2])
     a, b = entries[1].evaluation.scores, entries[0].evaluation.scores
-    expected = paired_frame([a], [b], 2020, n_resamples=200, rng=np.random.default_rng(3))
+    expected = paired_frame([a], [b], 2020, n_resamples=200, rng=np.random.default_rng(0))
     pd.testing.assert_frame_equal(tests[list(expected)], expected)
     found = tests[tests["delong_p"].notna()].set_index(["machine", "section"])
     assert set(found["metric"]) == {"auc"}
@@ -171,7 +171,6 @@ def test_the_tidy_table_has_a_row_for_every_section(entries: list[Entry]) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data_kind": "mixed"}, r"data_kind is 'mixed' \(known: real, synthetic\)"),
         ({"selection": " "}, r"selection is ' ' \(write 'not stated'\)"),
         ({"data": ""}, "data is ''"),
     ],

@@ -26,7 +26,7 @@ def test_a_profile_has_several_seeds_and_valid_parameters(name: str) -> None:
     assert len(set(profile.seeds)) == len(profile.seeds) >= 2
     for system, params in profile.params.items():
         make_system(system, params)
-    base = merge(profile.params.get("contrastive", {}), profile.ablation_params)
+    base = profile.params.get("contrastive", {})
     steps = ("reference", "steps", "mixing")
     for variant in (v for v in ABLATION.values() if v.columns["group"] in steps):
         make_system("contrastive", merge(base, variant.params))
