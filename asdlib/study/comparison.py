@@ -195,7 +195,8 @@ def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str | Non
     """Describe an entry by what is given and what its run knows."""
     official = entry.evaluation.year == 2020
     over = "IDs, then machine types" if official else "machine types and sections"
-    words = given | {
+    words = {
+        **given,
         "system": entry.name,
         "data": given["data"] or entry.path.name,
         "training_data": NOT_STATED,
