@@ -24,7 +24,7 @@ import pandas as pd
 from asdlib.data.clips import Fault, clip_table, scan_folder
 from asdlib.data.headers import BadFile, Header, read_headers
 
-__all__ = ["check_folder", "compare_counts", "official_counts", "summarise"]
+__all__ = ["check_folder", "compare_counts"]
 
 RATE = 16000
 """Sample rate of all official recordings, in Hz."""
@@ -33,19 +33,6 @@ TOLERANCE = 0.001
 
 _GROUP = ["subset", "machine", "section", "split", "domain", "label"]
 _NUMBER = re.compile(r"_([0-9]{8}|[0-9]{4})(_.*)?(\.[^.]*)$")
-
-
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Count the clips of a clip table per machine, section, split, domain and label.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Those columns and clips (int64); sorted, RangeIndex; empty strings stand for what is not
-        known.
-    """
-    groups = ["machine", "section", "split", "domain", "label"]
-    return table.groupby(groups, sort=True).size().rename("clips").reset_index()
 
 
 def check_folder(
@@ -116,15 +103,11 @@ def _unexpected(header: Header, channels: int, seconds: tuple[float, float]) -> 
 
 
 @cache
-def _read(name: str) -> pd.DataFrame:
+def _official(name: str, year: int) -> pd.DataFrame:
+    """Return the rows of a year of one of the two official tables, all cells as text."""
     with (files("asdlib.data") / name).open(encoding="utf-8") as lines:
-        return pd.read_csv(lines, dtype=str, keep_default_na=False)
-
-
-def official_counts(year: int) -> pd.DataFrame:
-    """Return the official number of clips per group; empty for a year other than 2020 and 2022."""
-    counts = _read("official_counts.csv")
-    return counts[counts["year"] == str(year)].astype({"clips": "int64"})
+        table = pd.read_csv(lines, dtype=str, keep_default_na=False)
+    return table[table["year"] == str(year)]
 
 
 def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
@@ -132,8 +115,7 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
 
     Machines whose length is not known are left out; an unknown year is taken as one channel.
     """
-    rows = _read("official_audio.csv")
-    rows = rows[rows["year"] == str(year)]
+    rows = _official("official_audio.csv", year)
     seconds = {
         machine: (float(shortest), float(longest))
         for machine, shortest, longest in rows[["machine", "seconds_min", "seconds_max"]].values
@@ -149,7 +131,7 @@ def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ())
     tells which are missing or too many, else one fault per group says how many. Clips of groups
     that no official row covers are surplus.
     """
-    counts = official_counts(year)
+    counts = _official("official_counts.csv", year)
     if counts.empty:
         return []
     found: dict[tuple[str, ...], list[tuple[str, int]]] = defaultdict(list)
@@ -161,7 +143,7 @@ def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ())
     everything = set(counts["machine"]) - {"*"}
     covered: set[tuple[str, ...]] = set()
     faults: list[Fault] = []
-    for *row, expected in counts[[*_GROUP, "clips"]].itertuples(index=False):
+    for *row, number in counts[[*_GROUP, "clips"]].itertuples(index=False):
         groups = [
             group
             for group in found
@@ -172,7 +154,7 @@ def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ())
         here = present[_unit(row)]
         if here and needed <= here | set(machines):
             clips = [clip for group in groups for clip in found[group]]
-            faults += _differences(_text(row), clips, expected, one_group=len(groups) <= 1)
+            faults += _differences(_text(row), clips, int(number), one_group=len(groups) <= 1)
     for group in sorted(found.keys() - covered):
         message = (
             f"{_text(group)}: {len(found[group])} clips that {year} does not have; "

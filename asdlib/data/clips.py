@@ -1,9 +1,9 @@
 """The clip table: one row per recording, one schema for all years, and the scan that fills it.
 
 A recording lies at ``<…>/<machine>/<split folder>/<file>``; the split folders are those of
-`asdlib.data.naming.SPLIT_FOLDERS`. Only names are read here, no audio; `asdlib.data.check` opens
-the files. Files that are not WAV or FLAC, hidden files and ``__MACOSX`` folders are ignored; an
-audio file in another place or with another name is never skipped.
+`asdlib.data.naming.SPLIT_FOLDERS`. Only names are read here, no audio. Files that are not WAV or
+FLAC, hidden files and ``__MACOSX`` folders are ignored; an audio file in another place or with
+another name is never skipped.
 """
 
 import os
@@ -18,12 +18,12 @@ import pandas as pd
 from asdlib.data.naming import AUDIO_SUFFIXES, SPLIT_FOLDERS, Clip, detect_year, parse_name
 from asdlib.errors import DataError
 
-__all__ = ["COLUMNS", "Fault", "clip_table", "index_any_folder", "index_folder", "scan_folder"]
+__all__ = ["COLUMNS", "Fault", "clip_table", "index_any_folder", "index_folder", "summarise"]
 
 COLUMNS = tuple(column.name for column in fields(Clip))
 """Columns of the clip table: the fields of `asdlib.data.naming.Clip`, in order."""
 
-_row = attrgetter(*COLUMNS)
+_SUBSETS = {"dev_data": "development", "eval_data": "evaluation"}
 _order = attrgetter("machine", "section", "split", "clip", "path")
 
 
@@ -44,9 +44,21 @@ def clip_table(clips: Iterable[Clip]) -> pd.DataFrame:
         Columns `COLUMNS`; ``year`` and ``index`` int64, the others str (dtype object, never NaN);
         sorted by machine, section, split, clip (and path) in code-point order; RangeIndex.
     """
-    rows = [_row(clip) for clip in sorted(clips, key=_order)]
+    rows = map(attrgetter(*COLUMNS), sorted(clips, key=_order))
     table = pd.DataFrame(rows, columns=list(COLUMNS), dtype="object")
     return table.astype({"year": "int64", "index": "int64"})
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Count the clips of a clip table per machine, section, split, domain and label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Those columns and clips (int64); sorted, RangeIndex.
+    """
+    groups = ["machine", "section", "split", "domain", "label"]
+    return table.groupby(groups, sort=True).size().rename("clips").reset_index()
 
 
 def index_folder(root: str | Path, *, year: int | None = None) -> pd.DataFrame:
@@ -80,9 +92,7 @@ def index_folder(root: str | Path, *, year: int | None = None) -> pd.DataFrame:
 
 
 def index_any_folder(root: str | Path) -> pd.DataFrame:
-    """Index all WAV and FLAC files below a folder, whatever their names.
-
-    Such recordings serve pre-training, which asks for no machine, section or label.
+    """Index all WAV and FLAC files below a folder, whatever their names, for pre-training.
 
     Returns
     -------
@@ -134,8 +144,10 @@ def scan_folder(
             clips.append(parse_name(name, machine=machine, split=split, year=year, path=path))
         except DataError as error:
             faults.append(Fault(path, "name", str(error)))
+    if year and year >= 2023:
+        clips = _with_subsets(clips, above)
     first: dict[tuple[str, str, str], Clip] = {}
-    for clip in sorted(_subsets_by_machine(clips, above), key=_order):
+    for clip in sorted(clips, key=_order):
         kept = first.setdefault((clip.machine, clip.split, clip.clip), clip)
         if kept is not clip:
             message = (
@@ -179,21 +191,13 @@ def _unreadable(error: OSError) -> None:
     ) from error
 
 
-def _subsets_by_machine(clips: list[Clip], above: tuple[str, ...]) -> list[Clip]:
-    """From 2023 on, let a whole machine be of the subset that its folder or test names show.
-
-    The training names of a first-shot machine do not tell, its blind test names do.
-    """
-    if not clips or clips[0].year < 2023:
-        return clips
-    subsets = {"dev_data": "development", "eval_data": "evaluation"}
-    subset = next((subsets[part] for part in reversed(above) if part in subsets), "")
-    if subset:
-        return [replace(clip, subset=subset) for clip in clips]
+def _with_subsets(clips: list[Clip], above: tuple[str, ...]) -> list[Clip]:
+    """Let the folder, else the blind test names of a first-shot machine, decide on its subset."""
     blind = {clip.machine for clip in clips if clip.split == "test" and not clip.label}
-    return [
-        replace(clip, subset="evaluation")
-        if clip.machine in blind and "dev_data/" not in clip.path
-        else clip
-        for clip in clips
-    ]
+    found = []
+    for clip in clips:
+        folders = (*above, *clip.path.split("/")[:-1])
+        subset = next((_SUBSETS[part] for part in reversed(folders) if part in _SUBSETS), "")
+        subset = subset or ("evaluation" if clip.machine in blind else clip.subset)
+        found.append(replace(clip, subset=subset))
+    return found

@@ -36,13 +36,7 @@ _SECTION = r"^(?:id|section)_([0-9]{2})_"
 
 
 def read_ground_truth(path: str | Path) -> pd.DataFrame:
-    """Read ground truth: the list of 2020 if `path` is a file, the evaluator's folder of 2022.
-
-    Raises
-    ------
-    DataError
-        See `read_ground_truth_2020` and `read_ground_truth_2022`.
-    """
+    """Read ground truth: the list of 2020 if `path` is a file, the evaluator's folder of 2022."""
     return read_ground_truth_2022(path) if Path(path).is_dir() else read_ground_truth_2020(path)
 
 
@@ -97,32 +91,27 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
         If a folder or file is missing, if a row has another form or another section, or if labels
         and domains do not name the same clips.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(
-            f"ground truth '{folder}' is not a folder; give the folder of the official evaluator"
-        )
-    names = ("ground_truth_data", "ground_truth_domain")
+    folder, names = Path(folder), ("ground_truth_data", "ground_truth_domain")
     places = [
         place
-        for place in (folder, *sorted(folder.iterdir()))
+        for place in (folder, *sorted(folder.glob("*")))
         if all((place / name).is_dir() for name in names)
     ]
     if len(places) != 1:
         raise DataError(
-            f"ground truth '{folder}' holds {len(places)} pairs of '{names[0]}' and '{names[1]}', "
-            "expected one; give the folder of the official evaluator"
+            f"ground truth '{folder}' is no folder with one pair of '{names[0]}' and '{names[1]}' "
+            f"({len(places)} found); give the folder of the official evaluator"
         )
     labels = _flags(places[0] / names[0], "label", ("normal", "anomaly"))
     domains = _flags(places[0] / names[1], "domain", ("source", "target"))
     truth = labels.merge(domains, "outer", ["machine", "clip", "section"], indicator=True)
     unlike = truth[truth["_merge"] != "both"]
     if len(unlike):
-        machine, clip, _, _, _, side = unlike.iloc[0]
-        have, lack = names if side == "left_only" else reversed(names)
+        first = unlike.iloc[0]
+        have, lack = names if first["_merge"] == "left_only" else reversed(names)
         raise DataError(
-            f"clip '{clip}' of '{machine}' is in '{places[0] / have}' but not in '{lack}' "
-            f"({len(unlike)} such clips); fetch both folders again"
+            f"clip '{first['clip']}' of '{first['machine']}' is in '{places[0] / have}' but not in "
+            f"'{lack}' ({len(unlike)} such clips); fetch both folders again"
         )
     truth = truth.drop(columns="_merge").sort_values(["machine", "section", "clip"])
     return truth.reset_index(drop=True)
@@ -193,9 +182,8 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     ------
     DataError
         If a blind clip is not in the truth; if the truth lists a clip, of a machine and section
-        with blind clips in ``table``, that the table lacks; if either has a clip twice; or if both
-        know a label or domain and differ. A machine or section that the table does not have
-        at all is not an error: a part of the data may be joined.
+        with blind clips in ``table``, that the table lacks (a part of the machines and sections may
+        be joined); if either has a clip twice; or if both know a label or domain and differ.
     """
     joined = table.copy()
     for column in ("label", "domain"):
@@ -203,16 +191,18 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     blind = (joined["label"] == "").to_numpy()
     keys, known = _keys(joined), _check_unique(truth, "the ground truth")
     bare = _check_unique(joined[blind], "the table")
-    if len(missing := bare[~bare.isin(known)]):
-        raise DataError(
-            f"{_names(missing)} not in the ground truth; give the ground truth of the same "
-            "year, or remove the files"
-        )
-    if len(surplus := known[~known.isin(keys) & _sections(known).isin(_sections(bare))]):
-        raise DataError(
-            f"{_names(surplus)} in the ground truth but not in the table; "
-            "complete the recordings or scores"
-        )
+    same_section = _sections(known).isin(_sections(bare))
+    for unlike, what in (
+        (bare[~bare.isin(known)], "not in the ground truth; give that of the same year, or remove "
+         "the files"),
+        (known[~known.isin(keys) & same_section], "in the ground truth but not in the table; "
+         "complete the recordings or scores"),
+    ):  # fmt: skip
+        if len(unlike):
+            shown = ", ".join("/".join(key) for key in unlike[:5])
+            more = f" and {len(unlike) - 5} more" if len(unlike) > 5 else ""
+            verb = "is" if len(unlike) == 1 else "are"
+            raise DataError(f"{shown}{more} {verb} {what}")
     row_of = known.get_indexer(keys)
     there = row_of >= 0
     for column in [name for name in ("label", "domain") if name in truth]:
@@ -247,10 +237,3 @@ def _sections(keys: pd.MultiIndex) -> pd.MultiIndex:
     """Return the pairs (machine, section) of clips, empty where a name shows no section."""
     sections = keys.get_level_values(1).str.extract(_SECTION, expand=False)
     return pd.MultiIndex.from_arrays([keys.get_level_values(0), sections.fillna("")])
-
-
-def _names(keys: pd.MultiIndex) -> str:
-    """Name up to five clips in a sentence's subject, with its verb."""
-    shown = ", ".join("/".join(key) for key in keys[:5])
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return f"{shown}{more} {'is' if len(keys) == 1 else 'are'}"

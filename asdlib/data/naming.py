@@ -1,9 +1,8 @@
-"""File names of DCASE Task 2, 2020 to 2026: read into records, and records written as names.
+"""File names of DCASE Task 2, 2020 to 2026, read into records.
 
-Each year declares its forms: templates with named fields, each for one split. Reading and writing
-use the same templates, so that every name round-trips. A name that fits no form is refused with the
-place where it leaves the grammar. A name is read together with its folder, because 2020 gives a
-training and a test clip the same name.
+Each year declares its forms: templates with named fields, each for one split. A name that fits no
+form is refused with the place where it leaves the grammar. A name is read together with its folder,
+because 2020 gives a training and a test clip the same name.
 
 Given by the descriptions of the datasets: the forms of 2020 and 2022, the evaluation names of 2021
 and the test names of 2023, ``noAttribute`` in 2024, the ``supplemental`` folder of 2025, evaluation
@@ -15,13 +14,13 @@ names are ``section_00_<words>_NNNN[_attributes]`` (public lists show ``machine`
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from dataclasses import dataclass
 
-from asdlib.errors import DataError
+from asdlib.errors import AsdError, DataError
 
-__all__ = ["Clip", "clip_key", "detect_year", "format_name", "parse_attributes", "parse_name"]
+__all__ = ["Clip", "clip_key", "detect_year", "parse_name", "plain_name"]
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -47,15 +46,14 @@ _FIELDS = {
 }
 """Field of a template → (regular expression, what is expected there)."""
 
-_TRAIN_AND_TEST = (
+_SECTIONS = (
     ("train", "section_{section}_{domain}_train_{label}_{index}{rest}"),
     ("test", "section_{section}_{domain}_test_{label}_{index}{rest}"),
+    ("test", "section_{section}_{index}"),  # in the archives
+    ("test", "section_{section}_test_{index}"),  # in the official READMEs
 )
-# The second spelling stands in the official READMEs, the first in the archives.
-_BLIND = (("test", "section_{section}_{index}"), ("test", "section_{section}_test_{index}"))
-_SECTIONS = _TRAIN_AND_TEST + _BLIND
 _FIRST_SHOT = tuple((split, text.replace("{section}", "{only}")) for split, text in _SECTIONS)
-_SUPPLEMENTAL = (("supplemental", "section_{only}_{kind}_{index}{rest}"),)
+_SUPPLEMENTAL = ("supplemental", "section_{only}_{kind}_{index}{rest}")
 
 FORMS = {
     2020: (
@@ -63,12 +61,12 @@ FORMS = {
         ("test", "{label}_id_{section}_{long_index}"),
         ("test", "id_{section}_{long_index}"),
     ),
-    2021: (*_TRAIN_AND_TEST, ("test", "section_{section}_{domain}_test_{index}")),
+    2021: (*_SECTIONS[:2], ("test", "section_{section}_{domain}_test_{index}")),
     2022: _SECTIONS,
     2023: _FIRST_SHOT,
     2024: _FIRST_SHOT,
-    2025: _FIRST_SHOT + _SUPPLEMENTAL,
-    2026: _FIRST_SHOT + _SUPPLEMENTAL,
+    2025: (*_FIRST_SHOT, _SUPPLEMENTAL),
+    2026: (*_FIRST_SHOT, _SUPPLEMENTAL),
 }
 """Year → pairs of split and template, in the order in which they are tried."""
 
@@ -125,6 +123,42 @@ class Clip:
     """POSIX path relative to the indexed root."""
 
 
+def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
+    """Return a name from outside (a machine, a section) if it may become part of a path.
+
+    Parameters
+    ----------
+    name
+        1 to 64 printable characters in Unicode's composed form (NFC), no ``/`` and no backslash, no
+        dot or space at its ends, and not ``Average``, which tables call the mean of all machines.
+    what
+        What it names, for the message: "machine of 'manifest.csv'".
+    error
+        Raised if the name is another one.
+
+    Raises
+    ------
+    AsdError
+        Of the class `error`.
+    """
+    reasons = {
+        "is empty": not name,
+        f"has {len(name)} characters, at most 64 are allowed": len(name) > 64,
+        "has characters that cannot be printed": not name.isprintable(),
+        "holds a path separator": "/" in name or "\\" in name,
+        "starts or ends with a dot or a space": name.strip(". ") != name,
+        "is not in Unicode's composed form (NFC)": not unicodedata.is_normalized("NFC", name),
+        "is what tables call the mean of all machines": name == "Average",
+    }
+    reason = next((reason for reason, found in reasons.items() if found), None)
+    if reason is None:
+        return name
+    shown = name if len(name) <= 64 else f"{name[:40]}…{name[-20:]}"
+    raise error(
+        f"{what} {ascii(shown) if not name.isprintable() else repr(shown)} {reason}; rename it"
+    )
+
+
 def parse_name(
     name: str, *, machine: str, split: str, year: int | None = None, path: str = ""
 ) -> Clip:
@@ -139,8 +173,12 @@ def parse_name(
     year
         Year of the grammar; by default what the name itself shows, see `detect_year`.
     path
-        POSIX path of the file relative to the indexed root; ``dev_data`` or ``eval_data`` in it
-        tells the subset from 2023 on, where names do not.
+        POSIX path of the file relative to the indexed root.
+
+    Returns
+    -------
+    Clip
+        Its subset is that of the section (up to 2022) or machine; unknown ones are development.
 
     Raises
     ------
@@ -156,10 +194,12 @@ def parse_name(
         raise DataError(f"file {where!r} has a control character in its name; rename or remove it")
     if year is None:
         year = detect_year([f"{folder}/{name}"])
+    if year not in FORMS:
+        raise DataError(f"year {year} has no file-name grammar; give one of 2020 to 2026")
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix.lower() not in AUDIO_SUFFIXES:
         raise DataError(f"file '{where}' does not end in .wav or .flac; convert or remove it")
-    templates = _templates(year, split)
+    templates = [template for of_split, template in FORMS[year] if of_split == split]
     match = next(filter(None, (_PATTERNS[text].fullmatch(stem) for text in templates)), None)
     if match is None:
         why = _reason(stem, templates) if templates else f"{year} has no {split} clips"
@@ -184,16 +224,17 @@ def parse_name(
         words = said["kind"].split("_")
         domain = next((word for word in ("source", "target") if word in words), "")
         attributes = "_".join(filter(None, (f"kind_{'-'.join(words)}", attributes)))
-    subset = _subset(year, split, machine, section, label, path)
+    if split == "test" and not label:
+        evaluation = True
+    elif year == 2020:
+        evaluation = section in _EVALUATION_IDS_2020.get(machine, ())
+    elif year < 2023:
+        evaluation = section >= "03"
+    else:
+        evaluation = machine in _EVALUATION_MACHINES.get(year, "").split()
+    subset = "evaluation" if evaluation else "development"
     place = (name, year, subset, split, machine, section, domain, label)
     return Clip(*place, int(said["index"]), attributes, path)
-
-
-def _templates(year: int, split: str) -> list[str]:
-    """Return the templates of one split, none if the year has no such split."""
-    if year not in FORMS:
-        raise DataError(f"year {year} has no file-name grammar; give one of 2020 to 2026")
-    return [template for of_split, template in FORMS[year] if of_split == split]
 
 
 def _reason(stem: str, templates: Iterable[str]) -> str:
@@ -214,65 +255,16 @@ def _reason(stem: str, templates: Iterable[str]) -> str:
     return f"{place} expected {' or '.join(dict.fromkeys(reached[at]))}, found {found}"
 
 
-def _subset(year: int, split: str, machine: str, section: str, label: str, path: str) -> str:
-    """Return the subset that a clip belongs to.
-
-    A test name without a label is of the evaluation set. Else the section decides up to 2022; from
-    2023 on the folders ``dev_data`` and ``eval_data`` in the path, then the machine. Machines and
-    sections that no table knows count as development.
-    """
-    folders = path.split("/")[:-1]
-    if split == "test" and not label:
-        evaluation = True
-    elif year == 2020:
-        evaluation = section in _EVALUATION_IDS_2020.get(machine, ())
-    elif year < 2023:
-        evaluation = section >= "03"
-    elif "dev_data" in folders or "eval_data" in folders:
-        evaluation = "eval_data" in folders
-    else:
-        evaluation = machine in _EVALUATION_MACHINES.get(year, "").split()
-    return "evaluation" if evaluation else "development"
-
-
-def format_name(clip: Clip) -> str:
-    """Write the file name that a record describes; the inverse of `parse_name`.
-
-    ``clip.clip`` decides only what the other fields cannot say: the suffix (``.wav`` if empty) and
-    which spelling of an unlabelled test name is meant. A record whose label and domain were filled
-    from the ground truth gets the name that says so.
-
-    Raises
-    ------
-    DataError
-        If no name of the year can say what the record says.
-    """
-    kind, rest = "", clip.attributes
-    if clip.split == "supplemental":
-        kind, _, rest = rest.removeprefix("kind_").partition("_")
-    fields = {
-        "label": clip.label,
-        "domain": clip.domain,
-        "section": clip.section,
-        "only": clip.section,
-        "index": f"{clip.index:04d}",
-        "long_index": f"{clip.index:08d}",
-        "kind": kind.replace("-", "_"),
-        "rest": rest and f"_{rest}",
-    }
-    stem, dot, suffix = clip.clip.rpartition(".")
-    names = []
-    for template in _templates(clip.year, clip.split):
-        name = template.format(**fields)
-        try:
-            read = parse_name(f"{name}.wav", machine=clip.machine, split=clip.split, year=clip.year)
-        except DataError:
-            continue
-        if replace(read, clip=clip.clip, subset=clip.subset, path=clip.path) == clip:
-            names.append(name)
-    if not names:
-        raise DataError(f"no {clip.split} name of {clip.year} says what this record says: {clip}")
-    return (stem if stem in names else names[0]) + (dot + suffix or ".wav")
+_WITH_ID = re.compile(r"(?:^|/)(?:normal_|anomaly_)?id_[^/]*$")
+_WITH_SECTION = re.compile(r"(?:^|/)section_[^/]*$")
+_MARKS = {
+    2021: re.compile(
+        r"(?:^|/)(?:source|target)_test/[^/]*$|section_[0-9]{2}_(?:source|target)_test_[0-9]{4}\."
+    ),
+    2025: re.compile(r"(?:^|/)supplemental/[^/]*$"),
+    2024: re.compile(r"_noAttribute[^/]*$"),
+}
+_BLIND = re.compile(r"section_[0-9]{2}_(?:test_)?[0-9]{4}\.")
 
 
 def detect_year(names: Iterable[str]) -> int:
@@ -308,21 +300,8 @@ def detect_year(names: Iterable[str]) -> int:
         if any(mark.search(path) for path in with_section):
             return year
     first_shot = all(path.rpartition("/")[2].startswith("section_00") for path in with_section)
-    told = len(with_section) > 1 or _BLIND_NAME.search(with_section[0])
+    told = len(with_section) > 1 or _BLIND.search(with_section[0])
     return 2023 if first_shot and told else 2022
-
-
-_WITH_ID = re.compile(r"(?:^|/)(?:normal_|anomaly_)?id_[^/]*$")
-_WITH_SECTION = re.compile(r"(?:^|/)section_[^/]*$")
-_MARKS = {
-    2021: re.compile(
-        r"(?:^|/)(?:source|target)_test/[^/]*$|section_[0-9]{2}_(?:source|target)_test_[0-9]{4}\."
-    ),
-    2025: re.compile(r"(?:^|/)supplemental/[^/]*$"),
-    2024: re.compile(r"_noAttribute[^/]*$"),
-}
-_BLIND_NAME = re.compile(r"section_[0-9]{2}_(?:test_)?[0-9]{4}\.")
-_KEY = re.compile(r"(section_[0-9]{2})_test(_[0-9]{4})")
 
 
 def clip_key(name: str) -> str:
@@ -331,15 +310,5 @@ def clip_key(name: str) -> str:
     ``section_03_test_0000.wav`` and ``section_03_0000.flac`` both give ``section_03_0000``.
     """
     stem = name.rsplit(".", 1)[0] if name.lower().endswith(AUDIO_SUFFIXES) else name
-    match = _KEY.fullmatch(stem)
+    match = re.fullmatch(r"(section_[0-9]{2})_test(_[0-9]{4})", stem)
     return match[1] + match[2] if match else stem
-
-
-def parse_attributes(attributes: str) -> dict[str, str]:
-    """Split the attribute part of a name into its ``key_value`` pairs.
-
-    ``noAttribute`` and the empty string give no pairs; a last key without a value (names of 2021
-    such as ``strength_1_ambient``) gets the empty string.
-    """
-    fields = [part for part in attributes.split("_") if part not in ("", "noAttribute")]
-    return dict(zip_longest(fields[::2], fields[1::2], fillvalue=""))

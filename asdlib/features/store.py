@@ -28,7 +28,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from asdlib.data.check import summarise
+from asdlib.data.clips import summarise
 from asdlib.errors import StoreError
 from asdlib.features.front_end import FrontEnd, mel_frequencies
 from asdlib.files import whole_folder

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
 from asdlib.data.clips import COLUMNS, clip_table
-from asdlib.data.naming import Clip, format_name, parse_attributes
+from asdlib.data.naming import Clip
 from asdlib.data.synthetic.faults import BANDS, CAUSES, apply_fault
 from asdlib.data.synthetic.machines import MACHINES, OperatingPoint
 from asdlib.data.synthetic.rooms import Conditions, Recording, draw_conditions, record
@@ -79,12 +79,20 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     n_sections: int = Field(
         3, ge=1, le=6, description="IDs (2020) or sections (2022) of each machine type"
     )
-    n_train: int = Field(50, ge=2, description="normal training clips of a section, both domains")
+    n_train: int = Field(
+        50, ge=2, le=10_000, description="normal training clips of a section, both domains"
+    )
     n_test_normal: int = Field(
-        20, ge=1, description="normal test clips of a section; in the 2022 layout half a domain"
+        20,
+        ge=1,
+        le=10_000,
+        description="normal test clips of a section; in the 2022 layout half a domain",
     )
     n_test_anomaly: int = Field(
-        20, ge=1, description="anomalous test clips of a section; in the 2022 layout half a domain"
+        20,
+        ge=1,
+        le=10_000,
+        description="anomalous test clips of a section; in the 2022 layout half a domain",
     )
     target_share: float = Field(
         0.01,
@@ -244,9 +252,11 @@ def plan_clip(
     key = _key(spec, clip)
     rng = generator(*key, "conditions")
     conditions = draw_conditions(rng, spec.layout, machine, section, domain, spec.variation)
-    clip = replace(clip, attributes=conditions.attributes)
-    name = format_name(clip)
-    clip = replace(clip, clip=name, path=f"{machine}/{split}/{name}")
+    name = f"{label}_id_{section}_{index:08d}.wav"
+    if year == 2022:
+        name = f"section_{section}_{domain}_{split}_{label}_{index:04d}_{conditions.attributes}.wav"
+    path = f"{machine}/{split}/{name}"
+    clip = replace(clip, clip=name, attributes=conditions.attributes, path=path)
     if label == "normal":
         return ClipPlan(clip, "", 0.0, "", conditions)
     causes = spec.causes_of(machine)
@@ -474,13 +484,11 @@ def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> Non
     if spec.layout == "dcase2020":
         return
     for (machine, section), part in table.groupby(["machine", "section"]):
-        pairs = [parse_attributes(text) for text in part["attributes"]]
-        columns: dict[str, list[str]] = {"file_name": part["path"].tolist()}
-        for number, key in enumerate(pairs[0], start=1):
-            columns[f"d{number}p"] = [key] * len(pairs)
-            columns[f"d{number}v"] = [pair[key] for pair in pairs]
+        words = part["attributes"].str.split("_", expand=True)
+        words.columns = [f"d{n // 2 + 1}{'pv'[n % 2]}" for n in range(words.shape[1])]
+        table = words.assign(file_name=part["path"])[["file_name", *words.columns]]
         name = f"attributes_{section}.csv"
-        pd.DataFrame(columns).to_csv(folder / str(machine) / name, index=False, lineterminator="\n")
+        table.to_csv(folder / str(machine) / name, index=False, lineterminator="\n")
 
 
 def _written(
