@@ -18,24 +18,25 @@ Sizes are in bytes.
 
 import hashlib
 import os
-import re
 import shutil
+import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+import httpx
+from pydantic import BaseModel, Field, ValidationError
 
 from asdlib.data.fetch import Fetcher
-from asdlib.data.sources import Archive, archives_for, of_machines, on_mirror
+from asdlib.data.sources import Archive, archives_for, of_machines
 from asdlib.data.unpack import RefusedError, unpack
 from asdlib.errors import DownloadError
 from asdlib.files import is_disk_full, only_process, whole_file, writing
 
-__all__ = ["LOCK_NAME", "LockData", "Plan", "download", "free_bytes", "plan_download"]
+__all__ = ["LOCK_NAME", "Plan", "download", "free_bytes", "plan_download"]
 
 LOCK_NAME = "asdlib-lock.json"
 
@@ -44,10 +45,23 @@ LOCK_NAME = "asdlib-lock.json"
 UNPACKED_BY_PACKED = 1.4
 
 _RECORD = "https://zenodo.org/api/records/{record}"
-# Names from the network become names on the disk.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 OnProgress = Callable[[str, int, int], None]
+
+
+class ListedFile(BaseModel):
+    """One file of a Zenodo record, as its JSON lists it; its name becomes one on the disk."""
+
+    key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}$")
+    checksum: str = Field(pattern=r"^md5:[0-9a-fA-F]{32}$")
+    size: int = Field(ge=0, le=1 << 40)
+
+
+class Listing(BaseModel):
+    """The JSON of a Zenodo record."""
+
+    files: list[ListedFile]
+    metadata: dict[str, Any] = {}
 
 
 class RecordFile(BaseModel, extra="forbid"):
@@ -81,7 +95,8 @@ class Unpacked(BaseModel, extra="forbid"):
 class LockData(BaseModel, extra="forbid"):
     """Content of the lock file of a data root.
 
-    Records and files are pinned: a file that differs later is an error, never a new truth.
+    Records and files are pinned once a file of theirs is in place: a file that differs later is an
+    error, never a new truth.
     """
 
     version: Literal[1] = 1
@@ -94,16 +109,17 @@ def _read_lock(root: Path) -> LockData:
     path = root / LOCK_NAME
     try:
         return LockData.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return LockData()
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise DownloadError(
-            f"'{path}' is damaged ({reason}); delete it, and all checksums are read anew"
+            f"'{path}' cannot be read ({reason}); mend it, or delete it, and all checksums are "
+            "read anew"
         ) from None
 
 
-def _update_lock(root: Path, change: Callable[[LockData], None]) -> LockData:
+def _update_lock(root: Path, change: Callable[[LockData], None]) -> None:
     """Read, change and write the lock file in one step, safe for threads and processes."""
     path = root / LOCK_NAME
     with only_process(path, DownloadError, wait=True):
@@ -114,7 +130,6 @@ def _update_lock(root: Path, change: Callable[[LockData], None]) -> LockData:
             sink.flush()
             # Without it, a power cut after the rename can leave an empty file.
             os.fsync(sink.fileno())
-    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,32 +197,43 @@ def plan_download(
     Raises
     ------
     DownloadError
-        If dataset, machine or subset are not known, or if a record that is needed cannot be read
-        or contradicts a declared checksum.
+        If dataset, machine, subset or base URL are not known, or if a record that is needed cannot
+        be read or contradicts a declared checksum.
     """
     root = Path(root)
+    if base_url is not None:
+        try:
+            known = httpx.URL(base_url).host and httpx.URL(base_url).scheme in ("http", "https")
+        except (httpx.InvalidURL, ValueError):
+            known = False
+        if not known:
+            raise DownloadError(
+                f"base URL {base_url!r} is not an http(s) address, e.g. https://mirror.example/asd"
+            )
     data = _read_lock(root)
     rows = of_machines(archives_for(dataset, subsets), machines)
-    rows = [_looked_up(root, row, data) for row in rows]
+    rows = [_on_disk(root, row, data) for row in rows]
     read, notes = _read_records(rows, data, base_url)
-    known = data.records | read
-    full = [archive for row in rows for archive in _resolved(row, known.get(row.record))]
-    archives = [_looked_up(root, archive, data) for archive in of_machines(full, machines)]
+    records = data.records | read
+    full = [archive for row in rows for archive in _resolved(row, records.get(row.record))]
+    archives = [_on_disk(root, archive, data) for archive in of_machines(full, machines)]
     labelled = any(archive.subset == "ground_truth" for archive in archives)
     if not labelled and (not subsets or "evaluation" in subsets):
         notes.append(f"labels of the evaluation set of {dataset} are not part of this download")
     return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url)
 
 
+def _on_mirror(address: str, base_url: str | None) -> str:
+    """Replace scheme and host of an address by those (and the path prefix) of a mirror, if any."""
+    return f"{base_url.rstrip('/')}/{address.split('/', 3)[3]}" if base_url else address
+
+
 def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _looked_up(root: Path, archive: Archive, data: LockData) -> Archive:
-    """Fill in how much of a file is on disk; a marker and a count of files decide.
-
-    Damaged recordings are found by `asdlib.data.check_folder`.
-    """
+def _on_disk(root: Path, archive: Archive, data: LockData) -> Archive:
+    """Fill in how much of a file is on disk; a marker and a count of files decide."""
     path = archive.path(root)
     held = [file.stat().st_size for file in (path, _part(path)) if file.is_file()]
     pin, done = data.files.get(archive.key), data.unpacked.get(archive.key)
@@ -238,47 +264,46 @@ def _read_records(
     )
     read: dict[str, Record] = {}
     notes = []
-    with Fetcher() as fetcher:
-        for record in unread:
-            url = on_mirror(_RECORD.format(record=record), base_url)
-            try:
-                read[record] = _parsed_record(url, fetcher.json(url))
-            except DownloadError as error:
-                # With every checksum declared, only the sizes are lost.
-                if any(row.record == record and row.md5 is None for row in rows):
-                    raise
-                notes.append(f"sizes of record {record} are not known: {error}")
+    for record in unread:
+        url = _on_mirror(_RECORD.format(record=record), base_url)
+        try:
+            with Fetcher() as fetcher:
+                read[record] = _parsed_record(url, fetcher.document(url))
+        except DownloadError as error:
+            # With every checksum declared, only the sizes are lost.
+            if any(row.record == record and row.md5 is None for row in rows):
+                raise
+            notes.append(f"sizes of record {record} are not known: {error}")
     return read, notes
 
 
-def _parsed_record(url: str, said: Any) -> Record:
+def _parsed_record(url: str, content: bytes) -> Record:
     try:
-        files = {
-            entry["key"]: RecordFile(
-                md5=entry["checksum"].removeprefix("md5:").lower(), size=int(entry["size"])
-            )
-            for entry in said["files"]
-        }
-        for name in files:
-            if not _PLAIN_NAME.fullmatch(name):
-                raise ValueError(f"file name {name!r}")
-        licence = (said.get("metadata") or {}).get("license") or {}
-        return Record(licence=str(licence.get("id", "")), files=files)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        said = Listing.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
         raise DownloadError(
-            f"{url} is not the JSON of a record ({type(error).__name__}: {error}); files[] with "
-            "key, size, checksum were expected; check the base URL"
+            f"{url} is not the JSON of a record ({place}: {first['msg']}); check the base URL"
         ) from None
+    licence = said.metadata.get("license")
+    return Record(
+        licence=str(licence.get("id", ""))[:64] if isinstance(licence, dict) else "",
+        files={
+            file.key: RecordFile(md5=file.checksum[4:].lower(), size=file.size)
+            for file in said.files
+        },
+    )
 
 
 def _resolved(row: Archive, record: Record | None) -> list[Archive]:
     """Fill in a row, or replace ``*`` by the archives that the record lists."""
     if record is None:
         return [row]
-    names = [row.file] if row.is_listed else [n for n in record.files if n.endswith(".zip")]
+    names = [row.file] if row.file != "*" else [n for n in record.files if n.endswith(".zip")]
     if not names or not set(names) <= set(record.files):
         raise DownloadError(
-            f"record {row.record} has no {row.file if row.is_listed else 'archives'} "
+            f"record {row.record} has no {row.file if row.file != '*' else 'archives'} "
             f"(it lists: {', '.join(record.files) or 'no files'})"
         )
     said = [(name, record.files[name]) for name in names]
@@ -313,50 +338,63 @@ def download(
         return []
     report = on_progress or (lambda what, done, total: None)
     base = plan.root / plan.dataset
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(only_process(base, DownloadError))
-        except DownloadError:
-            report("waiting for another process", 0, 1)
-            stack.enter_context(only_process(base, DownloadError, wait=True))
-        data = _update_lock(
-            plan.root, lambda data: data.records.update(plan.records | data.records)
-        )
+    made = [path for path in (plan.root, *plan.root.parents) if not path.exists()]
+    with only_process(base, DownloadError, wait=True):
         # Another process may have done some of the work since the plan was made.
-        here = (_looked_up(plan.root, archive, data) for archive in plan.archives)
+        data = _read_lock(plan.root)
+        here = (_on_disk(plan.root, archive, data) for archive in plan.archives)
         plan = replace(plan, archives=tuple(here))
         needed, free = plan.disk_needed(keep=keep, jobs=jobs), free_bytes(plan.root)
-        if needed > free:
-            raise DownloadError(
-                f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB are "
-                "free; free some space, choose another root or fewer machines"
-            )
-        _run_all(plan, jobs, keep, report)
-        for folder in (*base.glob(".unpack/*"), base / ".unpack", base / "archives"):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        try:
+            if needed > free:
+                raise DownloadError(
+                    f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB "
+                    "are free; free some space, choose another root or fewer machines"
+                )
+            _run_all(plan, jobs, keep, report)
+        finally:
+            made = [*base.glob(".unpack/*"), *base.glob("*"), *base.glob(".unpack"), base, *made]
+    for folder in made:
+        with suppress(OSError):
+            folder.rmdir()  # refused where something lies in it
     return [archive.file for archive in plan.missing]
 
 
 def _run_all(plan: Plan, jobs: int, keep: bool, report: OnProgress) -> None:
+    """Put all missing files in place; the threads do not outlive an interrupt by more than 1 s."""
+    todo = iter(plan.missing)
     failed: dict[str, DownloadError] = {}
-    with Fetcher() as fetcher, ThreadPoolExecutor(jobs) as pool:
-        futures = {
-            pool.submit(_put_in_place, plan, archive, keep, fetcher, report): archive.file
-            for archive in plan.missing
-        }
+    fatal: list[BaseException] = []
+
+    def work() -> None:
+        for archive in todo:
+            try:
+                _put_in_place(plan, archive, keep, fetcher, report)
+            except DownloadError as error:
+                failed[archive.file] = error
+                if is_disk_full(error.__cause__):
+                    fatal.append(error)
+            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                fatal.append(error)
+            if fatal or fetcher.stop.is_set():
+                fetcher.stop.set()
+                return
+
+    with Fetcher() as fetcher:
+        # A pool would wait for a silent server, and so would Python's exit.
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
+        for thread in threads:
+            thread.start()
         try:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except DownloadError as error:
-                    if is_disk_full(error.__cause__):
-                        raise
-                    failed[futures[future]] = error
-        except BaseException:
+            for thread in threads:
+                thread.join()
+        finally:
             fetcher.stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+            end = time.monotonic() + 1
+            for thread in threads:
+                thread.join(max(0, end - time.monotonic()))
+    if fatal:
+        raise fatal[0]
     if failed:
         first, *others = failed
         rest = f" (failed too: {', '.join(others)})" if others else ""
@@ -391,7 +429,13 @@ def _put_in_place(
         path.unlink(missing_ok=True)
         raise
     done = Unpacked(checksum=f"md5:{archive.md5}", placed=placed)
-    _update_lock(plan.root, lambda data: data.unpacked.update({archive.key: done}))
+
+    def mark(data: LockData) -> None:
+        if archive.record in plan.records:
+            data.records.setdefault(archive.record, plan.records[archive.record])
+        data.unpacked[archive.key] = done
+
+    _update_lock(plan.root, mark)
     if not keep:
         path.unlink()
 
@@ -404,7 +448,7 @@ def _fetch(
     Without an expected checksum, the file is taken as it comes this once.
     """
     path, size = archive.path(plan.root), archive.size
-    part, url = _part(path), on_mirror(archive.address, plan.base_url)
+    part, url = _part(path), _on_mirror(archive.address, plan.base_url)
 
     def on_bytes(done: int) -> None:
         report(f"{archive.file} fetch", done, size or max(1, done))

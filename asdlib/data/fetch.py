@@ -7,7 +7,6 @@ about the version of the file; one without a checksum always starts at byte 0.
 Sizes are in bytes, times in seconds.
 """
 
-import json
 import re
 import threading
 import time
@@ -15,21 +14,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import httpx
 
 from asdlib.errors import DownloadError
 
-__all__ = ["Fetcher"]
-
 TRIES = 5  # in a row that bring no new byte, before a transfer is given up
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # doubled with every further try
 LONGEST_PAUSE = 900.0  # a server that asks for more ends the transfer
 TIMEOUT = 30.0  # silence on a connection that counts as a cut
+SLOWEST, PATIENCE = 1000.0, 60.0  # bytes a second that must come, once so many seconds are over
+LARGEST, LARGEST_DOCUMENT = 64 << 30, 16 << 20  # where no size is known
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_SPAN = re.compile(r"bytes (\d+)-\d+/(\d*)\*?")
+_SPAN = re.compile(r"bytes (\d{1,15})-\d{1,15}/(?:(\d{1,15})|\*)", re.ASCII)
+_NUMBER = re.compile(r"\d{1,12}", re.ASCII)
 
 
 class _Again(Exception):  # noqa: N818 - a signal to try once more, not an error
@@ -52,17 +52,20 @@ class Fetcher(httpx.Client):
     def __init__(self) -> None:
         # Compressed on the way, the bytes could neither be counted nor resumed.
         headers = {"Accept-Encoding": "identity", "User-Agent": "asdlib"}
-        super().__init__(follow_redirects=True, timeout=TIMEOUT, headers=headers)
+        try:
+            super().__init__(follow_redirects=True, timeout=TIMEOUT, headers=headers)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise DownloadError(
+                f"the proxy of the environment cannot be used ({error}); set HTTP_PROXY, "
+                "HTTPS_PROXY and ALL_PROXY to http addresses, or to nothing"
+            ) from None
         self.stop = threading.Event()
 
-    def json(self, url: str) -> Any:
-        """Return the content of a JSON document; raise `DownloadError` if it cannot be had."""
+    def document(self, url: str) -> bytes:
+        """Return the content of a small document; raise `DownloadError` if it cannot be had."""
         sink = BytesIO()
-        self.fetch(url, sink)
-        try:
-            return json.loads(sink.getvalue())
-        except ValueError:
-            raise DownloadError(f"{url} is not JSON; check the base URL") from None
+        self.fetch(url, sink, largest=LARGEST_DOCUMENT)
+        return sink.getvalue()
 
     def fetch(
         self,
@@ -71,6 +74,7 @@ class Fetcher(httpx.Client):
         *,
         size: int | None = None,
         resume: bool = False,
+        largest: int = LARGEST,
         on_bytes: Callable[[int], None] = lambda done: None,
     ) -> bool:
         """Fetch a file of `size` bytes into `sink`, which was opened for appending.
@@ -91,7 +95,7 @@ class Fetcher(httpx.Client):
         resumed, failures = False, 0
         while True:
             have = start = sink.tell()
-            if not resume or (size is not None and have > size):
+            if not resume or have > (size or largest):
                 have = start = _emptied(sink)
             if have and have == size:
                 return True
@@ -105,28 +109,21 @@ class Fetcher(httpx.Client):
                         _emptied(sink)
                     if start not in (0, have):
                         raise _Again("the server has other bytes than were asked for")
-                    if size is not None and total not in (None, size):
+                    if (total or 0) > largest or (size and total and total != size):
                         _emptied(sink)
                         raise DownloadError(
-                            f"{url} has {total} bytes, {size} were expected; the file has changed "
-                            "there"
+                            f"{url} has {total} bytes, {size or f'at most {largest}'} were "
+                            "expected; the file has changed there"
                         )
                     resumed = resumed or start > 0
-                    on_bytes(start)
-                    for chunk in reply.iter_raw():
-                        if self.stop.is_set():
-                            raise DownloadError(f"stopped fetching {url}; call again to go on")
-                        sink.write(chunk)
-                        on_bytes(sink.tell())
-                        if size is not None and sink.tell() > size:
-                            break
+                    self._receive(reply, sink, size or largest, on_bytes)
                     if sink.tell() < (size or total or 0):
                         raise _Again("the connection ended early")
                 return resumed
             except (_Again, httpx.TransportError) as error:
                 reason, pause = str(error) or type(error).__name__, getattr(error, "pause", None)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise DownloadError(f"{url}: {error}") from None
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                raise DownloadError(f"{url}: {error}; check the address and the base URL") from None
             # A server without ranges begins anew each time. That is no advance, or a connection
             # that is always cut would be tried for ever.
             failures = 0 if resume and start == have < sink.tell() else failures + 1
@@ -140,6 +137,26 @@ class Fetcher(httpx.Client):
                 )
             if self.stop.wait(pause):
                 raise DownloadError(f"stopped while waiting for {url}; call again to go on")
+
+    def _receive(
+        self, reply: httpx.Response, sink: BinaryIO, most: int, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Write the body of a reply, up to the first chunk beyond `most` bytes."""
+        since, first = time.monotonic(), sink.tell()
+        on_bytes(first)
+        for chunk in reply.iter_raw():
+            if self.stop.is_set():
+                raise DownloadError(f"stopped fetching {reply.url}; call again to go on")
+            sink.write(chunk)
+            on_bytes(sink.tell())
+            if sink.tell() > most:
+                return
+            past = time.monotonic() - since
+            if past > PATIENCE and sink.tell() - first < SLOWEST * past:
+                raise DownloadError(
+                    f"{reply.url} sends less than {SLOWEST / 1000:g} kB a second; call again later "
+                    "to go on"
+                )
 
 
 def _emptied(sink: BinaryIO) -> int:
@@ -156,7 +173,7 @@ def _span(reply: httpx.Response) -> tuple[int, int | None]:
         return (int(match[1]), int(match[2] or 0) or None) if match else (-1, None)
     if code in _AGAIN:
         raise _Again(f"the server answers {code}", _pause(reply))
-    if code >= httpx.codes.BAD_REQUEST:
+    if code != httpx.codes.OK:
         reason = reply.reason_phrase or "error"
         raise DownloadError(f"{reply.url}: {code} {reason}; check the address and the base URL")
     if headers.get("content-encoding", "identity") != "identity":
@@ -172,10 +189,10 @@ def _pause(reply: httpx.Response) -> float | None:
     """
     after = reply.headers.get("retry-after", "").strip()
     reset = reply.headers.get("x-ratelimit-reset", "")
-    if after.isdigit():
+    if _NUMBER.fullmatch(after):
         return float(after)
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
-    if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and reset.isdigit():
+    if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and _NUMBER.fullmatch(reset):
         return max(0.0, float(reset) - time.time())
     return None

@@ -3,12 +3,10 @@
 The table is the package file ``archives.csv``, one row per file. It states only what is known for
 certain: MD5 and size may be empty. A Zenodo record whose files are not declared has ``file = *``;
 its list of files is read from the record at the first download. A source that cannot be fetched
-(ground truth in a repository of which no commit is pinned) has an empty ``file``. Files of a Git
-repository are pinned by the commit in their address.
+(ground truth in a repository of which no commit is pinned) has an empty ``file``.
 
-A dataset is called ``dcase<year>``. Its subsets are ``development``, ``additional``,
-``evaluation`` and ``ground_truth``; ``evaluation`` brings the ground truth along where it can be
-fetched. Sizes are in bytes.
+A dataset is called ``dcase<year>``; its subset ``evaluation`` brings the ground truth along where
+it can be fetched. Sizes are in bytes.
 """
 
 import csv
@@ -19,11 +17,11 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from asdlib.errors import DownloadError
 
-__all__ = ["Archive", "all_archives", "archives_for", "of_machines", "on_mirror"]
+__all__ = ["Archive", "all_archives", "archives_for", "of_machines"]
 
 _FOLDERS = {"development": "dev_data", "ground_truth": "ground_truth"}
 _MACHINE = re.compile(
@@ -58,18 +56,13 @@ class Archive:
 
     @property
     def key(self) -> str:
-        """Name of the file in the lock file: ``dataset/subset/file``."""
+        """Name of the file in the lock file."""
         return f"dcase{self.year}/{self.subset}/{self.file}"
 
     @property
     def address(self) -> str:
         """Address of the file."""
         return self.url.format(record=self.record, file=quote(self.file))
-
-    @property
-    def is_listed(self) -> bool:
-        """Whether the name of the file is known."""
-        return self.file not in ("", "*")
 
     @property
     def is_zip(self) -> bool:
@@ -102,17 +95,6 @@ class Archive:
         machine = self.machine if self.machine != "*" else match[1] if match else ""
         licence = self.licence or licence
         return replace(self, file=file, machine=machine, md5=md5, size=size, licence=licence)
-
-
-def on_mirror(address: str, base_url: str | None) -> str:
-    """Replace scheme and host of an address by those (and the path prefix) of a mirror, if any."""
-    if base_url is None:
-        return address
-    if urlsplit(base_url).scheme not in ("http", "https"):
-        raise DownloadError(
-            f"base URL '{base_url}' is not an http(s) address, e.g. https://mirror.example/dcase"
-        )
-    return base_url.rstrip("/") + "/" + address.split("/", 3)[3]
 
 
 @cache

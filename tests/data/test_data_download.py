@@ -42,6 +42,7 @@ OTHER = zip_of(recordings(seed=9))
 SIZE = len(GOOD)
 ALWAYS = 50
 PART = "archives/dev_fan.zip.part"
+LISTED = b'{"files": [{"key": "x.zip", "size": 1, "checksum": "md5:%b"}]}' % (b"0" * 32)
 
 
 @pytest.fixture(autouse=True)
@@ -296,7 +297,7 @@ def test_pins_of_the_lock_file_are_enforced(server: FaultServer, tmp_path: Path)
     assert "expected" in error_of(server, tmp_path)
     assert not file.exists()
     (tmp_path / LOCK_NAME).write_text("{")
-    with pytest.raises(DownloadError, match=r"asdlib-lock\.json' is damaged"):
+    with pytest.raises(DownloadError, match=r"asdlib-lock\.json' cannot be read .Invalid JSON"):
         plan(server, tmp_path)
 
 
@@ -371,9 +372,12 @@ def test_file_list_of_other_years_comes_from_the_record(
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (b"<html>", "is not JSON"),
-        (b"{}", "is not the JSON of a record"),
-        (b'{"files": [{"key": "../../x.zip", "size": 1, "checksum": "md5:0"}]}', "file name"),
+        (b"<html>", "is not the JSON of a record .the document: Invalid JSON"),
+        (b"{}", "is not the JSON of a record .files: Field required"),
+        (LISTED.replace(b"x.zip", b"../../x.zip"), "files.0.key: String should match pattern"),
+        (LISTED.replace(b"1,", b"1" * 5000 + b","), "is not the JSON of a record"),
+        (LISTED.replace(b"1,", b"-1,"), "files.0.size"),
+        (LISTED.replace(b"md5:", b"sha:"), "files.0.checksum"),
         (b'{"files": []}', r"has no dev_fan.zip \(it lists: no files\)"),
     ],
 )
