@@ -374,7 +374,7 @@ def _run_all(plan: Plan, jobs: int, keep: bool, report: OnProgress) -> None:
                 failed[archive.file] = error
                 if is_disk_full(error.__cause__):
                     fatal.append(error)
-            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            except BaseException as error:
                 fatal.append(error)
             if fatal or fetcher.stop.is_set():
                 fetcher.stop.set()
