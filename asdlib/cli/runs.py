@@ -24,7 +24,6 @@ from asdlib.cli.console import (
 from asdlib.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from asdlib.features import FeatureStore
     from asdlib.study import RunResult
     from asdlib.study.experiment import Job
 
@@ -190,9 +189,12 @@ def ablate(
     from asdlib.features import FeatureStore
     from asdlib.study.ablation import ablate as run_ablation, summarise
     from asdlib.study.config import parse_overrides
+    from asdlib.study.result import Results
 
     params = parse_overrides(assign or [])
-    failures: list[str] = []
+    stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test)}
+    facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
+    results, failures = Results(out, stores, **facts), list[str]()
     table = run_ablation(
         train,
         test,
@@ -205,10 +207,9 @@ def ablate(
         failures=failures,
         on_done=_report,
     )
-    summary = summarise(table)
-    stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test)}
-    facts = {"seeds": seeds, "groups": only or "all", "params": params, "failures": failures}
-    _publish({"ablation": table, "summary": summary}, out, stores, command="ablate", **facts)
+    with results.writing(failures=failures) as folder:
+        _publish({"ablation": table, "summary": summarise(table)}, folder)
+    say(f"tables, figure and provenance in {out}")
     for line in failures:
         note(f"failed: {line}")
     if failures:
@@ -227,16 +228,24 @@ def conditions(
     assign: options.Parameters = None,
 ) -> None:
     """Find where each step of the block helps: machine, band, domain, clips, classes."""
-    from asdlib.study.ablation import ConditionsSpec, study_conditions, summarise_conditions
+    from asdlib.study.ablation import (
+        CONDITIONS,
+        ConditionsSpec,
+        study_conditions,
+        summarise_conditions,
+    )
     from asdlib.study.config import parse_overrides
+    from asdlib.study.result import Results
     from asdlib.system import validate_params
 
     spec = validate_params(ConditionsSpec, parse_overrides(assign or []), "asd conditions")
+    facts = {"spec": spec.model_dump(mode="json"), "conditions": list(CONDITIONS)}
+    results = Results(out, {}, command="asd conditions", **facts)
     table = study_conditions(spec, work or out, processes=jobs, on_done=_report)
-    tables = {"conditions": table.round(6), "effects": summarise_conditions(table).round(4)}
-    names = list(dict.fromkeys(table["condition"]))
-    about = {"spec": spec.model_dump(mode="json"), "conditions": names}
-    _publish(tables, out, {}, command="asd conditions", **about)
+    with results.writing() as folder:
+        effects = summarise_conditions(table).round(4)
+        _publish({"conditions": table.round(6), "effects": effects}, folder)
+    say(f"tables, figure and provenance in {out}")
 
 
 def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> None:
@@ -247,15 +256,13 @@ def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> N
     remark(f"[{number}/{total}] {job.name}, seed {job.seed}: {outcome}")
 
 
-def _publish(
-    tables: dict[str, pd.DataFrame], out: Path, stores: dict[str, "FeatureStore"], **facts: Any
-) -> None:
-    """Write and print an experiment: its table, the summary of it, a figure, provenance."""
+def _publish(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """Write and print an experiment: its table, the summary of it, a figure."""
     from asdlib.plots.intervals import plot_effects, save_figure
-    from asdlib.study.result import write_provenance, write_table
+    from asdlib.study.result import write_table
 
     for name, table in tables.items():
-        write_table(table, out / f"{name}.csv")
+        write_table(table, folder / f"{name}.csv")
     name, summary = next(iter(tables)), list(tables.values())[-1]
     metrics = {"auc": "AUC", "pauc": "pAUC"}
     overall = summary[(summary["machine"] == "Average") & summary["metric"].isin(metrics)]
@@ -265,14 +272,12 @@ def _publish(
     if len(drawn):
         drawn = drawn.rename(columns=bounds)
         by = {"panel": "metric", "group": "group", "row": "variant"}
-        save_figure(plot_effects(drawn, **by, xlabel="difference to full (points)"), out / name)
-    write_provenance(out / "provenance.json", stores, **facts)
+        save_figure(plot_effects(drawn, **by, xlabel="difference to full (points)"), folder / name)
     for metric, rows in overall.groupby("metric", sort=False):
         shown = rows[["group", "variant", "seeds"]].assign(
             mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
         )
         print_frame(shown, f"{metric} in %, difference to full with 95 % interval")
-    say(f"tables, figure and provenance in {out}")
 
 
 @app.command()
@@ -306,7 +311,9 @@ def compare(
     ground_truth: options.Truth = None,
 ) -> None:
     """Put runs, score files and published figures into one table that says what each row is."""
+    from asdlib.files import write_text
     from asdlib.study import comparison
+    from asdlib.study.result import write_table
 
     if kind is None:
         raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
@@ -324,6 +331,14 @@ def compare(
         published=published,
     )
     tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
+    if out is not None:
+        asked = {"data": data, "data_kind": kind.value, "against": against or []}
+        with comparison.results(out, entries, **asked).writing() as folder:
+            write_table(comparison.tidy(entries), folder / "systems.csv")
+            write_table(table, folder / "comparison.csv")
+            write_text(folder / "comparison.md", comparison.to_markdown(table))
+            if tests is not None:
+                write_table(tests, folder / "paired.csv")
     print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
@@ -332,8 +347,6 @@ def compare(
         overall[p_values] = overall[p_values].map("{:.3g}".format).replace("nan", "")
         print_frame(overall, "paired bootstrap over clips, difference to the reference in points")
     if out is not None:
-        about = {"command": "compare", "data": data, "data_kind": kind.value}
-        comparison.write(out, entries, table, tests, **about)
         say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 
 

@@ -29,9 +29,8 @@ from asdlib.evaluation import (
     paired_frame,
     t_interval,
 )
-from asdlib.files import write_text
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
-from asdlib.study.result import RunRecord, load_run, write_provenance, write_table
+from asdlib.study.result import Results, RunRecord, load_run
 
 NOT_STATED = "not stated"
 WORDS = (
@@ -329,19 +328,8 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
-def write(
-    out: Path,
-    entries: Sequence[Entry],
-    table: pd.DataFrame,
-    tests: pd.DataFrame | None,
-    **facts: Any,
-) -> None:
-    """Write a comparison, the figures of its runs, tests and provenance into the folder `out`."""
-    write_table(tidy(entries), out / "systems.csv")
-    write_table(table, out / "comparison.csv")
-    write_text(out / "comparison.md", to_markdown(table))
-    if tests is not None:
-        write_table(tests, out / "paired.csv")
+def results(out: Path, entries: Sequence[Entry], **facts: Any) -> Results:
+    """Return the folder of a comparison with its provenance; see `Results`."""
     kept = {"key", "config", "members", "train", "test", "finished"}
     runs = {e.folder: e.record.model_dump(mode="json", include=kept) for e in entries if e.record}
-    write_provenance(out / "provenance.json", {}, **facts, runs=runs)
+    return Results(out, {}, command="compare", **facts, runs=runs)

@@ -7,8 +7,10 @@ named in one line.
 import json
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,10 +23,10 @@ from pydantic import BaseModel, ValidationError
 from asdlib.errors import RunError
 from asdlib.evaluation import label_scores, read_score_folder
 from asdlib.features import FeatureStore
-from asdlib.files import write_text
+from asdlib.files import hidden_name, write_text, writing
 from asdlib.study.config import RunConfig, code_version
 
-RUN_JSON = "run.json"
+RUN_JSON, PROVENANCE = "run.json", "provenance.json"
 _PACKAGES = (
     *("asdlib", "lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
     *("torch", "torchaudio"),
@@ -216,11 +218,45 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **facts: Any) -> None:
-    """Write ``provenance.json``: what was asked for, stores, code version, machine, time."""
-    content = {
-        **facts,
-        "stores": {
+@contextmanager
+def all_files(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder in `out`, whose files replace those of `out` once all are written."""
+    hidden = hidden_name(out / "results")
+    made = not out.exists()
+    try:
+        with writing(out, RunError):
+            hidden.mkdir(parents=True, exist_ok=True)
+            yield hidden
+            for path in sorted(hidden.iterdir()):
+                path.replace(out / path.name)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        with suppress(OSError):
+            if made:
+                out.rmdir()  # only if nothing is in it
+
+
+class Results:
+    """A folder of tables, and the ``provenance.json`` that says how they were made.
+
+    Parameters
+    ----------
+    out
+        The folder; it may hold results of the very same call, and other files.
+    stores
+        Stores that the results are of, by name.
+    **facts
+        What was asked for: the same facts give the same results.
+
+    Raises
+    ------
+    RunError
+        If `out` holds results of another call.
+    """
+
+    def __init__(self, out: Path, stores: Mapping[str, FeatureStore], **facts: Any) -> None:
+        self.out = out
+        about = {
             name: {
                 "name": store.path.absolute().name,
                 "fingerprint": store.fingerprint,
@@ -228,9 +264,31 @@ def write_provenance(path: Path, stores: Mapping[str, FeatureStore], **facts: An
                 "front_end": store.front_end,
             }
             for name, store in stores.items()
-        },
-        "code_version": code_version(),
-        "finished": now(),
-        "environment": describe_environment(),
-    }
-    write_text(path, json.dumps(content, indent=2) + "\n")
+        }
+        self.facts = json.loads(json.dumps({**facts, "stores": about}))
+        path = out / PROVENANCE
+        if path.exists():
+            try:
+                before = json.loads(path.read_text(encoding="utf-8"))
+                differ = [name for name, fact in self.facts.items() if before[name] != fact]
+            except (OSError, ValueError, TypeError, KeyError):
+                differ = [PROVENANCE]
+            if differ:
+                raise RunError(
+                    f"'{out}' holds results of another call (other {', '.join(differ)}); choose "
+                    "another --out or remove it"
+                )
+
+    @contextmanager
+    def writing(self, **more: Any) -> Iterator[Path]:
+        """Yield a folder for the files, which appear in `out` together with ``provenance.json``."""
+        content = {
+            **self.facts,
+            **more,
+            "code_version": code_version(),
+            "finished": now(),
+            "environment": describe_environment(),
+        }
+        with all_files(self.out) as folder:
+            yield folder
+            write_text(folder / PROVENANCE, json.dumps(content, indent=2) + "\n")

@@ -24,6 +24,12 @@ def test_ablate(asd: Asd, store: Path, tmp_path: Path) -> None:
     assert not (out / "ablation.svg").exists()
 
     command += ["--seeds", 2, "--set", "embedding=encoder", "--set", "backend=class_mean"]
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    message = asd(*command).error
+    assert f"'{out}' holds results of another call (other seeds, params); choose" in message
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    out = tmp_path / "other"
+    command += ["--out", out]
     told = asd(*command).success
     assert f"tables, figure and provenance in {out}" in told.out
     assert "[1/6] full, seed 0: AUC " in told.err

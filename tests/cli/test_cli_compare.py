@@ -71,7 +71,12 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     assert set(pd.read_csv(out / "paired.csv")["system"]) == {"ours", "again"}
     for path in out.iterdir():
         assert str(folder) not in path.read_text()
-    asd(*command, "--against", "ours", "--against", "again", "--out", out)
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    command += ["--against", "ours", "--against", "again"]
+    assert "holds results of another call (other against)" in asd(*command, "--out", out).error
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    out = tmp_path / "against"
+    asd(*command, "--out", out).success  # noqa: B018
     assert list(pd.read_csv(out / "paired.csv")["reference"].unique()) == ["ours", "again"]
 
 
