@@ -20,9 +20,9 @@ from asdlib.baselines import gamma_threshold
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import evaluate, label_scores, read_score_folder, write_score_folder
 from asdlib.features import FeatureStore, Rows
-from asdlib.files import write_text
+from asdlib.files import is_taken, write_text
 from asdlib.study.config import system_class
-from asdlib.study.result import RunResult, load_run, write_table
+from asdlib.study.result import RunResult, all_files, load_run, write_table
 from asdlib.study.run import training_rows
 from asdlib.system import System, section_keys
 
@@ -172,6 +172,16 @@ def decide_run(
     result = load_run(run)
     folder = Path(out) if out is not None else result.path
     year = result.record.year
+    if not 0 < quantile < 1:
+        raise RunError(f"quantile {quantile:g} is not allowed, expected between 0 and 1")
+    elsewhere = folder.resolve() != result.path.resolve()
+    if elsewhere and is_taken(folder):
+        asked = {"run": result.record.key, "quantile": quantile}
+        if not asked.items() <= _decided(folder).items():
+            raise RunError(
+                f"'{folder}' holds something else than decisions of this run and quantile; choose "
+                "another --out or remove it"
+            )
     if train is not None:
         _training_store(result, train)
     rows = []
@@ -183,26 +193,30 @@ def decide_run(
         rows.append((machine, section, len(part), threshold))
     thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
     scores = read_score_folder(result.path, year)
-    expected = result.record.test.clips
-    if len(scores) != expected:
-        raise RunError(
-            f"'{run}' has scores of {len(scores)} clips, expected {expected}: files are missing; "
-            "remove it and run it again"
-        )
     scores = scores.merge(thresholds, on=_SECTION)
     scores["decision"] = (scores["anomaly_score"] > scores["threshold"]).astype("int64")
     try:
         metrics = evaluate(label_scores(scores, year), year).decisions
     except ScoreError:
         metrics = None
-    if folder != result.path:
-        write_score_folder(scores, folder, year)
-    write_score_folder(scores, folder, year, "decision_result")
     record = {
         "run": result.record.key,
         "quantile": quantile,
         "rule": "quantile of a gamma distribution fitted to held-out scores of normal clips",
         "thresholds": thresholds.to_dict("records"),
     }
-    write_text(folder / DECISIONS, json.dumps(record, indent=2) + "\n")
+    with all_files(folder) as files:
+        if elsewhere:
+            write_score_folder(scores, files, year)
+        write_score_folder(scores, files, year, "decision_result")
+        write_text(files / DECISIONS, json.dumps(record, indent=2) + "\n")
     return Decisions(thresholds, pd.DataFrame() if metrics is None else metrics, folder)
+
+
+def _decided(folder: Path) -> dict[str, Any]:
+    """Return what ``decisions.json`` of a folder says, nothing if there is none."""
+    try:
+        content = json.loads((folder / DECISIONS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -4,6 +4,7 @@
 named in one line.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from asdlib.errors import RunError
+from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import label_scores, read_score_folder
 from asdlib.features import FeatureStore
 from asdlib.files import hidden_name, write_text, writing
@@ -61,6 +62,13 @@ class Member(_Part):
     weight: float
 
 
+class ScoreFile(_Part):
+    """A score file as the run wrote it."""
+
+    clips: int
+    sha256: str
+
+
 class RunRecord(_Part):
     """Content of ``run.json``."""
 
@@ -72,6 +80,8 @@ class RunRecord(_Part):
     train: Clips
     test: Clips
     year: int
+    scores: dict[str, ScoreFile] | None = None
+    """Score files by name; runs of version 0.2.0 and before do not say."""
     notices: tuple[str, ...]
     seconds: Seconds
     finished: str
@@ -83,7 +93,7 @@ class RunRecord(_Part):
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as ``run.json`` holds it."""
-        optional = ("members", "network_of", "network_trained_by")
+        optional = ("members", "scores", "network_of", "network_trained_by")
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=absent)
 
@@ -154,6 +164,7 @@ def load_run(path: str | Path) -> RunResult:
         lacking = [c for c in ("machine", "section", "auc", "pauc") if c not in metrics]
         if lacking:
             raise ValueError(f"metrics.csv lacks {', '.join(lacking)}")
+        _check_scores(path, record)
         return RunResult(path, record, metrics, cached=True)
     except FileNotFoundError as error:
         reason = f"it lacks {Path(error.filename).name}"
@@ -162,22 +173,44 @@ def load_run(path: str | Path) -> RunResult:
             f"'{error.filename or path}' cannot be read ({error.strerror}); check its permissions"
         ) from error
     except ValidationError as error:
-        reason = _first_fault(error)
-    except ValueError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise RunError(
+                f"'{path}' is a run of another version of asdlib: {RUN_JSON} holds '{place}', "
+                "which this one does not know; read it with that version, or run it again with "
+                "another --out"
+            ) from None
+        reason = f"{RUN_JSON}: {place + ': ' if place else ''}{first['msg'].lower()}"
+        reason = f"{RUN_JSON} lacks {place}" if first["type"] == "missing" else reason
+    except (ValueError, ScoreError) as error:
         reason = str(error).split("\n", 1)[0]
     raise RunError(
         f"'{path}' holds no finished run, it is damaged ({reason}); remove it and run it again"
     )
 
 
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing":
-        return f"{RUN_JSON} lacks {place}"
-    if first["type"] == "extra_forbidden":
-        return f"{RUN_JSON} holds {place}, which is not known"
-    return f"{RUN_JSON}: {place + ': ' if place else ''}{first['msg'].lower()}"
+def _check_scores(path: Path, record: RunRecord) -> None:
+    """Refuse a run whose score files are not those that it wrote."""
+    if record.scores is None:
+        clips = len(read_score_folder(path, record.year))
+        if clips != record.test.clips:
+            raise ValueError(f"it has scores of {clips} clips, expected {record.test.clips}")
+        return
+    found = score_files(path)
+    for name in sorted({*record.scores, *found}):
+        if record.scores.get(name) != found.get(name):
+            what = "is missing" if name not in found else "is not as the run wrote it"
+            raise ValueError(f"{name} {what}")
+
+
+def score_files(path: Path) -> dict[str, ScoreFile]:
+    """Describe the score files of a folder, by name."""
+    files = {file.name: file.read_bytes() for file in sorted(path.glob("anomaly_score_*.csv"))}
+    return {
+        name: ScoreFile(clips=content.count(b"\n"), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    }
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:

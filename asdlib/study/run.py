@@ -48,6 +48,7 @@ from asdlib.study.result import (
     describe_environment,
     load_run,
     now,
+    score_files,
 )
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ def write_run(folder: Path, scores: pd.DataFrame, *, year: int, **facts: Any) ->
     metrics.to_csv(folder / "metrics.csv", index=False)
     record = RunRecord(
         year=year,
+        scores=score_files(folder),
         notices=tuple(notices),
         finished=now(),
         environment=describe_environment(),

@@ -1,6 +1,8 @@
 """Held-out scores of normal clips, and the decisions and fusions that stand on them."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -151,10 +153,6 @@ def flatten(file: Path) -> None:
         (lambda f: f.write_text("a,b\n1,2\n"), r"held_out\.csv' is damaged"),
         (cut, r"held_out\.csv' is damaged"),
         (flatten, "fan 00: 1 different scores are too few"),
-        (
-            lambda f: f.with_name("anomaly_score_fan_id_02.csv").unlink(),
-            "scores of 24 clips, expected 32.*run it again",
-        ),
     ],
 )
 def test_damaged_runs_are_named(
@@ -252,3 +250,54 @@ def test_what_cannot_be_fused_is_refused(
     with pytest.raises(RunError, match=r"quantile 1\.5 is not allowed"):
         decide_run(one, quantile=1.5)
     assert not (tmp_path / "out").exists()
+
+
+def test_decisions_never_replace_what_is_not_theirs(
+    copied: RunResult, runs: dict[str, RunResult], tmp_path: Path
+) -> None:
+    held_out(copied, store_of(runs))
+    shutil.copytree(runs["c0"].path, tmp_path / "c0")
+    decided = decide_run(copied.path, out=tmp_path / "decided").path
+    (tmp_path / "file").write_text("mine")
+    before = {name: score_bytes(tmp_path / name) for name in ("c0", "decided")}
+    for out, quantile in (
+        (tmp_path / "c0", 0.9),
+        (store_of(runs), 0.9),
+        (tmp_path / "file", 0.9),
+        (decided, 0.8),
+    ):
+        with pytest.raises(RunError, match="holds something else than decisions of this run and"):
+            decide_run(copied.path, out=out, quantile=quantile)
+    assert {name: score_bytes(tmp_path / name) for name in ("c0", "decided")} == before
+    assert not list((tmp_path / "c0").glob("decision*"))
+    # The same again is the same; the run itself is a place, too, however it is written.
+    assert decide_run(copied.path, out=decided).path == decided
+    decide_run(copied.path, out=copied.path / ".." / copied.path.name)
+    assert (copied.path / "decisions.json").is_file()
+    load_run(copied.path)
+
+
+def test_a_quantile_that_is_none_is_refused_before_any_fold(
+    copied: RunResult, runs: dict[str, RunResult]
+) -> None:
+    for quantile in (2, 0, 1, -1, float("nan")):
+        with pytest.raises(RunError, match="is not allowed, expected between 0 and 1"):
+            decide_run(copied.path, quantile=quantile, train=store_of(runs))
+    assert not (copied.path / HELD_OUT).exists()
+
+
+def test_decisions_are_written_together_or_not_at_all(
+    copied: RunResult, runs: dict[str, RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out(copied, store_of(runs))
+    before = listing(copied.path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("asdlib.study.held_out.write_text", full)
+    for out in (None, tmp_path / "decided"):
+        with pytest.raises(RunError, match="is full"):
+            decide_run(copied.path, out=out)
+    assert listing(copied.path) == before
+    assert not (tmp_path / "decided").exists()

@@ -18,7 +18,10 @@ from asdlib.errors import AsdError, RunError, ScoreError, StoreError
 from asdlib.features import FeatureStore
 from asdlib.files import lock_file
 from asdlib.study import RunResult, load_run, read_scores, run as run_system
+from asdlib.study.comparison import read_run
 from asdlib.study.config import system_class
+from asdlib.study.fuse import fuse
+from asdlib.study.held_out import decide_run
 from asdlib.study.run import execute, plan
 
 
@@ -58,7 +61,7 @@ def test_a_run_writes_all_that_is_promised(
     written = json.loads((result.path / "run.json").read_text())
     assert written == result.record.as_json()
     assert list(written) == [
-        *("key", "config", "train", "test", "year", "notices", "seconds", "finished"),
+        *("key", "config", "train", "test", "year", "scores", "notices", "seconds", "finished"),
         "environment",
     ]
     config = written["config"]
@@ -190,7 +193,6 @@ JSON_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: change(at, train__clips="many"),
         "run.json: train.clips: input should be a valid integer",
     ),
-    "an unknown key": (lambda at: change(at, colour=1), "run.json holds colour, which is not kno"),
     "no metrics": (lambda at: at.with_name("metrics.csv").unlink(), "it lacks metrics.csv"),
     "empty metrics": (lambda at: at.with_name("metrics.csv").write_text(""), "No columns"),
     "other metrics": (
@@ -216,6 +218,74 @@ def test_a_damaged_run_is_named_in_one_line(
         )
         assert str(caught.value).endswith("; remove it and run it again")
         assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_another_version_is_not_called_damaged(
+    runs: dict[str, RunResult], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(runs["statistics"].path, out)
+    for place in ("colour", "config__colour", "train__colour"):
+        shutil.copy(runs["statistics"].path / "run.json", out)
+        change(out / "run.json", **{place: 1})
+        with pytest.raises(RunError) as caught:
+            load_run(out)
+        assert "is a run of another version of asdlib: run.json holds '" in str(caught.value)
+        assert "remove" not in str(caught.value)
+
+
+SCORE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (Path.unlink, "is missing"),
+    "not a number": (
+        lambda file: file.write_text(file.read_text().replace(",", ",nan\n", 1)),
+        "is not as the run wrote it",
+    ),
+    "one digit": (
+        lambda file: file.write_text(file.read_text().rstrip()[:-1] + "7\n"),
+        "is not as the run wrote it",
+    ),
+    "a line less": (
+        lambda file: file.write_text(file.read_text().split("\n", 1)[1]),
+        "is not as the run wrote it",
+    ),
+    "one more": (
+        lambda file: shutil.copy(file, file.with_name("anomaly_score_fan_id_04.csv")),
+        "anomaly_score_fan_id_04.csv is not as",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", SCORE_DAMAGES)
+def test_a_run_knows_its_score_files(
+    runs: dict[str, RunResult], store: FeatureStore, tmp_path: Path, damage: str
+) -> None:
+    """Whoever reads a run notices that scores were lost or changed."""
+    out = tmp_path / "run"
+    shutil.copytree(runs["statistics"].path, out)
+    make, reason = SCORE_DAMAGES[damage]
+    make(out / "anomaly_score_fan_id_02.csv")
+    readers: list[Callable[[], object]] = [
+        lambda: read_run(str(out)),
+        lambda: quick_run(store, out),
+        lambda: fuse([out, runs["c0"].path], tmp_path / "fused", train=store.path),
+        lambda: decide_run(out, train=store.path),
+    ]
+    for read in readers:
+        with pytest.raises(RunError, match=f"damaged .*{reason}.*; remove it and run it again"):
+            read()
+    assert not (tmp_path / "fused").exists()
+
+
+def test_scores_of_a_run_of_an_earlier_version_are_counted(
+    runs: dict[str, RunResult], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(runs["statistics"].path, out)
+    change(out / "run.json", scores=None)
+    assert load_run(out).record.scores is None
+    (out / "anomaly_score_fan_id_02.csv").unlink()
+    with pytest.raises(RunError, match="it has scores of 24 clips, expected 32"):
+        load_run(out)
 
 
 def test_there_is_no_run_to_load(tmp_path: Path, runs: dict[str, RunResult]) -> None:
