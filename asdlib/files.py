@@ -24,6 +24,12 @@ from asdlib.errors import AsdError, RunError
 _HIDDEN = re.compile(r"/\.([^/]+?)(?:\.\d+)?\.partial(?=/|$)")
 """The hidden name of a file or folder that is not complete yet, see `hidden_name`."""
 
+_NO_PLACE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+}
+"""Errors that another place helps against."""
+
 
 def hidden_name(path: Path) -> Path:
     """Return the hidden name beside `path` that this process writes under.
@@ -81,7 +87,7 @@ def whole_folder(
     Parameters
     ----------
     path
-        The folder to write. It must not exist, or be empty.
+        The folder to write. It must not exist, or be an empty folder.
     error
         Raised if the place cannot be written.
     resume
@@ -111,19 +117,34 @@ def whole_folder(
 
 
 def check_free(path: Path, error: type[AsdError] = RunError) -> None:
-    """Refuse an output folder that exists and is not empty, before anything is computed.
+    """Refuse an output folder that is taken or has no name, before anything is computed.
 
     Raises
     ------
     AsdError
         Of the class `error`, naming the folder.
     """
+    check_named(path, error)
     if is_taken(path):
         raise error(f"'{path}' exists; choose another output folder or remove it")
 
 
+def check_named(path: Path, error: type[AsdError] = RunError) -> None:
+    """Refuse an output without a name of its own, such as ``.``, ``..``, ``/`` or empty text.
+
+    Raises
+    ------
+    AsdError
+        Of the class `error`, with the path.
+    """
+    if path.name in ("", ".."):
+        raise error(f"output '{path}' has no name of its own; name a folder to make, e.g. 'out'")
+
+
 def is_taken(path: Path) -> bool:
-    """Return whether something lies at `path`; an empty folder does not count."""
+    """Return whether something lies at `path`; a link does, an empty folder does not."""
+    if path.is_symlink():
+        return True
     return os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
 
 
@@ -142,7 +163,7 @@ def writing(path: Path, error: type[AsdError]) -> Iterator[None]:
                 f"the disk of '{final}' is full; free some room or choose another place; nothing "
                 "half-written was left"
             ) from reason
-        if reason.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if reason.errno in _NO_PLACE:
             raise error(
                 f"'{final}' cannot be written ({reason.strerror}); choose another place"
             ) from reason
@@ -184,6 +205,7 @@ def only_process(
     AsdError
         Of the class `error`.
     """
+    check_named(path, error)
     held = FileLock(lock or path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from asdlib.errors import DataError, RunError
-from asdlib.files import is_disk_full, only_process, whole_file, whole_folder, write_text, writing
+from asdlib.files import (
+    is_disk_full,
+    is_taken,
+    only_process,
+    whole_file,
+    whole_folder,
+    write_text,
+    writing,
+)
 
 
 def interrupt(path: Path) -> None:
@@ -42,6 +50,29 @@ def test_a_folder_appears_whole_and_may_be_continued(tmp_path: Path, resume: boo
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
     assert (path / "second").read_text() == "2"
     with pytest.raises(DataError, match="choose another output"), whole_folder(path, DataError):
+        pass
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", "", "x/.."])
+def test_an_output_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="no name of its own"), whole_folder(name, DataError):
+        pass
+    with pytest.raises(DataError, match="no name of its own"), only_process(Path(name), DataError):
+        pass
+
+
+def test_a_link_is_no_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, target in (("to-empty", "empty"), ("to-nothing", "nothing")):
+        (tmp_path / name).symlink_to(target)
+        assert is_taken(tmp_path / name)
+        with pytest.raises(DataError, match="exists"), whole_folder(tmp_path / name, DataError):
+            pass
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 250)
+    with pytest.raises(DataError, match="cannot be written"), whole_folder(long, DataError):
         pass
 
 
