@@ -1,10 +1,9 @@
 """Synthetic machines: recordings in the official layouts, made from simple physics.
 
-The way of a clip: `machines` make the sound from `signals`, `faults` adds an anomaly, `rooms` draws
-the conditions and records it in a room, `corpus` says what a corpus holds and writes it.
-
-They are a stand-in with known truth, for tests, teaching and for questions that no recording can
-answer (the same clip with its fault in another band). They say nothing about real machines.
+`machines` make the sound of a clip from `signals`, `faults` adds an anomaly, `rooms` draws the
+conditions and records it in a room, `corpus` says what a corpus holds and writes it. They are a
+stand-in with known truth, for tests, teaching and for questions that no recording can answer (the
+same clip with its fault in another band). They say nothing about real machines.
 """
 
 from asdlib.data.synthetic.corpus import (
@@ -12,30 +11,24 @@ from asdlib.data.synthetic.corpus import (
     SPECS,
     TRUTH_COLUMNS,
     SyntheticSpec,
-    plan_clip,
     plan_corpus,
     read_truth,
-    record_clip,
     render_clip,
     write_corpus,
 )
 from asdlib.data.synthetic.faults import BANDS, CAUSES
 from asdlib.data.synthetic.machines import MACHINES
-from asdlib.data.synthetic.signals import RATE
 
 __all__ = [
     "BANDS",
     "CAUSES",
     "LAYOUT_MACHINES",
     "MACHINES",
-    "RATE",
     "SPECS",
     "TRUTH_COLUMNS",
     "SyntheticSpec",
-    "plan_clip",
     "plan_corpus",
     "read_truth",
-    "record_clip",
     "render_clip",
     "write_corpus",
 ]

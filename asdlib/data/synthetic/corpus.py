@@ -33,7 +33,7 @@ from asdlib.data.clips import COLUMNS, clip_table
 from asdlib.data.naming import Clip
 from asdlib.data.synthetic.faults import BANDS, CAUSES, apply_fault
 from asdlib.data.synthetic.machines import MACHINES, OperatingPoint
-from asdlib.data.synthetic.rooms import Conditions, Recording, draw_conditions, record
+from asdlib.data.synthetic.rooms import Conditions, draw_conditions, record
 from asdlib.data.synthetic.signals import RATE, generator
 from asdlib.errors import ConfigError, DataError
 from asdlib.files import end_with_parent, is_taken, only_process, whole_folder
@@ -53,6 +53,7 @@ VERSION = 1
 """Raised with every change of the generator that changes samples."""
 
 FULL_SCALE = 32767
+_WAV_HEADER = 44  # bytes
 _CHUNK = 8
 _SECONDS_WORTH_A_PROCESS = 600.0
 """Starting a process takes about as long as making this much sound is worth waiting for (s)."""
@@ -284,41 +285,6 @@ def plan_corpus(spec: SyntheticSpec) -> list[ClipPlan]:
     return sorted(plans, key=lambda p: (p.clip.machine, p.clip.section, p.clip.split, p.clip.clip))
 
 
-def record_clip(spec: SyntheticSpec, plan: ClipPlan) -> Recording:
-    """Make one clip, and keep the machine and the background apart.
-
-    Raises
-    ------
-    ConfigError
-        If the plan was changed to a cause, severity or band that does not exist.
-    """
-    clip, conditions = plan.clip, plan.conditions
-    if plan.cause and plan.cause not in CAUSES:
-        raise ConfigError(f"unknown cause '{plan.cause}' (known: {', '.join(CAUSES)})")
-    if plan.band and plan.band not in (*BANDS, "natural"):
-        raise ConfigError(f"unknown band '{plan.band}' (known: natural, {', '.join(BANDS)})")
-    if not 0 <= plan.severity <= 1:
-        raise ConfigError(f"severity {plan.severity:g} is not within 0 … 1")
-    key, model = _key(spec, clip), MACHINES[clip.machine]
-    point = OperatingPoint(conditions.speed, conditions.load, spread_db=spec.variation)
-    streams = generator(*key, "machine")
-    healthy = model.sound(model.identity(clip.section), point, streams, round(spec.seconds * RATE))
-    sound = healthy.audio
-    if plan.cause and plan.severity > 0:
-        fault = (plan.cause, plan.severity, plan.band)
-        sound = apply_fault(model, clip.section, *fault, point, healthy, key)
-    return record(
-        sound,
-        float(np.mean(healthy.audio**2)),
-        clip.machine,
-        clip.section,
-        conditions,
-        snr_db=spec.snr_db,
-        variation=spec.variation,
-        rng=generator(*key, "scene"),
-    )
-
-
 def render_clip(
     spec: SyntheticSpec,
     machine: str,
@@ -339,7 +305,7 @@ def render_clip(
     spec
         The corpus.
     machine, section, split, label, index, domain
-        The clip. The index may lie beyond the corpus: there is no end of clips.
+        The clip. The index may lie beyond the corpus.
     cause, severity, band
         Override the fault of the clip, also of a normal one; by default what the corpus says.
 
@@ -360,11 +326,36 @@ def render_clip(
         severity=plan.severity if severity is None else severity,
         band=(plan.band or spec.band) if band is None else band,
     )
-    return (_pcm16(record_clip(spec, plan).audio) / np.float32(FULL_SCALE + 1)).astype(np.float32)
+    if plan.cause and plan.cause not in CAUSES:
+        raise ConfigError(f"unknown cause '{plan.cause}' (known: {', '.join(CAUSES)})")
+    if plan.band and plan.band not in (*BANDS, "natural"):
+        raise ConfigError(f"unknown band '{plan.band}' (known: natural, {', '.join(BANDS)})")
+    if not 0 <= plan.severity <= 1:
+        raise ConfigError(f"severity {plan.severity:g} is not within 0 … 1")
+    return (_pcm16(spec, plan) / np.float32(FULL_SCALE + 1)).astype(np.float32)
 
 
-def _pcm16(audio: NDArray[np.float64]) -> NDArray[np.int16]:
-    """Round samples of full scale 1 to 16-bit PCM."""
+def _pcm16(spec: SyntheticSpec, plan: ClipPlan) -> NDArray[np.int16]:
+    """Make one clip, (S,) 16-bit PCM."""
+    clip, conditions = plan.clip, plan.conditions
+    key, model = _key(spec, clip), MACHINES[clip.machine]
+    point = OperatingPoint(conditions.speed, conditions.load, spread_db=spec.variation)
+    streams = generator(*key, "machine")
+    healthy = model.sound(model.identity(clip.section), point, streams, round(spec.seconds * RATE))
+    sound = healthy.audio
+    if plan.cause and plan.severity > 0:
+        fault = (plan.cause, plan.severity, plan.band)
+        sound = apply_fault(model, clip.section, *fault, point, healthy, key)
+    audio = record(
+        sound,
+        float(np.mean(healthy.audio**2)),
+        clip.machine,
+        clip.section,
+        conditions,
+        snr_db=spec.snr_db,
+        variation=spec.variation,
+        rng=generator(*key, "scene"),
+    )
     return np.asarray(np.rint(audio * FULL_SCALE), dtype="<i2")
 
 
@@ -385,7 +376,6 @@ def write_corpus(
         Folder to make.
     jobs
         Processes; by default one per processor, but no more than one for ten minutes of sound each.
-        With one, the work is done in this process.
     on_progress
         Called as ``on_progress(done, total)``, in clips.
 
@@ -441,30 +431,25 @@ def _describe(spec: SyntheticSpec) -> dict[str, Any]:
 def _existing(spec: SyntheticSpec, target: Path) -> pd.DataFrame:
     """Return the table of a finished corpus; refuse another one, or something else."""
     way_out = "remove it or choose another folder"
-    if not target.is_dir():
-        raise DataError(f"'{target}' is a file, expected a new folder; {way_out}")
     try:
         found = json.loads((target / SPEC).read_text(encoding="utf-8"))
-        old = {k: v for k, v in found.items() if k != "spec"} | dict(found["spec"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        raise DataError(
-            f"folder '{target}' holds files that are no synthetic corpus; {way_out}"
-        ) from None
-    wanted = _describe(spec)
-    if found != wanted:
-        new = {k: v for k, v in wanted.items() if k != "spec"} | dict(wanted["spec"])
-        keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-        what = ", ".join(f"{k} {old.get(k)} instead of {new.get(k)}" for k in keys)
+        old, new = (said | said.pop("spec") for said in (dict(found), _describe(spec)))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"'{target}' exists and is no synthetic corpus; {way_out}") from None
+    differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+    if differ:
+        what = ", ".join(f"{k} {old.get(k)} instead of {new.get(k)}" for k in differ)
         raise DataError(f"folder '{target}' holds another synthetic corpus ({what}); {way_out}")
     try:
         table = read_truth(target)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"'{target / TRUTH}' cannot be read ({error}); {way_out}") from error
-    missing = [path for path in table["path"] if not (target / path).is_file()]
-    if missing:
+    size = _WAV_HEADER + 2 * round(spec.seconds * RATE)
+    lost = [p for p in table["path"] if not (f := target / p).is_file() or f.stat().st_size != size]
+    if lost:
         raise DataError(
-            f"folder '{target}' lacks {len(missing)} of its {len(table)} clips, the first is "
-            f"'{missing[0]}'; {way_out}"
+            f"folder '{target}' lacks {len(lost)} of its {len(table)} clips, or they were changed; "
+            f"the first is '{lost[0]}'; {way_out}"
         )
     return table
 
@@ -530,5 +515,5 @@ def write_clips(spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path) ->
             sink.setnchannels(1)
             sink.setsampwidth(2)
             sink.setframerate(RATE)
-            sink.writeframes(_pcm16(record_clip(spec, plan).audio).tobytes())
+            sink.writeframes(_pcm16(spec, plan).tobytes())
     return len(plans)

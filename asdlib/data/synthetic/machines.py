@@ -1,17 +1,12 @@
 """The machines: their identity, their operating point, and the equations of their sound.
 
 The *identity* of a machine holds the constants of one ID (teeth, blades, resonances …), drawn once
-from the declared ranges; all clips of an ID share it. The *operating point* holds what changes from
-clip to clip. The same random streams with another operating point give the same clip of a machine
-in another state: that is how faults that change the operation (a wrong voltage, a clogged inlet)
-are made.
+from the declared ranges. The *operating point* holds what changes from clip to clip; the same
+random streams with another one give the same clip of a machine in another state, as faults that
+change the operation do. The equations are explained in notebook 15.
 
-Symbols: ``f`` shaft frequency in Hz, ``phi`` shaft angle, ``v`` pace (speed × supply, 1 nominal),
-``q`` free flow, ``L`` load, ``N(fc, s)`` noise that falls by ``s`` dB an octave above ``fc``. A
-*cycle* is one stroke of a machine that moves to and fro, its angle ``c`` runs from 0 to 2 pi.
-Levels are in dB, relative to each other only; `rooms` sets the level of the clip. A toy is a brush
-motor, a train of plastic gears and something that rolls; toys start and stop (`run_profile`).
-S samples.
+In the models ``f`` is the shaft frequency in Hz, ``phi`` the shaft angle, ``v`` the pace, ``q`` the
+free flow. Levels are in dB, relative to each other only. Signals are (S,), S samples.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +44,6 @@ class OperatingPoint:
     speed: float = 1.0
     """Speed over nominal speed that the controller asks for."""
     load: float = 0.5
-    """Load, 0 … 1."""
     flow: float = 1.0
     """Free cross-section for air or fluid, or free travel: 1 is clean, 0 blocked."""
     voltage: float = 1.0
@@ -68,9 +62,9 @@ class MachineSound:
     """Sound of a machine close by, and the shaft that a fault can be locked to."""
 
     audio: Signal
-    """Sound pressure on a free scale, (S,)."""
+    """Sound pressure on a free scale."""
     phase: Signal
-    """Angle of the main shaft in radians, (S,)."""
+    """Angle of the main shaft in radians."""
     hz: float
     """Mean frequency of the main shaft."""
 
@@ -86,7 +80,6 @@ class Machine:
     causes: tuple[str, ...]
     """Causes of anomaly that this machine can have (`asdlib.data.synthetic.faults.CAUSES`)."""
     equations: "Model"
-    """The model of its sound, explained in its docstring."""
 
     def identity(self, section: str) -> Identity:
         """Return the constants of one ID: the same for every corpus and every seed."""
@@ -108,12 +101,12 @@ class Machine:
         parts, phase, hz = self.equations(identity, point, streams, n)
         shifts = next(streams).standard_normal(len(parts)) * point.spread_db
         audio = np.zeros(n)
-        for (gain, part), shift in zip(parts.values(), shifts, strict=True):
+        for (gain, part), shift in zip(parts, shifts, strict=True):
             audio += decibel(gain + shift) * part
         return MachineSound(audio, phase, hz)
 
 
-Heard = tuple[dict[str, tuple[float, Signal]], Signal, float]
+Heard = tuple[list[tuple[float, Signal]], Signal, float]
 """Parts of a sound as (gain in dB, signal), angle and mean frequency of the main shaft."""
 Model = Callable[[Identity, OperatingPoint, Streams, int], Heard]
 
@@ -152,19 +145,7 @@ def trapezoid(angle: Signal, ramp: float) -> Signal:
     beat=(0.2, 0.5),
 )
 def fan(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Axial fan: blade-pass tones, flow noise in beats of the blades, motor hum.
-
-    ``x = T + A + H``:
-
-    - ``T = sum_k k^-p (1 + 0.2 cos phi) cos(k B phi + theta_k)``, B blades (5 … 9), p 1.0 … 1.6,
-      level ~ v^2; f = 18 … 30 Hz at v = 1, 6 % slower under full load;
-    - ``A = (1 + m cos(B phi)) N(fc, 6)``, fc 300 … 900 Hz moves with v, m 0.2 … 0.5, level ~ v^3
-      (the sound power of a dipole source goes with the sixth power of speed);
-    - ``H``: harmonics of twice the mains frequency, level with the load.
-
-    Clogging (q < 1) throttles A's upper part (fc ~ q), adds rumble of stalled flow below 200 Hz and
-    lets the shaft run up to 4 % faster.
-    """
+    """Axial fan: blade-pass tones, flow noise in beats of the blades, motor hum."""
     v, q = point.pace, point.flow
     f = own["shaft_hz"] * v * (1.03 - 0.06 * point.load) * (1 + 0.04 * (1 - q))
     phi = shaft_phase(next(streams), f, n, unsteady=0.003)
@@ -176,12 +157,12 @@ def fan(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard
     stall = coloured_noise(next(streams), n, hump(110.0, 0.7))
     hum_phase = shaft_phase(next(streams), 2 * MAINS_HZ, n, unsteady=0.0)
     hum = harmonics(next(streams), hum_phase, 2 * MAINS_HZ, decaying(8, 1.2))
-    parts = {
-        "tones": (own["tone_db"] + ratio_db(v, 2), tones),
-        "air": (ratio_db(v, 3) + ratio_db(q, 1), air),
-        "stall": (-40.0 + 45.0 * (1 - q), stall),
-        "hum": (-14.0 + 6.0 * point.load, hum),
-    }
+    parts = [
+        (own["tone_db"] + ratio_db(v, 2), tones),
+        (ratio_db(v, 3) + ratio_db(q, 1), air),
+        (-40.0 + 45.0 * (1 - q), stall),
+        (-14.0 + 6.0 * point.load, hum),
+    ]
     return parts, phi, f
 
 
@@ -197,19 +178,7 @@ def fan(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard
     pulse_db=(-8.0, 0.0),
 )
 def pump(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Centrifugal pump: vane-pass pulsation, pipe resonances, motor slots, cavitation.
-
-    ``x = P + F + S + C``:
-
-    - ``P = sum_k k^-1.3 cos(k Z phi + theta_k)`` with shaft harmonics k = 1 … 3 beside it, Z vanes
-      (4 … 7), f 24 … 48 Hz;
-    - ``F``: flow noise through three pipe modes (180 … 2600 Hz), level ~ q v^2;
-    - ``S``: slot tone of the motor at R f, R 28 … 44, with sidebands at ±100 Hz;
-    - ``C``: cavitation, bubbles that collapse at random (Poisson, 60 … 1200 a second, more when
-      the inlet is clogged) through a broad resonance near 3.5 kHz.
-
-    Clogging (q < 1) weakens F, moves its modes down and feeds C.
-    """
+    """Centrifugal pump: vane-pass pulsation, pipe resonances, motor slots, cavitation."""
     v, q = point.pace, point.flow
     f = own["shaft_hz"] * v * (1.02 - 0.04 * point.load)
     phi = shaft_phase(next(streams), f, n, unsteady=0.002)
@@ -227,12 +196,12 @@ def pump(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Hear
     rng = next(streams)
     strength = rng.exponential(size=n) * (rng.uniform(size=n) < rate / RATE)
     bubbles = ring(strength, [3400.0, 5200.0], [0.0008, 0.0005], [1.0, 0.7], per_second=300.0)
-    parts = {
-        "pulse": (own["pulse_db"] + ratio_db(v, 2), pulse),
-        "flow": (ratio_db(q, 1) + ratio_db(v, 2), flow),
-        "slot": (-18.0 + 6.0 * point.load, slot),
-        "bubbles": (-26.0, bubbles),
-    }
+    parts = [
+        (own["pulse_db"] + ratio_db(v, 2), pulse),
+        (ratio_db(q, 1) + ratio_db(v, 2), flow),
+        (-18.0 + 6.0 * point.load, slot),
+        (-26.0, bubbles),
+    ]
     return parts, phi, f
 
 
@@ -245,15 +214,7 @@ def pump(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Hear
     shaft_db=(-8.0, 0.0),
 )
 def bearing(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Bearing rig: a shaft in rolling bearings, healthy but never smooth.
-
-    ``x = S + R + B``:
-
-    - ``S = sum_k k^-1 cos(k phi + theta_k)``, f 16 … 40 Hz;
-    - ``R``: rolling noise N(700, 6), modulated by the load zone, ``1 + 0.4 cos phi``, level ~ v^2;
-    - ``B``: weak impulses at the outer-race pass frequency ``c f`` (c 3.0 … 5.2 = Z/2 (1 - d/D)),
-      with 1 % slip, through two housing modes (1.6 … 4.5 kHz); level with the load.
-    """
+    """Bearing rig: a shaft in rolling bearings, healthy but never smooth."""
     v = point.pace
     f = own["shaft_hz"] * v
     phi = shaft_phase(next(streams), f, n, unsteady=0.002)
@@ -267,11 +228,11 @@ def bearing(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     hits = ring(
         impulses(times + slip, size, n), modes, [0.003, 0.002], [1.0, 0.6], per_second=f * 4
     )
-    parts = {
-        "shaft": (own["shaft_db"], shaft),
-        "rolling": (ratio_db(v, 2), rolling),
-        "hits": (-24.0 + 6.0 * point.load, hits),
-    }
+    parts = [
+        (own["shaft_db"], shaft),
+        (ratio_db(v, 2), rolling),
+        (-24.0 + 6.0 * point.load, hits),
+    ]
     return parts, phi, f
 
 
@@ -287,16 +248,7 @@ def bearing(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     casing_hz=(900.0, 2600.0),
 )
 def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Gearbox: meshing tones with the sidebands of both shafts.
-
-    ``x = M + W + N``:
-
-    - ``M = sum_k k^-p (1 + a cos phi + b cos(phi z1/z2)) cos(k z1 phi + theta_k)``; z1 17 … 29
-      teeth on the input shaft (f 16 … 30 Hz), z2 30 … 53 on the output shaft, a 0.1 … 0.4,
-      b 0.1 … 0.3; level with the load;
-    - ``W``: motor harmonics of f;
-    - ``N``: oil and casing noise N(450, 6) plus a casing mode (0.9 … 2.6 kHz).
-    """
+    """Gearbox: meshing tones with the sidebands of both shafts."""
     v = point.pace
     f = own["shaft_hz"] * v * (1.02 - 0.04 * point.load)
     phi = shaft_phase(next(streams), f, n, unsteady=0.003)
@@ -306,12 +258,12 @@ def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     motor = harmonics(next(streams), phi, f, decaying(8, 0.8))
     oil = coloured_noise(next(streams), n, rolloff(450.0, 6.0, rise_hz=60.0))
     casing = ring(next(streams).standard_normal(n), [own["casing_hz"]], [0.004], [1.0])
-    parts = {
-        "mesh": (-6.0 + 8.0 * point.load + ratio_db(v, 1), mesh),
-        "motor": (-6.0, motor),
-        "oil": (ratio_db(v, 2), oil),
-        "casing": (-12.0 + ratio_db(v, 2), casing),
-    }
+    parts = [
+        (-6.0 + 8.0 * point.load + ratio_db(v, 1), mesh),
+        (-6.0, motor),
+        (ratio_db(v, 2), oil),
+        (-12.0 + ratio_db(v, 2), casing),
+    ]
     return parts, phi, f
 
 
@@ -327,17 +279,7 @@ def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     driver_hz=(2500.0, 4000.0),
 )
 def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Slide rail: belt meshing and rail friction that follow the carriage, thuds where it turns.
-
-    Cycle 0.5 … 1.1 Hz; carriage speed ``u(c) = clip(sin c / sin(pi r / 2))``, ramp r 0.2 … 0.4.
-
-    - belt: harmonics of the meshing frequency ``F |u|`` (F 250 … 600 Hz at v = 1), amplitude |u|;
-    - friction: N(900, 5) times ``|u|^1.5``, plus rolling of the balls at ``F |u| / 7``;
-    - thuds: two a cycle where u = 0, jitter 4 ms, frame modes 140 … 320 Hz and 700 … 1500 Hz;
-    - motor driver: tone at 2.5 … 4 kHz, 30 dB below.
-
-    Dirt on the rail (q < 1) slows the carriage and raises the friction.
-    """
+    """Slide rail: belt meshing and rail friction that follow the carriage, thuds where it turns."""
     v, q = point.pace, point.flow
     cycle = shaft_phase(next(streams), own["cycle_hz"] * v, n, unsteady=0.01)
     u = np.abs(trapezoid(cycle, own["ramp"]))
@@ -355,12 +297,12 @@ def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> He
     rng = next(streams)
     driver_phase = shaft_phase(rng, own["driver_hz"], n, unsteady=0.0003)
     driver = harmonics(rng, driver_phase, own["driver_hz"], [1.0])
-    parts = {
-        "belt": (-4.0 + 4.0 * point.load + ratio_db(v, 1), belt),
-        "friction": (ratio_db(v, 2) - ratio_db(q, 1), friction),
-        "thuds": (-6.0, thuds),
-        "driver": (-30.0, driver),
-    }
+    parts = [
+        (-4.0 + 4.0 * point.load + ratio_db(v, 1), belt),
+        (ratio_db(v, 2) - ratio_db(q, 1), friction),
+        (-6.0, thuds),
+        (-30.0, driver),
+    ]
     # The pulley turns once for twenty teeth of the belt.
     return parts, phi / 20, full / 20
 
@@ -378,17 +320,7 @@ def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> He
     hiss_hz=(1200.0, 3000.0),
 )
 def valve(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Solenoid valve: clicks in a rhythm with jitter, fluid while it is open, coil hum.
-
-    Cycle 1.1 … 2.2 Hz, open for the share d 0.3 … 0.55 of it.
-
-    - opening and closing clicks with jitter of 5 ms; four body modes between 0.7 and 6.5 kHz, decay
-      2 … 8 ms; closing is 4 … 10 dB softer; click level ~ supply^4;
-    - a weak coil opens late, by ``40 ms (1 / supply^2 - 1)``;
-    - fluid: hiss, a bell around 1.2 … 3 kHz, one octave wide, in a gate that opens within 15 ms;
-      level ~ q, and its centre moves up as the passage narrows, ``~ q^-0.5``;
-    - coil: 100 Hz hum while open; a quiet floor N(350, 6) from the rig always.
-    """
+    """Solenoid valve: clicks in a rhythm with jitter, fluid while it is open, coil hum."""
     cycle = shaft_phase(next(streams), own["cycle_hz"] * point.speed, n, unsteady=0.004)
     supply, q = point.voltage, point.flow
     opening = crossings(cycle, 1.0)
@@ -414,12 +346,12 @@ def valve(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Hea
     coil_phase = shaft_phase(rng, 100.0, n, unsteady=0.0)
     coil = harmonics(rng, coil_phase, 100.0, decaying(6, 1.5)) * gate
     rig = coloured_noise(next(streams), n, rolloff(350.0, 6.0, rise_hz=40.0))
-    parts = {
-        "strike": (0.0, strike),
-        "hiss": (-8.0 + 5.0 * point.load + ratio_db(q, 1), hiss),
-        "coil": (-12.0 + ratio_db(supply, 2), coil),
-        "rig": (-8.0, rig),
-    }
+    parts = [
+        (0.0, strike),
+        (-8.0 + 5.0 * point.load + ratio_db(q, 1), hiss),
+        (-12.0 + ratio_db(supply, 2), coil),
+        (-8.0, rig),
+    ]
     return parts, cycle, own["cycle_hz"] * point.speed
 
 
@@ -449,14 +381,7 @@ def run_profile(rng: np.random.Generator, n: int) -> Signal:
     brush_hz=(3000.0, 5500.0),
 )
 def toy_car(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Toy car: brush motor, pinion meshing, wheels on the belt.
-
-    - motor: f 70 … 130 Hz; commutator harmonics of 6 f with amplitude k^-0.8;
-    - mesh: pinion of 8 … 12 teeth, ``sum k^-p (1 + 0.3 cos(phi / g)) cos(k z phi)``, gear ratio g
-      3 … 5, so the wheels turn at f / g and leave sidebands;
-    - wheels: rolling noise N(350, 5) modulated at f / g, level ~ v^2;
-    - brushes: noise around 3 … 5.5 kHz modulated by the commutator, 16 dB below.
-    """
+    """Toy car: brush motor, pinion meshing, wheels on the belt."""
     v = point.pace
     drive = run_profile(next(streams), n)
     f = own["motor_hz"] * v * (1.04 - 0.08 * point.load)
@@ -470,12 +395,12 @@ def toy_car(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     wheels *= (1 + 0.35 * np.cos(phi / gear)) * drive**2
     brush = coloured_noise(next(streams), n, hump(own["brush_hz"], 0.7))
     brush *= (1 + 0.6 * np.cos(6 * phi)) * drive
-    parts = {
-        "motor": (-5.0, motor),
-        "mesh": (-6.0 + 6.0 * point.load + ratio_db(v, 1), mesh),
-        "wheels": (ratio_db(v, 2), wheels),
-        "brush": (-16.0 + ratio_db(v, 2), brush),
-    }
+    parts = [
+        (-5.0, motor),
+        (-6.0 + 6.0 * point.load + ratio_db(v, 1), mesh),
+        (ratio_db(v, 2), wheels),
+        (-16.0 + ratio_db(v, 2), brush),
+    ]
     return parts, phi / gear, f / gear
 
 
@@ -489,15 +414,7 @@ def toy_car(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     goods_hz=(1500.0, 3000.0),
 )
 def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Toy conveyor: rumbling rollers, a belt seam, a geared motor, goods that shake.
-
-    - rollers: f 5 … 9 Hz, harmonics k^-0.5 up to k = 24, and rumble N(220, 5) modulated by f;
-    - motor gear: tones at R f, R 50 … 80, sidebands at f;
-    - seam: a thump at f / 6, frame modes 90 … 180 Hz and 400 … 900 Hz, jitter 5 ms;
-    - goods: rattle, noise around 1.5 … 3 kHz in slow swells, level with the load.
-
-    Dirt between belt and deck (q < 1) slows the belt and raises rumble.
-    """
+    """Toy conveyor: rumbling rollers, a belt seam, a geared motor, goods that shake."""
     v, q = point.pace, point.flow
     f = own["roller_hz"] * v * (0.85 + 0.15 * q) * (1.03 - 0.06 * point.load)
     phi = shaft_phase(next(streams), f, n, unsteady=0.01)
@@ -514,13 +431,13 @@ def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int)
     swell = np.exp(
         0.6 * np.interp(np.arange(n), np.linspace(0, n, 12), next(streams).normal(size=12))
     )
-    parts = {
-        "rollers": (-5.0, rollers),
-        "rumble": (ratio_db(v, 2) - ratio_db(q, 1.5), rumble),
-        "gear": (-10.0 + 4.0 * point.load + ratio_db(v, 1), gear),
-        "seam": (-12.0, seam),
-        "goods": (-20.0 + 8.0 * point.load, goods * swell),
-    }
+    parts = [
+        (-5.0, rollers),
+        (ratio_db(v, 2) - ratio_db(q, 1.5), rumble),
+        (-10.0 + 4.0 * point.load + ratio_db(v, 1), gear),
+        (-12.0, seam),
+        (-20.0 + 8.0 * point.load, goods * swell),
+    ]
     return parts, phi, f
 
 
@@ -535,13 +452,7 @@ def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int)
     track_hz=(500.0, 1100.0),
 )
 def toy_train(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
-    """Toy train: motor and worm gear, wheels on the rail, joints in pairs.
-
-    - motor: f 60 … 110 Hz, harmonics k^-0.9; worm meshing at z f, z 6 … 10;
-    - rolling: N(600, 5) modulated by the axle f / g (g 8 … 14), level ~ v^2;
-    - joints: two clacks (front and rear axle, 60 … 120 ms apart at v = 1) at every joint, joints at
-      f / (g 9), track modes 500 … 1100 Hz and 2 … 3.6 kHz.
-    """
+    """Toy train: motor and worm gear, wheels on the rail, joints in pairs."""
     v = point.pace
     drive = run_profile(next(streams), n)
     f = own["motor_hz"] * v * (1.04 - 0.08 * point.load)
@@ -563,10 +474,10 @@ def toy_train(own: Identity, point: OperatingPoint, streams: Streams, n: int) ->
     modes = [own["track_hz"], 3.3 * own["track_hz"]]
     hits = impulses(front, strength[0], n) + impulses(rear, strength[1], n)
     clacks = ring(hits, modes, [0.01, 0.004], [1.0, 0.6], per_second=2 * f / (9 * gear))
-    parts = {
-        "motor": (-5.0, motor),
-        "worm": (-8.0 + 6.0 * point.load + ratio_db(v, 1), worm),
-        "rolling": (ratio_db(v, 2), rolling),
-        "clacks": (-8.0 + ratio_db(v, 1), clacks),
-    }
+    parts = [
+        (-5.0, motor),
+        (-8.0 + 6.0 * point.load + ratio_db(v, 1), worm),
+        (ratio_db(v, 2), rolling),
+        (-8.0 + ratio_db(v, 1), clacks),
+    ]
     return parts, phi / gear, f / gear

@@ -66,29 +66,12 @@ class Conditions:
     """Numbers of the factory noises in the background."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """A recording and its parts at their final level, (S,) float64, full scale 1."""
-
-    audio: Signal
-    """Sum of the parts and self noise."""
-    machine: Signal
-    background: Signal
-
-
 def draw_conditions(
     rng: np.random.Generator, layout: str, machine: str, section: str, domain: str, variation: float
 ) -> Conditions:
     """Draw the conditions of one clip.
 
-    Parameters
-    ----------
-    rng
-        The clip's generator.
-    layout, machine, section, domain
-        Where the clip stands.
-    variation
-        Scale of the natural variation: speed ±2 % and load ±0.15 (standard deviations) at 1.
+    `variation` scales the natural variation: speed ±2 % and load ±0.15 (standard deviations) at 1.
     """
     shifted = tuple(CONDITIONS)[int(section) % len(CONDITIONS)]
     values = {
@@ -170,8 +153,8 @@ def record(
     snr_db: float,
     variation: float,
     rng: np.random.Generator,
-) -> Recording:
-    """Record the sound of a machine.
+) -> Signal:
+    """Record the sound of a machine; return the samples, (S,) float64, full scale 1.
 
     Parameters
     ----------
@@ -183,7 +166,7 @@ def record(
     machine, section, conditions
         They choose room, microphone and noises.
     snr_db
-        Signal-to-noise ratio at 1 m; it varies by 1.5 dB from clip to clip.
+        Signal-to-noise ratio at 1 m.
     variation
         Scale of the natural variation: at 1, standard deviations of 1.5 dB for level and SNR and
         of 0.3 dB an octave for the microphone's tilt.
@@ -213,7 +196,9 @@ def record(
     curve = (f / 1000.0) ** (tilt / 6.02) / np.sqrt(1 + (35.0 / f) ** 4)
     curve /= np.sqrt(1 + (f / 7700.0) ** 60)
     curve *= 10 ** (level_db / 20)
-    parts = [np.asarray(irfft(rfft(part, size) * curve, size)[:n]) for part in (wet, noise)]
-    audio = parts[0] + parts[1] + 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
+    machine_heard, noise_heard = (
+        irfft(rfft(part, size) * curve, size)[:n] for part in (wet, noise)
+    )
+    audio = machine_heard + noise_heard + 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
     gain = min(1.0, PEAK_LIMIT / float(np.max(np.abs(audio))))
-    return Recording(gain * audio, gain * parts[0], gain * parts[1])
+    return np.asarray(gain * audio)
