@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from asdlib.data.synthetic.corpus import LAYOUT_MACHINES, layout_sections
+from asdlib.data.synthetic.corpus import LAYOUT_MACHINES, SyntheticSpec
 from asdlib.data.synthetic.faults import (
     BANDS,
     CAUSES,
@@ -109,9 +109,9 @@ def test_every_machine_knows_its_causes(machine: str) -> None:
 
 def test_layouts_have_official_machines_and_sections() -> None:
     assert all(set(names) <= set(MACHINES) for names in LAYOUT_MACHINES.values())
-    assert layout_sections("dcase2020", "fan")[:4] == ("00", "02", "04", "06")
-    assert layout_sections("dcase2020", "ToyCar")[:4] == ("01", "02", "03", "04")
-    assert layout_sections("dcase2022", "fan")[:3] == ("00", "01", "02")
+    assert SyntheticSpec(n_sections=4).sections("fan") == ("00", "02", "04", "06")
+    assert SyntheticSpec(n_sections=4).sections("ToyCar") == ("01", "02", "03", "04")
+    assert SyntheticSpec(layout="dcase2022").sections("fan") == ("00", "01", "02")
 
 
 def fault(name: str, cause: str, severity: float, band: str) -> tuple[np.ndarray, np.ndarray]:

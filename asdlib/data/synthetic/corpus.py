@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -59,55 +59,26 @@ _SECONDS_WORTH_A_PROCESS = 600.0
 """Starting a process takes about as long as making this much sound is worth waiting for (s)."""
 
 
-def layout_sections(layout: str, machine: str) -> tuple[str, ...]:
-    """Section names of a machine in the official order: development first, then evaluation."""
-    if layout == "dcase2022":
-        return ("00", "01", "02", "03", "04", "05")
-    if machine in ("ToyCar", "ToyConveyor"):
-        return ("01", "02", "03", "04", "05", "06")
-    return ("00", "02", "04", "06", "01", "03")
+Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides the bytes of a synthetic corpus."""
 
-    layout: Literal["dcase2020", "dcase2022"] = Field(
-        "dcase2020", description="official layout and file names"
-    )
+    layout: Literal["dcase2020", "dcase2022"] = Field("dcase2020", description="official layout")
     machines: tuple[str, ...] | None = Field(
         None, description="machine types of the layout; by default six of them"
     )
-    n_sections: int = Field(
-        3, ge=1, le=6, description="IDs (2020) or sections (2022) of each machine type"
-    )
-    n_train: int = Field(
-        50, ge=2, le=10_000, description="normal training clips of a section, both domains"
-    )
-    n_test_normal: int = Field(
-        20,
-        ge=1,
-        le=10_000,
-        description="normal test clips of a section; in the 2022 layout half a domain",
-    )
-    n_test_anomaly: int = Field(
-        20,
-        ge=1,
-        le=10_000,
-        description="anomalous test clips of a section; in the 2022 layout half a domain",
-    )
+    n_sections: int = Field(3, ge=1, le=6, description="IDs (2020) or sections of each machine")
+    n_train: Count = Field(50, ge=2, description="normal training clips of a section")
+    n_test_normal: Count = Field(20, description="normal test clips of a section")
+    n_test_anomaly: Count = Field(20, description="anomalous test clips of a section")
     target_share: float = Field(
-        0.01,
-        gt=0,
-        lt=0.5,
-        description="share of target clips in training (2022 layout; at least one clip)",
+        0.01, gt=0, lt=0.5, description="share of target clips in training (2022 layout)"
     )
     seconds: float = Field(10.0, ge=1.0, le=60.0, description="length of a clip in s")
-    snr_db: float = Field(
-        6.0, ge=-30, le=40, description="machine over factory noise at 1 m, in dB"
-    )
-    variation: float = Field(
-        1.0, ge=0, le=3, description="scale of the natural variation between normal clips"
-    )
+    snr_db: float = Field(6.0, ge=-30, le=40, description="machine over factory noise, in dB")
+    variation: float = Field(1.0, ge=0, le=3, description="scale of variation between normal clips")
     severity: tuple[float, float] = Field(
         (0.4, 1.0), description="range of the severity of anomalies, 0 (none) … 1, drawn uniformly"
     )
@@ -117,7 +88,7 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     causes: tuple[str, ...] | None = Field(
         None, description="causes of anomaly, by default all that a machine can have"
     )
-    seed: int = Field(0, ge=0, description="seed of the clips; the machines are the same for all")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the clips, not of the machines")
 
     @property
     def machine_names(self) -> tuple[str, ...]:
@@ -133,8 +104,13 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
         return ("source",) if self.layout == "dcase2020" else ("source", "target")
 
     def sections(self, machine: str) -> tuple[str, ...]:
-        """Sections of a machine type, in the official order."""
-        return layout_sections(self.layout, machine)[: self.n_sections]
+        """Sections of a machine type: first those of the development set, then the others."""
+        order = ("00", "02", "04", "06", "01", "03")
+        if self.layout == "dcase2022":
+            order = ("00", "01", "02", "03", "04", "05")
+        elif machine in ("ToyCar", "ToyConveyor"):
+            order = ("01", "02", "03", "04", "05", "06")
+        return order[: self.n_sections]
 
     def causes_of(self, machine: str) -> tuple[str, ...]:
         """Causes of anomaly of a machine type in this corpus."""
@@ -173,26 +149,13 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
 
 SPECS = {
     "smoke": SyntheticSpec(
-        machines=("fan", "valve"),
-        n_sections=2,
-        n_train=10,
-        n_test_normal=6,
-        n_test_anomaly=6,
-        target_share=0.2,
-        seconds=2.0,
+        machines=("fan", "valve"), n_sections=2, n_train=10, n_test_normal=6, n_test_anomaly=6,
+        target_share=0.2, seconds=2.0,
     ),
-    "classroom": SyntheticSpec(
-        n_sections=3,
-        n_train=50,
-        n_test_normal=20,
-        n_test_anomaly=20,
-        target_share=0.04,
-        seconds=4.0,
-    ),
-}
-"""Corpora of the profiles, in the 2020 layout; ``model_copy(update={"layout": "dcase2022"})`` gives
-them in the 2022 layout. Official shares of target clips would leave these small corpora with one
-or none, so theirs are larger."""
+    "classroom": SyntheticSpec(target_share=0.04, seconds=4.0),
+}  # fmt: skip
+"""Corpora of the profiles, in the 2020 layout. Official shares of target clips would leave these
+small corpora with one or none, so theirs are larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,22 +197,19 @@ def plan_clip(
     ConfigError
         If the corpus has no such machine, section, split, label or domain.
     """
-    allowed: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    for what, value, known in (
         ("machine", machine, spec.machine_names),
         ("section", section, spec.sections(machine)),
         ("split", split, ("train", "test")),
         ("label", label, ("normal",) if split == "train" else ("normal", "anomaly")),
         ("domain", domain, spec.domains),
-    )
-    for what, value, known in allowed:
+    ):
         if value not in known:
             raise ConfigError(
                 f"{what} '{value}' is not in this synthetic corpus (known: {', '.join(known)})"
             )
     year = 2020 if spec.layout == "dcase2020" else 2022
-    clip = Clip(
-        "", year, "development", split, machine, section, domain, label, index, "", ""
-    )  # fmt: skip
+    clip = Clip("", year, "development", split, machine, section, domain, label, index, "", "")
     key = _key(spec, clip)
     rng = generator(*key, "conditions")
     conditions = draw_conditions(rng, spec.layout, machine, section, domain, spec.variation)

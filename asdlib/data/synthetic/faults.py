@@ -86,10 +86,7 @@ def fault_centre(machine: str, section: str, cause: str, band: str) -> float:
 
 
 def episodes(rng: np.random.Generator, n: int) -> Signal:
-    """Gate of a fault that comes and goes, (S,), 0 … 1: on for 40 … 90 % of the clip.
-
-    A slow random walk, cut at the level that leaves this share, with soft edges.
-    """
+    """Gate, 0 … 1 with soft edges, of a fault that is there for 40 … 90 % of the clip, (S,)."""
     walk = wander(rng, n, rate_hz=1.5)
     level = np.quantile(walk, 1 - rng.uniform(0.4, 0.9))
     return np.asarray(0.5 * (1 + np.tanh(8 * (walk - level))))
@@ -132,9 +129,8 @@ def emission(cause: str, sound: MachineSound, centre_hz: float, rng: np.random.G
 def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
     """Power of the noise floor in a band, as heard in an ordinary factory.
 
-    Geometric mean over the band of the machine's power spectrum plus that of noise N(300, 6) at an
-    SNR of 6 dB, times the width of the band. The SNR of the corpus does not enter: more noise
-    hides faults.
+    Geometric mean of the machine's power spectrum plus that of noise N(300, 6) at an SNR of 6 dB,
+    times the width of the band. The SNR of the corpus does not enter: more noise hides faults.
     """
     f, density = welch(audio, RATE, nperseg=1024)
     factory = rolloff(300.0, 6.0, rise_hz=30.0)(np.maximum(f, 1.0)) ** 2
@@ -153,18 +149,10 @@ def apply_fault(
     healthy: MachineSound,
     key: tuple[object, ...],
 ) -> Signal:
-    """Return the sound of the machine with a fault, (S,); severity 0 returns the healthy sound.
+    """Return the sound of the machine with a fault, (S,).
 
-    Parameters
-    ----------
-    machine, section
-        The machine.
-    cause, severity, band
-        The fault.
-    point, healthy
-        Operating point and sound of the healthy clip.
-    key
-        Key of the clip's streams: ``(*key, "machine")`` made the healthy sound.
+    `point` and `healthy` are operating point and sound of the healthy clip, which the streams
+    ``(*key, "machine")`` made.
     """
     n = len(healthy.audio)
     low, high = band_edges(cause, band)

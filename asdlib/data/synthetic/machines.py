@@ -20,7 +20,6 @@ from asdlib.data.synthetic.signals import (
     coloured_noise,
     crossings,
     decaying,
-    decibel,
     generator,
     harmonics,
     hump,
@@ -102,7 +101,7 @@ class Machine:
         shifts = next(streams).standard_normal(len(parts)) * point.spread_db
         audio = np.zeros(n)
         for (gain, part), shift in zip(parts, shifts, strict=True):
-            audio += decibel(gain + shift) * part
+            audio += np.power(10.0, (gain + shift) / 20) * part
         return MachineSound(audio, phase, hz)
 
 

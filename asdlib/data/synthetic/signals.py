@@ -27,26 +27,14 @@ Gain = Callable[[Signal], Signal]
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Return the random generator that belongs to a key.
-
-    Equal keys give equal streams on every run and in every process; different keys give
-    independent ones (`numpy.random.SeedSequence` over the SHA-256 of the key).
-    """
+    """Return the random generator of a key: a `SeedSequence` over the SHA-256 of the key."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     words = np.frombuffer(digest, dtype="<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
-def decibel(value: ArrayLike) -> Signal:
-    """Amplitude factor of a gain in dB, ``10 ** (dB / 20)``."""
-    return np.asarray(10.0 ** (np.asarray(value, dtype=np.float64) / 20.0))
-
-
 def wander(rng: np.random.Generator, n: int, *, rate_hz: float) -> Signal:
-    """Slow random walk around 0 with a standard deviation near 1.
-
-    Independent normal values, ``rate_hz`` of them a second, joined by straight lines.
-    """
+    """Join normal values, ``rate_hz`` of them a second, by straight lines; deviation near 1."""
     knots = rng.standard_normal(int(np.ceil(n / RATE * rate_hz)) + 3)
     places = np.arange(n) * (rate_hz / RATE) + rng.uniform()
     return np.asarray(np.interp(places, np.arange(len(knots)), knots) * np.sqrt(1.5))
@@ -65,16 +53,8 @@ def shaft_phase(rng: np.random.Generator, hz: ArrayLike, n: int, *, unsteady: fl
 def harmonics(rng: np.random.Generator, phase: Signal, hz: float, amplitudes: ArrayLike) -> Signal:
     """Harmonic series of a shaft with random phases, ``sum_k a_k cos(k phi + theta_k)``.
 
-    Parameters
-    ----------
-    rng
-        Source of the phases ``theta_k``.
-    phase
-        Angle ``phi``, (S,), not negative.
-    hz
-        Mean frequency of ``phi``; harmonics above `NYQUIST_GUARD` are left out.
-    amplitudes
-        ``a_1 … a_K``; they are scaled so that the full series has RMS 1.
+    `phase` is the angle ``phi``, not negative, of mean frequency `hz`; harmonics above
+    `NYQUIST_GUARD` are left out. `amplitudes` are scaled so that the full series has RMS 1.
     """
     weights = np.asarray(amplitudes, dtype=np.float64)
     weights = weights / np.sqrt(0.5 * np.sum(weights**2))
@@ -93,11 +73,9 @@ def harmonics(rng: np.random.Generator, phase: Signal, hz: float, amplitudes: Ar
     return np.asarray(table[whole] + part * steps[whole])
 
 
-def decaying(n: int, exponent: float, *, first: float = 1.0) -> Signal:
-    """Amplitudes ``k ** -exponent`` of ``n`` harmonics, the first scaled by ``first``."""
-    weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
-    weights[0] *= first
-    return weights
+def decaying(n: int, exponent: float) -> Signal:
+    """Amplitudes ``k ** -exponent`` of ``n`` harmonics."""
+    return np.arange(1, n + 1, dtype=np.float64) ** -exponent
 
 
 def coloured_noise(rng: np.random.Generator, n: int, gain: Gain) -> Signal:
@@ -170,10 +148,7 @@ def ring(
 
 
 def in_band(signal: Signal, low_hz: float, high_hz: float) -> Signal:
-    """Part of a signal between two frequencies.
-
-    The edges are raised cosines a sixth of an octave wide on each side.
-    """
+    """Part of a signal between two frequencies; the edges are raised cosines of 1/3 octave."""
     size = next_fast_len(len(signal), real=True)
     f = np.maximum(rfftfreq(size, 1 / RATE), 1.0)
     up = np.clip(np.log2(f / low_hz) * 3 + 0.5, 0, 1)
