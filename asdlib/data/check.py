@@ -1,15 +1,12 @@
 """Is a folder of recordings complete and sound? Official counts and audio headers.
 
-Nothing here decodes audio; a header scan reads a few hundred bytes per file. Faults are collected,
-not raised, and each is one line that names the file and the way out. Kinds: ``name``, ``missing``,
-``surplus`` (names and counts); ``unreadable``, ``empty``, ``truncated``, ``rate``, ``channels``,
-``length`` (audio).
+Faults are collected, not raised. Kinds: ``name``, ``missing``, ``surplus`` (names and counts);
+``unreadable``, ``empty``, ``truncated``, ``rate``, ``channels``, ``length`` (audio).
 
 What the organisers say about their data stands in ``official_counts.csv``, where each row names its
 source, and in ``official_audio.csv``; ``*`` stands for any value. An archive is the smallest unit
 that a user can hold (one machine: development train and test together, additional training,
-evaluation test); only units that are present are judged, so that a part of the machines is not
-reported as broken.
+evaluation test); only units that are present are judged.
 """
 
 import re
@@ -48,16 +45,13 @@ def check_folder(
 
     Parameters
     ----------
-    root
-        Any level of the layout, see `asdlib.data.clips.index_folder`.
-    year
-        Year of the file names; by default what the names show.
+    root, year
+        See `asdlib.data.clips.index_folder`.
     official
         Compare with the official counts (known for 2020 and 2022), channels and seconds of the
-        year. Switch it off for data of one's own in an official layout; then one channel and any
-        length are right.
+        year. Without, one channel and any length are right.
     machines
-        Machines that must be there wherever another one is; others are compared only if present.
+        Machines that must be there; others are compared only if present.
     jobs, on_progress
         See `asdlib.data.headers.read_headers`.
 
@@ -127,9 +121,8 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
 def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ()) -> list[Fault]:
     """Compare a clip table with the official counts of its year, none if they are not known.
 
-    `machines` must be there wherever another machine is. Single files are named where the numbering
-    tells which are missing or too many, else one fault per group says how many. Clips of groups
-    that no official row covers are surplus.
+    Single files are named where the numbering tells which are missing or too many, else one fault
+    per group says how many. Clips of groups that no official row covers are surplus.
     """
     counts = _official("official_counts.csv", year)
     if counts.empty:
@@ -181,16 +174,14 @@ def _differences(
     group: str, clips: list[tuple[str, int]], expected: int, *, one_group: bool
 ) -> list[Fault]:
     """Name the clips that are missing or too many if numbers run from 0, else only count them."""
-    have = len(clips)
-    kind = "missing" if have < expected else "surplus"
-    numbers = {index for _, index in clips}
-    beyond = [path for path, index in clips if index >= expected]
-    wayout = "unpack or download its archive again" if kind == "missing" else "remove the others"
+    have, numbers = len(clips), {index for _, index in clips}
     if have == expected:
         return []
-    if not (
-        one_group and clips and len(numbers) == have and len(beyond) == max(0, have - expected)
-    ):
+    kind = "missing" if have < expected else "surplus"
+    wayout = "unpack or download its archive again" if kind == "missing" else "remove the others"
+    beyond = [path for path, index in clips if index >= expected]
+    counted = len(numbers) == have and len(beyond) == max(0, have - expected)
+    if not (one_group and clips and counted):
         message = f"{group}: {have} clips, expected {expected} ({kind}); {wayout}"
         return [Fault(clips[0][0].rpartition("/")[0] if clips else "", kind, message)]
     if kind == "surplus":

@@ -67,11 +67,9 @@ def index_folder(root: str | Path, *, year: int | None = None) -> pd.DataFrame:
     Parameters
     ----------
     root
-        Any level of the layout: a split folder, a machine folder, the parent of several machines,
-        or anything above it.
+        Any level of the layout, from a split folder to anything above several machines.
     year
-        Year of the file names; by default what the names show
-        (`asdlib.data.naming.detect_year`, which also says when the year must be given).
+        Year of the file names; by default what they show (`asdlib.data.naming.detect_year`).
 
     Returns
     -------

@@ -53,8 +53,7 @@ def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the file cannot be read, if a row has another form, if the original name contradicts the
-        label or the machine ID, or if a clip occurs twice.
+        If the file cannot be read or a row has another form, contradicts itself or occurs twice.
     """
     path, machine = Path(csv_path), ""
     rows = []
@@ -88,8 +87,8 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a folder or file is missing, if a row has another form or another section, or if labels
-        and domains do not name the same clips.
+        If a folder is missing, a row has another form or section, or labels and domains do not name
+        the same clips.
     """
     folder, names = Path(folder), ("ground_truth_data", "ground_truth_domain")
     places = [
@@ -168,8 +167,7 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     ----------
     table
         Any table with columns machine and clip: the clip table, a manifest, scores. Rows without
-        a label are to be filled; columns label and domain are added if absent. Rows that have a
-        label stay as they are, and must not contradict the truth.
+        a label are filled; rows that have one must not contradict the truth.
     truth
         Columns machine, clip, label and, from 2022 on, domain.
 

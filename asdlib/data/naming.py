@@ -1,8 +1,7 @@
 """File names of DCASE Task 2, 2020 to 2026, read into records.
 
-Each year declares its forms: templates with named fields, each for one split. A name that fits no
-form is refused with the place where it leaves the grammar. A name is read together with its folder,
-because 2020 gives a training and a test clip the same name.
+Each year declares its forms, regular expressions with named fields. A name is read together with
+its folder, because 2020 gives a training and a test clip the same name.
 
 Given by the descriptions of the datasets: the forms of 2020 and 2022, the evaluation names of 2021
 and the test names of 2023, ``noAttribute`` in 2024, the ``supplemental`` folder of 2025, evaluation
@@ -33,55 +32,33 @@ SPLIT_FOLDERS = {
 }
 """Folder name → (split, domain that the folder promises or empty)."""
 
-_ATTRIBUTES = r"[A-Za-z0-9.+-]+(?:_[A-Za-z0-9.+-]+)*"
-_FIELDS = {
-    "label": (r"(?P<label>normal|anomaly)", "'normal' or 'anomaly'"),
-    "domain": (r"(?P<domain>source|target)", "'source' or 'target'"),
-    "section": (r"(?P<section>[0-9]{2})", "two digits"),
-    "only": (r"(?P<section>00)", "section '00', the only one since 2023"),
-    "index": (r"(?P<index>[0-9]{4})", "a four-digit number"),
-    "long_index": (r"(?P<index>[0-9]{8})", "an eight-digit number"),
-    "kind": (r"(?P<kind>[A-Za-z]+(?:_[A-Za-z]+)*)", "words such as 'machine' or 'noise'"),
-    "rest": (rf"(?:_(?P<attributes>{_ATTRIBUTES}))?", "'_' and attributes"),
-}
-"""Field of a template → (regular expression, what is expected there)."""
+_SECTION, _ONLY = r"section_(?P<section>[0-9]{2})_", r"section_(?P<section>00)_"
+_LABEL, _DOMAIN = r"(?P<label>normal|anomaly)", r"(?P<domain>source|target)"
+_ID = r"id_(?P<section>[0-9]{2})_(?P<index>[0-9]{8})"
+_INDEX = r"(?P<index>[0-9]{4})"
+_REST = _INDEX + r"(?:_(?P<attributes>[A-Za-z0-9.+-]+(?:_[A-Za-z0-9.+-]+)*))?"
 
-_SECTIONS = (
-    ("train", "section_{section}_{domain}_train_{label}_{index}{rest}"),
-    ("test", "section_{section}_{domain}_test_{label}_{index}{rest}"),
-    ("test", "section_{section}_{index}"),  # in the archives
-    ("test", "section_{section}_test_{index}"),  # in the official READMEs
-)
-_FIRST_SHOT = tuple((split, text.replace("{section}", "{only}")) for split, text in _SECTIONS)
-_SUPPLEMENTAL = ("supplemental", "section_{only}_{kind}_{index}{rest}")
+
+def _forms(section: str, blind: str = r"(?:test_)?") -> dict[str, tuple[str, ...]]:
+    """Return the forms of the years after 2020; `blind` is what a test name without label says."""
+    return {
+        "train": (f"{section}{_DOMAIN}_train_{_LABEL}_{_REST}",),
+        "test": (f"{section}{_DOMAIN}_test_{_LABEL}_{_REST}", f"{section}{blind}{_INDEX}"),
+    }
+
+
+_SUPPLEMENTAL = {"supplemental": (f"{_ONLY}(?P<kind>[A-Za-z]+(?:_[A-Za-z]+)*)_{_REST}",)}
 
 FORMS = {
-    2020: (
-        ("train", "{label}_id_{section}_{long_index}"),
-        ("test", "{label}_id_{section}_{long_index}"),
-        ("test", "id_{section}_{long_index}"),
-    ),
-    2021: (*_SECTIONS[:2], ("test", "section_{section}_{domain}_test_{index}")),
-    2022: _SECTIONS,
-    2023: _FIRST_SHOT,
-    2024: _FIRST_SHOT,
-    2025: (*_FIRST_SHOT, _SUPPLEMENTAL),
-    2026: (*_FIRST_SHOT, _SUPPLEMENTAL),
+    2020: {"train": (f"{_LABEL}_{_ID}",), "test": (f"{_LABEL}_{_ID}", _ID)},
+    2021: _forms(_SECTION, f"{_DOMAIN}_test_"),
+    2022: _forms(_SECTION),
+    2023: _forms(_ONLY),
+    2024: _forms(_ONLY),
+    2025: _forms(_ONLY) | _SUPPLEMENTAL,
+    2026: _forms(_ONLY) | _SUPPLEMENTAL,
 }
-"""Year → pairs of split and template, in the order in which they are tried."""
-
-
-def _tokens(template: str) -> list[tuple[str, str]]:
-    """Split a template into pairs of a regular expression and what it expects."""
-    parts = filter(None, re.split(r"(\{\w+\})", template))
-    return [_FIELDS[p[1:-1]] if p[0] == "{" else (re.escape(p), f"'{p}'") for p in parts]
-
-
-_PATTERNS = {
-    template: re.compile("".join(pattern for pattern, _ in _tokens(template)))
-    for forms in FORMS.values()
-    for _, template in forms
-}
+"""Year → split → regular expressions of the names without suffix, in the order of trying."""
 
 _EVALUATION_IDS_2020 = {
     "ToyCar": ("05", "06", "07"),
@@ -199,10 +176,10 @@ def parse_name(
     stem, dot, suffix = name.rpartition(".")
     if dot + suffix.lower() not in AUDIO_SUFFIXES:
         raise DataError(f"file '{where}' does not end in .wav or .flac; convert or remove it")
-    templates = [template for of_split, template in FORMS[year] if of_split == split]
-    match = next(filter(None, (_PATTERNS[text].fullmatch(stem) for text in templates)), None)
+    forms = FORMS[year].get(split, ())
+    match = next(filter(None, (re.fullmatch(form, stem) for form in forms)), None)
     if match is None:
-        why = _reason(stem, templates) if templates else f"{year} has no {split} clips"
+        why = f"expected {_example(year, split)}" if forms else f"{year} has no {split} clips"
         raise DataError(
             f"file '{where}' has no {split} name of {year}: {why}; "
             "rename or remove it, or give the right year"
@@ -237,22 +214,14 @@ def parse_name(
     return Clip(*place, int(said["index"]), attributes, path)
 
 
-def _reason(stem: str, templates: Iterable[str]) -> str:
-    """Return where `stem` leaves the grammar, judged by the template that follows it furthest."""
-    reached: dict[int, list[str]] = {}
-    for template in templates:
-        at, expected = 0, "the end of the name"
-        for pattern, meaning in _tokens(template):
-            match = re.compile(pattern).match(stem, at)
-            if match is None:
-                expected = meaning
-                break
-            at = match.end()
-        reached.setdefault(at, []).append(expected)
-    at = max(reached)
-    found = f"'{stem[at:]}'" if stem[at:] else "the end of the name"
-    place = f"after '{stem[:at]}'" if at else "at its start"
-    return f"{place} expected {' or '.join(dict.fromkeys(reached[at]))}, found {found}"
+def _example(year: int, split: str) -> str:
+    """Return how names of a split look, with the first value that each of their fields may have."""
+    if year == 2020:
+        return "normal_id_01_00000000" + (" or id_01_00000000" if split == "test" else "")
+    if split == "supplemental":
+        return "section_00_noise_0000"
+    blind = "section_00_source_test_0000" if year == 2021 else "section_00_0000"
+    return f"section_00_source_{split}_normal_0000" + (f" or {blind}" if split == "test" else "")
 
 
 _WITH_ID = re.compile(r"(?:^|/)(?:normal_|anomaly_)?id_[^/]*$")

@@ -1,9 +1,8 @@
 """Unpacking of an archive into the official layout, safely.
 
-An archive is checked as a whole before its first byte is written: no absolute path, no ``..``, no
-link or device, no encryption, a bounded number of entries, size and ratio of compression. Then it
-is unpacked into a scratch folder on the same disk, and complete folders are renamed to their final
-place. A process that is killed leaves a scratch folder, which the next call removes.
+An archive is checked as a whole before its first byte is written, then unpacked into a scratch
+folder on the same disk, and complete folders are renamed to their final place. A process that is
+killed leaves a scratch folder, which the next call removes.
 
 Layout: ``<machine>/<split>/<clip>`` below the destination. Sizes are in bytes.
 """
