@@ -358,7 +358,7 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
     Raises
     ------
     ConfigError
-        Naming the key, its value, and either the known keys or what the value should be.
+        Naming the key, and either the nearest or the known ones, or what its value should be.
     """
     try:
         return model.model_validate(dict(values))
@@ -369,10 +369,9 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
         if first["type"] == "extra_forbidden":
             known = sorted(_model_at(model, location[:-1]).model_fields)
             near = difflib.get_close_matches(location[-1], known, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
             raise ConfigError(
-                f"unknown parameter '{'.'.join(location)}' of {name} ({hint}known: "
-                f"{', '.join(known)})"
+                f"unknown parameter '{'.'.join(location)}' of {name} ({hint})"
             ) from None
         named = [part for part in location if part.isdigit() or part.isidentifier()]
         field = ".".join(part for part in named if not part[0].isupper()) or "value"

@@ -12,7 +12,7 @@ import typer
 
 from asdlib import __version__
 from asdlib.cli import data, runs, study  # noqa: F401  (they add their commands)
-from asdlib.cli.console import app
+from asdlib.cli.console import app, shorten
 from asdlib.errors import AsdError
 from asdlib.files import is_disk_full
 
@@ -58,5 +58,7 @@ def _main() -> int:
 
 
 def _fail(message: str, code: int = 1) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    """Print an error as one line; what is very long is cut in the middle."""
+    words = [shorten(word, 160) for word in message.split()]
+    print(f"error: {shorten(' '.join(words), 480)}", file=sys.stderr)
     return code

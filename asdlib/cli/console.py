@@ -34,6 +34,11 @@ err_console = Console(stderr=True, highlight=False)
 Report = Callable[[str, int, int], None]
 
 
+def shorten(text: str, most: int) -> str:
+    """Cut the middle out of a text that is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]} … {text[1 - most // 2 :]}"
+
+
 def say(text: str) -> None:
     """Print one line of text as it stands, however long."""
     out_console.print(text, soft_wrap=True, markup=False)

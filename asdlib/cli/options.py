@@ -9,7 +9,7 @@ TrainStore = Annotated[
     Path, typer.Option("--train", help="store to train on: its normal training rows")
 ]
 TestStore = Annotated[Path, typer.Option("--test", help="store to score: its test rows")]
-Seed = Annotated[int, typer.Option(min=0, help="seed of everything random")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of everything random")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a parameter to change")
 ]

@@ -39,6 +39,7 @@ Folds = Annotated[
     int | None,
     typer.Option(
         min=2,
+        max=100,
         help="parts of the training clips for held-out scores; default: what is there, or 5",
     ),
 ]
@@ -61,7 +62,7 @@ def run(
     machine: options.Machines = None,
     held_out: Annotated[
         int | None,
-        typer.Option(min=2, metavar="FOLDS", help="also score held-out training clips"),
+        typer.Option(min=2, max=100, metavar="FOLDS", help="also score held-out training clips"),
     ] = None,
     network_of: Annotated[
         Path | None,

@@ -32,6 +32,9 @@ SYSTEMS: dict[str, str] = {
 _ROOMS_THAT_DECIDE_SCORES = ("data", "features", "method", "baselines", "evaluation")
 
 
+_DEEPEST = 8  # dots in the name of a parameter; there are two at most
+
+
 def system_class(name: str) -> Any:
     """Import the class of a system; a ConfigError names the known ones."""
     if name not in SYSTEMS:
@@ -61,6 +64,8 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"'{pair}' is not of the form key=value, e.g. --set epochs=12")
         *parents, leaf = key.strip().split(".")
+        if len(parents) > _DEEPEST:
+            raise ConfigError(f"'{key}' has more than {_DEEPEST} dots; name a parameter")
         level = nested
         for parent in parents:
             level = level.setdefault(parent, {})
@@ -70,8 +75,12 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"'{key}' is set twice; give it once")
         try:
             level[leaf] = json.loads(text)
-        except json.JSONDecodeError:
+        except ValueError:
             level[leaf] = text
+        except RecursionError:
+            raise ConfigError(
+                f"the value of '{key}' is nested too deeply; give a flat one"
+            ) from None
     return nested
 
 

@@ -20,7 +20,7 @@ from asdlib.baselines import gamma_threshold
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import evaluate, label_scores, read_score_folder, write_score_folder
 from asdlib.features import FeatureStore, Rows
-from asdlib.files import is_taken, write_text
+from asdlib.files import check_named, is_taken, write_text
 from asdlib.study.config import system_class
 from asdlib.study.result import RunResult, all_files, load_run, write_table
 from asdlib.study.run import training_rows
@@ -174,6 +174,7 @@ def decide_run(
     year = result.record.year
     if not 0 < quantile < 1:
         raise RunError(f"quantile {quantile:g} is not allowed, expected between 0 and 1")
+    check_named(folder)
     elsewhere = folder.resolve() != result.path.resolve()
     if elsewhere and is_taken(folder):
         asked = {"run": result.record.key, "quantile": quantile}

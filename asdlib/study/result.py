@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import label_scores, read_score_folder
 from asdlib.features import FeatureStore
-from asdlib.files import hidden_name, write_text, writing
+from asdlib.files import check_named, hidden_name, write_text, writing
 from asdlib.study.config import RunConfig, code_version
 
 RUN_JSON, PROVENANCE = "run.json", "provenance.json"
@@ -300,6 +300,9 @@ class Results:
         }
         self.facts = json.loads(json.dumps({**facts, "stores": about}))
         path = out / PROVENANCE
+        check_named(out)
+        if out.is_symlink() or (out.exists() and not out.is_dir()):
+            raise RunError(f"'{out}' is no folder; choose another --out")
         if path.exists():
             try:
                 before = json.loads(path.read_text(encoding="utf-8"))

@@ -156,6 +156,9 @@ class Study:
                 f"profile '{profile}' needs the downloaded recordings: give data_root=PATH "
                 f"(asd study --data-root PATH); asd download {profile} fetches them"
             )
+        if self.profile.source != "synthetic" and not self._given.is_dir():
+            what = "store" if self.profile.source == "store" else "data_root"
+            raise ConfigError(f"{what} '{self._given}' is no folder; give one that exists")
 
     @property
     def year(self) -> int:

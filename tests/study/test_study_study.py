@@ -41,6 +41,11 @@ def test_a_study_names_what_it_lacks(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             Study(name, tmp_path)
+    # Before the first of two dozen notebooks runs into it.
+    gone = tmp_path / "gone"
+    for name, given in (("toycar", {"store": gone}), ("dcase2020", {"data_root": gone})):
+        with pytest.raises(ConfigError, match=r"'.*gone' is no folder; give one that exists"):
+            Study(name, tmp_path, **given)  # type: ignore[arg-type]
 
 
 def test_merge_goes_down_and_changes_nothing() -> None:
