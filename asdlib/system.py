@@ -14,6 +14,7 @@ Shape legend: N clips, B batch, F mel bins, T frames.
 import difflib
 import hashlib
 import json
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -369,7 +370,8 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
         if first["type"] == "extra_forbidden":
             known = sorted(_model_at(model, location[:-1]).model_fields)
             near = difflib.get_close_matches(location[-1], known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+            names = textwrap.shorten(", ".join(known), 160, placeholder=" …")
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {names}"
             raise ConfigError(
                 f"unknown parameter '{'.'.join(location)}' of {name} ({hint})"
             ) from None

@@ -12,7 +12,7 @@ import typer
 
 from asdlib import __version__
 from asdlib.cli import data, runs, study  # noqa: F401  (they add their commands)
-from asdlib.cli.console import app, shorten
+from asdlib.cli.console import app, err_console, out_console, shorten
 from asdlib.errors import AsdError
 from asdlib.files import is_disk_full
 
@@ -39,6 +39,7 @@ def main() -> None:
 
 
 def _main() -> int:
+    out_console.quiet = err_console.quiet = False
     try:
         code = app(standalone_mode=False)
     except AsdError as error:
@@ -60,5 +61,5 @@ def _main() -> int:
 def _fail(message: str, code: int = 1) -> int:
     """Print an error as one line; what is very long is cut in the middle."""
     words = [shorten(word, 160) for word in message.split()]
-    print(f"error: {shorten(' '.join(words), 480)}", file=sys.stderr)
+    print(f"error: {shorten(' '.join(words), 400)}", file=sys.stderr)
     return code

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -19,11 +18,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Commands(TyperGroup):
+    """A group of commands whose help shows each summary as a whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, see `click.Group.format_commands`."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, (one.help or "").split("\n")[0]) for name, one in commands.items() if one]
+            )
+
 
 app = typer.Typer(
     name="asd",
+    cls=Commands,
     help="Contrastive anomalous sound detection: data, features, systems, evaluation, study, book.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -34,9 +50,14 @@ err_console = Console(stderr=True, highlight=False)
 Report = Callable[[str, int, int], None]
 
 
+def count(number: int, thing: str) -> str:
+    """Say how many there are: "1 clip", "2 clips"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def shorten(text: str, most: int) -> str:
     """Cut the middle out of a text that is longer than `most` characters."""
-    return text if len(text) <= most else f"{text[: most // 2 - 1]} … {text[1 - most // 2 :]}"
+    return text if len(text) <= most else f"{text[: most // 2 - 2]} … {text[2 - most // 2 :]}"
 
 
 def say(text: str) -> None:
@@ -56,10 +77,16 @@ def note(text: str) -> None:
 
 def print_json(content: Any) -> None:
     """Print JSON on standard output."""
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+    typer.echo(json.dumps(content, indent=2, allow_nan=False, default=str))
 
 
-def print_metrics(metrics: pd.DataFrame, title: str) -> None:
+def records(frame: "pd.DataFrame") -> list[dict[Any, Any]]:
+    """Return the rows of a table for JSON, which knows no NaN."""
+    rows = frame.to_dict("records")
+    return [{key: None if v != v else v for key, v in row.items()} for row in rows]
+
+
+def print_metrics(metrics: "pd.DataFrame", title: str) -> None:
     """Print a metrics table in percent; averages stand out."""
     if metrics.empty:
         return
@@ -73,8 +100,11 @@ def print_metrics(metrics: pd.DataFrame, title: str) -> None:
     out_console.print(table)
 
 
-def print_frame(frame: pd.DataFrame, title: str) -> None:
+def print_frame(rows: "pd.DataFrame | list[dict[str, Any]]", title: str) -> None:
     """Print a table as it stands."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
     table = Table(title=escape(title))
     for column in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[column])

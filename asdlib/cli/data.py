@@ -5,12 +5,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 from rich.filesize import decimal
 
 from asdlib.cli import options
-from asdlib.cli.console import app, err_console, note, print_frame, print_json, progress_bar, say
+from asdlib.cli.console import (
+    Commands,
+    app,
+    count,
+    err_console,
+    note,
+    print_frame,
+    print_json,
+    progress_bar,
+    say,
+)
 from asdlib.errors import ConfigError, DataError, DownloadError
 
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
@@ -18,8 +27,12 @@ _SHOWN = 20  # faults that are printed; a data set that lacks an archive has tho
 Layout = StrEnum("Layout", ["dcase2020", "dcase2022"])
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Store = Annotated[Path, typer.Argument(help="feature store")]
-data_app = typer.Typer(help="Look at and check a folder of recordings.", rich_markup_mode=None)
-store_app = typer.Typer(help="Look at, cut and join feature stores.", rich_markup_mode=None)
+data_app = typer.Typer(
+    cls=Commands, help="Look at and check a folder of recordings.", rich_markup_mode=None
+)
+store_app = typer.Typer(
+    cls=Commands, help="Look at, cut and join feature stores.", rich_markup_mode=None
+)
 
 
 @app.command()
@@ -42,7 +55,7 @@ def synth(
         table = write_corpus(
             spec, out, jobs=jobs, on_progress=lambda done, total: report("clips", done, total)
         )
-    say(f"{len(table)} clips in {out}")
+    say(f"{count(len(table), 'clip')} in {out}")
 
 
 @app.command()
@@ -51,7 +64,7 @@ def download(
     machine: options.Machines = None,
     subset: Annotated[
         list[str] | None,
-        typer.Option(help="development, additional or evaluation; may be repeated"),
+        typer.Option(metavar="NAME", help="development, additional or evaluation; may be repeated"),
     ] = None,
     root: Annotated[Path, typer.Option(help="data root")] = Path("data"),
     base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
@@ -71,10 +84,14 @@ def download(
         return
     sizes = [archive.size and max(0, archive.size - archive.fetched) for archive in plan.missing]
     rows = [
-        (archive.file, archive.subset, "?" if size is None else decimal(size))
+        {
+            "file": archive.file,
+            "subset": archive.subset,
+            "to fetch": "?" if size is None else decimal(size),
+        }
         for archive, size in zip(plan.missing, sizes, strict=True)
     ]
-    print_frame(pd.DataFrame(rows, columns=["file", "subset", "to fetch"]), f"{dataset} → {root}")
+    print_frame(rows, f"{dataset} → {root}")
     unknown = f", {sizes.count(None)} files of unknown size" if None in sizes else ""
     licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
@@ -103,7 +120,7 @@ def list_clips(root: Root, year: options.Year = None, as_json: options.AsJson = 
     if as_json:
         print_json(counts.to_dict("records"))
     else:
-        print_frame(counts, f"{counts['clips'].sum()} clips in {root}")
+        print_frame(counts, f"{count(counts['clips'].sum(), 'clip')} in {root}")
 
 
 @data_app.command()
@@ -114,7 +131,8 @@ def check(
         bool, typer.Option(help="compare with the official counts; --no-official for own data")
     ] = True,
     machine: Annotated[
-        list[str] | None, typer.Option(help="machine that has to be there; may be repeated")
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="machine that has to be there; may be repeated"),
     ] = None,
     jobs: options.Jobs = None,
     as_json: options.AsJson = False,
@@ -140,11 +158,12 @@ def check(
             note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
     if faults:
         counts = Counter(fault.kind for fault in faults)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items())
         own = "; for recordings of your own give --no-official" if official else ""
-        raise DataError(f"'{root}': {len(faults)} faults among {len(table)} clips: {kinds}{own}")
+        among = f"{count(len(faults), 'fault')} among {count(len(table), 'clip')}"
+        raise DataError(f"'{root}': {among}: {kinds}{own}")
     if not as_json:
-        say(f"{len(table)} clips in {root}: no fault")
+        say(f"{count(len(table), 'clip')} in {root}: no fault")
 
 
 @app.command()
@@ -187,7 +206,8 @@ def features(
             table=table,
             on_progress=lambda done, total: report("features", done, total),
         )
-    say(f"{len(built)} clips, {built.n_mels} mel bins, {built.n_frames} frames in {store}")
+    size = f"{built.n_mels} mel bins, {count(built.n_frames, 'frame')}"
+    say(f"{count(len(built), 'clip')}, {size} in {store}")
 
 
 app.add_typer(store_app, name="store")
@@ -205,7 +225,7 @@ def info(store: Store, as_json: options.AsJson = False) -> None:
     for key, value in facts.items():
         if key != "counts":
             say(f"{key}: {value}")
-    print_frame(pd.DataFrame(facts["counts"]), "clips")
+    print_frame(facts["counts"], "clips")
 
 
 @store_app.command()
@@ -224,7 +244,7 @@ def subset(
             raise ConfigError(f"'{text}' is not of the form column=value, e.g. machine=fan,pump")
         conditions[column] = values.split(",")
     made = subset_store(FeatureStore.open(store), out, **conditions)
-    say(f"{len(made)} clips in {out}")
+    say(f"{count(len(made), 'clip')} in {out}")
 
 
 @store_app.command()
@@ -238,4 +258,4 @@ def merge(
     if not sources:
         raise ConfigError(f"only '{out}' is given; name the stores to join and then the new one")
     made = merge_stores([FeatureStore.open(path) for path in sources], out)
-    say(f"{len(made)} clips in {out}")
+    say(f"{count(len(made), 'clip')} in {out}")

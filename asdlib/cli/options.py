@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from asdlib.cli.console import err_console, out_console
+
 TrainStore = Annotated[
     Path, typer.Option("--train", help="store to train on: its normal training rows")
 ]
@@ -14,7 +16,8 @@ Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a parameter to change")
 ]
 Machines = Annotated[
-    list[str] | None, typer.Option("--machine", help="only this machine type; may be repeated")
+    list[str] | None,
+    typer.Option("--machine", metavar="TYPE", help="only this machine type; may be repeated"),
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="at a time; default: one a core")]
 Year = Annotated[int | None, typer.Option(help="year, where the names do not tell")]
@@ -24,5 +27,18 @@ Truth = Annotated[
         "--ground-truth", help="labels of blind clips: list CSV (2020) or evaluator's folder (2022)"
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def _only_json(value: bool) -> bool:
+    out_console.quiet |= value
+    return value
+
+
+def _only_errors(value: bool) -> bool:
+    err_console.quiet |= value
+    return _only_json(value)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON only", callback=_only_json)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="print errors only", callback=_only_errors)]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]

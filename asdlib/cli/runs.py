@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
+from typer.core import TyperCommand
 
 from asdlib.cli import options
 from asdlib.cli.console import (
@@ -18,12 +18,15 @@ from asdlib.cli.console import (
     print_json,
     print_metrics,
     progress_bar,
+    records,
     remark,
     say,
 )
 from asdlib.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from asdlib.study import RunResult
     from asdlib.study.experiment import Job
 
@@ -48,7 +51,28 @@ Out = Annotated[Path, typer.Option(help="folder for tables, figure and provenanc
 Work = Annotated[Path | None, typer.Option(help="folder of runs and what they need; default: OUT")]
 
 
-@app.command()
+class WithSystem(TyperCommand):
+    """A command whose help lists the parameters of the system that it is asked with."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Note the words before they are parsed: a request for help comes before all else."""
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """List the parameters, or say how to see them; see `click.Command.format_epilog`."""
+        from asdlib.study.config import SYSTEMS, describe_parameters
+
+        name = next((word for word in ctx.meta["words"] if word in SYSTEMS), None)
+        if name is None:
+            formatter.write_paragraph()
+            formatter.write_text("asd run SYSTEM --help lists the parameters of a system.")
+            return
+        with formatter.section(f"Parameters of {name}, for --set"):
+            formatter.write_dl(describe_parameters(name))
+
+
+@app.command(cls=WithSystem)
 def run(
     system: Annotated[
         str,
@@ -68,6 +92,8 @@ def run(
         Path | None,
         typer.Option(metavar="RUN", help="take the network of a finished run, only score anew"),
     ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a system on normal clips, score the test clips, write and print the metrics."""
     from asdlib.study import run as run_system
@@ -90,10 +116,14 @@ def run(
         from asdlib.study.held_out import held_out as score_held_out
 
         score_held_out(result, train, folds=held_out)
-    _show(result, f"{system}, seed {seed}", f"fitted in {result.record.seconds.fit:.1f} s")
+    done = f"fitted in {result.record.seconds.fit:.1f} s"
+    _show(result, f"{system}, seed {seed}", done, as_json)
 
 
-def _show(result: "RunResult", title: str, done: str) -> None:
+def _show(result: "RunResult", title: str, done: str, as_json: bool) -> None:
+    if as_json:
+        facts = {"folder": result.path, "found": result.cached, "run": result.record.as_json()}
+        print_json(facts | {"metrics": records(result.metrics)})
     print_metrics(result.metrics, title)
     for notice in result.record.notices:
         note(notice)
@@ -185,6 +215,8 @@ def ablate(
         Path | None, typer.Option(help="recordings of the stores, for the byola front end")
     ] = None,
     work: Work = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Run the ablation over seeds: tables, figure and provenance; goes on where it was stopped."""
     from asdlib.features import FeatureStore
@@ -208,8 +240,11 @@ def ablate(
         failures=failures,
         on_done=_report,
     )
+    summary = summarise(table)
     with results.writing(failures=failures) as folder:
-        _publish({"ablation": table, "summary": summarise(table)}, folder)
+        _publish({"ablation": table, "summary": summary}, folder)
+    if as_json:
+        print_json({"folder": out, "failures": failures, "summary": records(summary)})
     say(f"tables, figure and provenance in {out}")
     for line in failures:
         note(f"failed: {line}")
@@ -257,7 +292,7 @@ def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> N
     remark(f"[{number}/{total}] {job.name}, seed {job.seed}: {outcome}")
 
 
-def _publish(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+def _publish(tables: dict[str, "pd.DataFrame"], folder: Path) -> None:
     """Write and print an experiment: its table, the summary of it, a figure."""
     from asdlib.plots.intervals import plot_effects, save_figure
     from asdlib.study.result import write_table
@@ -285,7 +320,7 @@ def _publish(tables: dict[str, pd.DataFrame], folder: Path) -> None:
 def compare(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=]RUN", help="runs; those of one name are its seeds"),
+        typer.Argument(metavar="NAME=RUN", help="runs, named or not; those of one name are seeds"),
     ] = None,
     kind: Annotated[
         DataKind | None, typer.Option(help="whether the recordings are real or synthetic")
@@ -310,6 +345,8 @@ def compare(
     ),
     year: Annotated[int | None, typer.Option(help="whose rules, for score files alone")] = None,
     ground_truth: options.Truth = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Put runs, score files and published figures into one table that says what each row is."""
     from asdlib.files import write_text
@@ -340,6 +377,9 @@ def compare(
             write_text(folder / "comparison.md", comparison.to_markdown(table))
             if tests is not None:
                 write_table(tests, folder / "paired.csv")
+    if as_json:
+        content = {"comparison": records(table)}
+        print_json(content | ({} if tests is None else {"paired": records(tests)}))
     print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
@@ -351,7 +391,7 @@ def compare(
         say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 
 
-def _narrow(shown: pd.DataFrame) -> pd.DataFrame:
+def _narrow(shown: "pd.DataFrame") -> "pd.DataFrame":
     """Return a comparison for a narrow screen: figures, and in one column what the row is."""
     figures = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc")
     words = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
@@ -365,17 +405,20 @@ def fuse(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs on the same clips")],
     out: Run,
     weight: Annotated[
-        list[float] | None, typer.Option(help="weight of a run, one for each; default: equal")
+        list[float] | None,
+        typer.Option(metavar="NUMBER", help="weight of a run, one for each; default: equal"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the fused system in tables")] = None,
     train: Train = None,
     folds: Folds = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
     from asdlib.study.fuse import fuse as fuse_runs
 
     result = fuse_runs(runs, out, weights=weight, name=name, train=train, folds=folds)
-    _show(result, result.record.config.system, f"{len(runs)} runs fused")
+    _show(result, result.record.config.system, f"{len(runs)} runs fused", as_json)
 
 
 @app.command()
@@ -387,11 +430,16 @@ def decide(
     out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
     train: Train = None,
     folds: Folds = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
     from asdlib.study.held_out import decide_run
 
     done = decide_run(run, quantile=quantile, out=out, train=train, folds=folds)
+    if as_json:
+        rows = {name: records(getattr(done, name)) for name in ("thresholds", "metrics")}
+        print_json({"folder": done.path, "quantile": quantile, **rows})
     print_frame(done.thresholds.round(4), f"thresholds, quantile {quantile:g}")
     if done.metrics.empty:
         note("the test clips carry no labels: decisions only, no metrics")

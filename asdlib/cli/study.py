@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
 from asdlib.cli import options
@@ -60,7 +59,9 @@ def study_command(
     notebooks: Annotated[
         Path | None, typer.Option(help="folder of notebooks; default notebooks of the project")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="only notebooks that start so")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="START", help="only notebooks that start so")
+    ] = None,
     force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
     jobs: options.Jobs = None,
 ) -> None:
@@ -81,7 +82,7 @@ def study_command(
     rows = [
         {"notebook": o.name, "outcome": o.status, "seconds": f"{o.seconds:.1f}"} for o in outcomes
     ]
-    print_frame(pd.DataFrame(rows), f"study on profile {profile}")
+    print_frame(rows, f"study on profile {profile}")
     say(f"{len(rows)} notebooks in {time.perf_counter() - started:.1f} s")
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in failed:
@@ -159,10 +160,14 @@ def check_answers(
         typer.echo(grading.marks_to_json(marks))
     else:
         rows = [
-            (m.exercise.removeprefix("check-"), f"{m.points:g} of {m.of:g}", m.hint or "right")
-            for m in marks
+            {
+                "exercise": mark.exercise.removeprefix("check-"),
+                "points": f"{mark.points:g} of {mark.of:g}",
+                "answer": mark.hint or "right",
+            }
+            for mark in marks
         ]
-        print_frame(pd.DataFrame(rows, columns=["exercise", "points", "answer"]), notebook.name)
+        print_frame(rows, notebook.name)
     wrong = [mark for mark in marks if mark.hint]
     if wrong:
         raise AsdError(f"{len(wrong)} of {len(marks)} answers are not right yet: {wrong[0].hint}")

@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,6 +82,20 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
                 f"the value of '{key}' is nested too deeply; give a flat one"
             ) from None
     return nested
+
+
+def describe_parameters(name: str) -> list[tuple[str, str]]:
+    """Return each parameter of a system with its meaning and default; nested ones with dots."""
+
+    def lines(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+        for key, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from lines(field.annotation, f"{prefix}{key}.")
+            else:
+                default = json.dumps(field.get_default(call_default_factory=True), default=str)
+                yield prefix + key, f"{field.description}  [default: {default}]"
+
+    return list(lines(system_class(name).Params, ""))
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from study_stores import QUICK, make_store, score_bytes, set_arguments, write_re
 import asdlib
 from asdlib.features import FeatureStore
 from asdlib.study import load_run
+from asdlib.study.config import SYSTEMS, describe_parameters
 
 Asd = Callable[..., Outcome]
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
@@ -36,6 +37,80 @@ def test_help(asd: Asd) -> None:
         for option in ("--help", "-h"):
             assert "Usage:" in asd(command, option).success.out
     assert "Usage:" in asd("store", "info", "-h").success.out
+
+
+def test_help_is_whole_on_a_narrow_screen(asd: Asd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERMINAL_WIDTH", "60")
+    for words in ([], ["store"], ["run"], ["compare"]):
+        text = asd(*words, "--help").success.out
+        assert "..." not in text.replace("[ARGS]...", "").replace("RUN]...", "")
+        assert max(map(len, text.splitlines())) <= 60, words
+    assert "precision" not in asd("-h").success.out
+    assert "--install-completion" in asd("-h").success.out
+
+
+def test_help_lists_the_parameters_of_a_system(asd: Asd) -> None:
+    assert "asd run SYSTEM --help lists the parameters" in asd("run", "-h").success.out
+    for system in SYSTEMS:
+        text = " ".join(asd("run", system, "--help").success.out.split())
+        for name, _ in describe_parameters(system):
+            assert f" {name} " in text, (system, name)
+    text = " ".join(asd("run", "contrastive", "-h").success.out.split())
+    assert "augmentation.mixup" in text
+    assert '[default: "level_sum"]' in text
+
+
+def test_help_starts_without_what_computes() -> None:
+    code = "import sys, asdlib.cli; print(*{'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_quiet_and_json(asd: Asd, store: Path, tmp_path: Path) -> None:
+    """For programs: nothing but the answer, and errors."""
+    stores: list[Any] = ["--train", store, "--test", store]
+    a, b = tmp_path / "a", tmp_path / "b"
+    run = ["run", "statistics", *stores, "--held-out", 2]
+    other = ["--set", "covariance=pooled"]
+    quick = set_arguments(QUICK["contrastive"] | {"embedding": "encoder", "backend": "class_mean"})
+    commands: list[list[Any]] = [
+        [*run, "--out", a],
+        [*run, *other, "--out", b],
+        ["fuse", a, b, "--out", tmp_path / "fused"],
+        ["decide", a],
+        ["compare", a, b, "--kind", "synthetic", "--paired", "--out", tmp_path / "compared"],
+        ["ablate", *stores, *quick, "--only", "data", "--seeds", 1, "--jobs", 1, "--out"],
+    ]
+    commands[-1].append(tmp_path / "ablated")
+    for command in commands:
+        done = asd(*command, "--quiet").success
+        assert (done.out, done.err) == ("", ""), command[0]
+    answers = [json.loads(asd(*command, "--json").success.out) for command in commands]
+    ran, _, fused, decided, compared, ablated = answers
+    assert ran["run"]["key"] == load_run(a).record.key
+    assert ran["metrics"][-1]["auc"] == load_run(a).auc
+    assert (ran["found"], fused["folder"]) == (True, str(tmp_path / "fused"))
+    assert {row["machine"] for row in decided["thresholds"]} == {"fan", "pump"}
+    assert compared["comparison"][0]["system"] == "statistics"
+    assert compared["paired"][0]["reference"] == "statistics"
+    assert {row["variant"] for row in ablated["summary"]} > {"full"}
+    assert "is not a feature store" in asd(*run[:2], *["--train", a, "--test", a, "--out", b],
+                                           "--quiet").error  # fmt: skip
+
+
+def test_long_names_are_cut_in_the_middle(asd: Asd, store: Path, tmp_path: Path) -> None:
+    run = ["run", "contrastive", "--train", store, "--test", store, "--out", tmp_path / "run"]
+    for words in (
+        [*run, "--set", "n" * 5000 + "=1"],
+        [*run, "--set", "encoder=" + "n " * 5000],
+        [*run[:3], "/" + "n" * 3000, *run[4:]],
+        ["n" * 5000],
+        ["decide", "n" * 200 + "/" + "m" * 200],
+    ):
+        message = asd(*words).error
+        assert len(message) <= 400
+        assert "…" in message
 
 
 def test_evaluating_and_comparing_do_not_wait_for_torch(tmp_path: Path) -> None:
