@@ -5,8 +5,10 @@ under a hidden name beside it and then renamed. A lock keeps two processes from 
 thing, and a full disk is reported in one line.
 """
 
+import csv
 import errno
 import hashlib
+import json
 import multiprocessing
 import os
 import re
@@ -15,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -168,6 +171,43 @@ def writing(path: Path, error: type[AsdError]) -> Iterator[None]:
                 f"'{final}' cannot be written ({reason.strerror}); choose another place"
             ) from reason
         raise
+
+
+@contextmanager
+def reading(file: Path, error: type[AsdError], way_out: str) -> Iterator[None]:
+    """Report a file that cannot be read, or is damaged, as one line of the class `error`.
+
+    Parameters
+    ----------
+    file
+        What is read.
+    error
+        Raised in place of the errors of Python.
+    way_out
+        What to do about a damaged file; one without permission is not damaged.
+    """
+    try:
+        yield
+    except OSError as reason:
+        raise error(
+            f"'{file}' cannot be read ({reason.strerror or reason}); check it and its permissions"
+        ) from reason
+    except (ValueError, EOFError, RecursionError, csv.Error) as reason:
+        first = (str(reason) or type(reason).__name__).splitlines()[0]
+        raise error(f"'{file}' cannot be read ({first}); {way_out}") from reason
+
+
+def read_json(file: Path, error: type[AsdError], way_out: str) -> dict[str, Any]:
+    """Read a JSON object; see `reading` for what is reported."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    with reading(file, error, way_out):
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+    return content
 
 
 def is_disk_full(error: BaseException | None) -> bool:

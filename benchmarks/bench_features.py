@@ -163,7 +163,6 @@ def make_store(path: Path, clips: int) -> FeatureStore:
     table = pd.DataFrame({"clip": [f"normal_id_00_{i:08d}.wav" for i in range(clips)]}).assign(
         machine="fan", section=sections, split="train", label="normal", domain="source"
     )
-    write_parts(path, table, FrontEnd())
     offset = create_array(path / ARRAY, shape)
     block = np.random.default_rng(0).normal(-40, 10, size=(100, *shape[1:])).astype(np.float16)
     with (path / ARRAY).open("r+b") as stream:
@@ -171,6 +170,7 @@ def make_store(path: Path, clips: int) -> FeatureStore:
         for start in range(0, clips, 100):
             stream.write(block[: clips - start].data.cast("B"))
         os.fsync(stream.fileno())
+    write_parts(path, table, FrontEnd().describe())
     return FeatureStore.open(path)
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
@@ -215,10 +215,23 @@ app.add_typer(store_app, name="store")
 
 @store_app.command()
 def info(store: Store, as_json: options.AsJson = False) -> None:
-    """Describe a store: size, front end, fingerprint, counts."""
-    from asdlib.features import FeatureStore, store_info
+    """Check a store for damage and describe it: size, front end, fingerprint, counts."""
+    from asdlib.data import summarise
+    from asdlib.features import FeatureStore
 
-    facts = store_info(FeatureStore.open(store))
+    opened = FeatureStore.open(store)
+    facts: dict[str, Any] = {
+        "path": str(store),
+        "clips": len(opened),
+        "n_mels": opened.n_mels,
+        "n_frames": opened.n_frames,
+        "shortest": int(opened.frames.min()),
+        "longest": int(opened.frames.max()),
+        "bytes": opened.features.nbytes,
+        "fingerprint": opened.fingerprint,
+        "front_end": opened.front_end,
+        "counts": summarise(opened.manifest).to_dict("records"),
+    }
     if as_json:
         print_json(facts)
         return
@@ -242,7 +255,7 @@ def subset(
         column, equals, values = text.partition("=")
         if not equals or not column:
             raise ConfigError(f"'{text}' is not of the form column=value, e.g. machine=fan,pump")
-        conditions[column] = values.split(",")
+        conditions.setdefault(column, []).extend(values.split(","))
     made = subset_store(FeatureStore.open(store), out, **conditions)
     say(f"{count(len(made), 'clip')} in {out}")
 

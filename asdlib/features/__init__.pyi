@@ -6,7 +6,6 @@ from .store import (
     Rows as Rows,
     check_same_front_end as check_same_front_end,
     merge_stores as merge_stores,
-    store_info as store_info,
     subset_store as subset_store,
     write_store as write_store,
 )

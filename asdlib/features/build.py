@@ -378,7 +378,7 @@ def _fill(
                     on_progress(int(done.sum()), shape[0])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    write_parts(folder, sources.table.assign(frames=frames), front_end)
+    write_parts(folder, sources.table.assign(frames=frames), front_end.describe())
     (folder / SOURCE).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
     (folder / REQUEST).unlink()
     record.unlink()

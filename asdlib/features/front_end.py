@@ -26,9 +26,9 @@ Scale = Literal[
     "10*log10(mel + eps)", "10*log10(max(mel, eps))", "ln(mel + eps)", "ln(max(mel, eps))"
 ]
 
+_HIGHEST_RATE = 1_000_000
 _FIXED = {"window": "hann", "center": True, "layout": "clip, mel, frame"}
 _KALDI = {"window": "hann, symmetric", "center": False, "preemphasis": 0.97, "remove_mean": True}
-_NOT_PARAMETERS = {"win_length", "unit", "dtype", *_FIXED, *_KALDI}
 
 
 class FrontEnd(BaseModel):
@@ -58,10 +58,10 @@ class FrontEnd(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sample_rate: int = Field(16000, gt=0)
-    n_fft: int = Field(1024, ge=2, multiple_of=2)
-    hop_length: int = Field(512, ge=1)
-    n_mels: int = Field(128, ge=1)
+    sample_rate: int = Field(16000, gt=0, le=_HIGHEST_RATE)
+    n_fft: int = Field(1024, ge=2, le=2**20, multiple_of=2)
+    hop_length: int = Field(512, ge=1, le=2**20)
+    n_mels: int = Field(128, ge=1, le=2**16)
     f_min: float = Field(0.0, ge=0.0)
     f_max: float = Field(8000.0, gt=0.0)
     power: float = Field(2.0, gt=0.0)
@@ -138,21 +138,25 @@ class FrontEnd(BaseModel):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Read back what `describe` returned; parameters that an older store lacks get defaults.
+        """Read what ``feature.json`` states; parameters that an older store lacks get defaults.
+
+        Without ``f_max``, filters reach up to half the sample rate. Unknown keys are ignored.
 
         Raises
         ------
         ConfigError
-            If a parameter is unknown or its value is not allowed.
+            If the value of a parameter is not allowed.
         """
-        given = {key: value for key, value in description.items() if key not in _NOT_PARAMETERS}
+        given = {key: value for key, value in description.items() if key in cls.model_fields}
+        rate = given.get("sample_rate")
+        if isinstance(rate, int) and rate <= _HIGHEST_RATE:
+            given.setdefault("f_max", rate / 2)
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "parameters"
-            known = ", ".join(cls.model_fields)
-            raise ConfigError(f"front end: {name}: {first['msg']} (parameters: {known})") from error
+            raise ConfigError(f"front end: {name}: {first['msg']}") from error
 
 
 def hz_to_mel(hz: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:

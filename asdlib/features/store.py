@@ -1,13 +1,11 @@
 """The feature store: log-mels of many clips in one memory-mapped array, with their manifest.
 
-A store is a folder of three files. ``manifest.csv`` has one row per clip, ``logmel.npy`` one (F, T)
-float16 spectrogram per clip, ``feature.json`` the front end. Row i of the first two belong
-together. The array is as wide as the longest clip; shorter clips end in zeros, and the manifest
-column ``frames`` says how many frames are valid. A store is never changed once it has its name.
-
-`FeatureStore` opens one, `Rows` is a selection of its rows and reads them, `write_store` writes an
-array in memory as a store, `subset_store` and `merge_stores` cut and join stores block by block, so
-that memory does not grow with their size.
+A store is a folder. ``manifest.csv`` has one row per clip, ``logmel.npy`` one (F, T) float16
+spectrogram per clip, ``feature.json`` the front end; row i of the first two belong together. The
+array is as wide as the longest clip; shorter clips end in zeros, and the manifest column ``frames``
+says how many frames are valid. A store is never changed once it has its name, and ``SHA256SUMS``,
+which older stores lack, tells whether it was: its small files are compared at every opening, the
+array whenever it is read as a whole, for a fingerprint or a copy.
 
 Shapes: N clips of the store, n rows of a selection, B batch, F mel bins, T frames.
 """
@@ -18,9 +16,10 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Self
 
 import numpy as np
@@ -28,19 +27,21 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from asdlib.data.clips import summarise
-from asdlib.errors import StoreError
-from asdlib.features.front_end import FrontEnd, mel_frequencies
-from asdlib.files import whole_folder
+from asdlib.data.naming import plain_name
+from asdlib.errors import ConfigError, StoreError
+from asdlib.features.front_end import FrontEnd
+from asdlib.files import read_json, reading, whole_folder
 
-MANIFEST, ARRAY, FRONT_END = "manifest.csv", "logmel.npy", "feature.json"
+MANIFEST, ARRAY, FRONT_END, SUMS = "manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"
 REQUIRED = ("clip", "machine", "section", "split", "label", "domain")
 
 CHECKED_BYTES = 512 * 2**20
 """Arrays up to this size are checked in full for finite values, of larger ones a sample."""
 
 _BLOCK_BYTES = 2**24
-_fingerprints: dict[tuple[Any, ...], str] = {}
+_REBUILD = "build the store again"
+_VALUES = {"label": ("normal", "anomaly", ""), "domain": ("source", "target", "")}
+_digests: dict[tuple[Any, ...], str] = {}
 
 
 class FeatureStore:
@@ -56,6 +57,13 @@ class FeatureStore:
         Shape (N, F, T), float16, memory-mapped.
     front_end
         The content of ``feature.json`` as it stands; older stores may lack parameters.
+    parameters
+        The same as a `FrontEnd`; parameters that it lacks have their defaults.
+
+    Raises
+    ------
+    StoreError
+        If the parts do not fit together.
     """
 
     def __init__(
@@ -66,50 +74,56 @@ class FeatureStore:
         front_end: dict[str, Any],
     ) -> None:
         self.path = path
-        self.manifest = manifest
         self.features = features
         self.front_end = front_end
+        if len(manifest) != len(features):
+            raise StoreError(
+                f"store '{path}' is damaged: {len(manifest)} manifest rows for {len(features)} "
+                "spectrograms; build it again"
+            )
+        self.manifest = _check_manifest(manifest, self.n_frames, path)
+        try:
+            stated = {"n_mels": self.n_mels} | front_end
+            self.parameters = FrontEnd.from_description(stated)
+        except ConfigError as error:
+            raise StoreError(f"'{path / FRONT_END}' is wrong: {error}; {_REBUILD}") from None
+        if self.parameters.n_mels != self.n_mels:
+            raise StoreError(
+                f"store '{path}' is damaged: {FRONT_END} says n_mels {self.parameters.n_mels}, the "
+                f"spectrograms have {self.n_mels} bins; build it again"
+            )
 
     @classmethod
     def open(cls, path: str | Path, *, check: bool = True) -> Self:
-        """Open a store and check it.
+        """Open a store.
 
         Parameters
         ----------
         path
             The folder of the store.
         check
-            Whether to look for NaN and infinite values, too: in all rows up to 512 MiB, in
-            evenly spaced rows of that size beyond.
+            Whether to compare the small files with `SUMS`, and to look for NaN and infinite values:
+            in all rows up to `CHECKED_BYTES`, in evenly spaced rows of that size beyond.
 
         Raises
         ------
         StoreError
-            If this is no store, its parts do not fit together, or values are not finite.
+            If this is no store, it cannot be read or is damaged, or values are not finite.
         """
         path = Path(path)
-        missing = [name for name in (MANIFEST, ARRAY, FRONT_END) if not (path / name).is_file()]
+        with reading(path, StoreError, _REBUILD):
+            missing = [name for name in (MANIFEST, ARRAY, FRONT_END) if not (path / name).is_file()]
         if missing:
             what = "no such folder" if not path.exists() else "it is a file"
             if path.is_dir():
                 what = f"it lacks {', '.join(missing)}"
             raise StoreError(f"'{path}' is not a feature store: {what}; build one first")
-        front_end = _read_front_end(path / FRONT_END)
-        features = _map_array(path / ARRAY)
-        manifest = _read_manifest(path / MANIFEST, features.shape[2])
-        if len(manifest) != len(features):
-            raise StoreError(
-                f"store '{path}' is damaged: {len(manifest)} manifest rows for {len(features)} "
-                "spectrograms; build it again"
-            )
-        if front_end.get("n_mels", features.shape[1]) != features.shape[1]:
-            raise StoreError(
-                f"store '{path}' is damaged: {FRONT_END} says n_mels {front_end['n_mels']}, the "
-                f"spectrograms have {features.shape[1]} bins; build it again"
-            )
+        front_end = read_json(path / FRONT_END, StoreError, _REBUILD)
+        store = cls(path, _read_manifest(path / MANIFEST), _map_array(path / ARRAY), front_end)
         if check:
-            _check_finite(path, features, manifest)
-        return cls(path, manifest, features, front_end)
+            store.compare_sums(MANIFEST, FRONT_END)
+            store.check_finite()
+        return store
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path alone: a data-loading process opens the memory map for itself."""
@@ -139,27 +153,62 @@ class FeatureStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over manifest, front end and spectrograms, as hexadecimal digits."""
-        files = [self.path / name for name in (MANIFEST, FRONT_END, ARRAY)]
-        stats = [file.stat() for file in files]
-        key = (str(self.path.resolve()), *((s.st_size, s.st_mtime_ns) for s in stats))
-        if key not in _fingerprints:
-            total = hashlib.sha256()
-            for file in files:
-                with file.open("rb") as stream:
-                    total.update(hashlib.file_digest(stream, "sha256").digest())
-            _fingerprints[key] = total.hexdigest()
-        return _fingerprints[key]
+        """SHA-256 over manifest, front end and spectrograms, as hexadecimal digits.
+
+        Raises
+        ------
+        StoreError
+            If a file is not what it was when the store was written.
+        """
+        digests = self.compare_sums(MANIFEST, FRONT_END, ARRAY)
+        return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
+
+    def compare_sums(self, *names: str) -> list[str]:
+        """Compare files with ``SHA256SUMS``, where there is one, and return their digests.
+
+        Raises
+        ------
+        StoreError
+            Naming the first file that is not what it was when the store was written.
+        """
+        sums = self.path / SUMS
+        digests = [_digest(self.path / name) for name in names]
+        if not sums.exists():
+            return digests
+        with reading(sums, StoreError, _REBUILD):
+            expected = sums.read_text(encoding="ascii").splitlines()
+        for name, digest in zip(names, digests, strict=True):
+            if f"{digest}  {name}" not in expected:
+                raise StoreError(
+                    f"'{self.path / name}' is not what {SUMS} says: it was damaged or edited; "
+                    f"{_REBUILD}, or remove {SUMS} after an edit"
+                )
+        return digests
+
+    def check_finite(self) -> None:
+        """Look for NaN and infinite values; beyond `CHECKED_BYTES` in evenly spaced rows only.
+
+        Raises
+        ------
+        StoreError
+            Naming the first such clip.
+        """
+        step = max(1, -(-self.features.nbytes // CHECKED_BYTES))
+        chunk = max(1, 2**22 // self.features[0].nbytes)
+        rows = np.arange(0, len(self), step)
+        for start in range(0, len(rows), chunk):
+            picked = rows[start : start + chunk]
+            block = np.ascontiguousarray(self.features[picked[0] : picked[-1] + 1 : step])
+            wrong = first_not_finite(block)
+            if wrong is not None:
+                raise StoreError(
+                    f"store '{self.path}' holds NaN or infinite values in clip "
+                    f"'{self.manifest['clip'].iloc[picked[wrong]]}'; build it again"
+                )
 
     def mel_frequencies(self) -> NDArray[np.float64]:
-        """Return the centre frequency of every mel bin in Hz, shape (F,).
-
-        A store that does not say otherwise spans 0 Hz to half the sample rate on Slaney's scale.
-        """
-        stated = self.front_end
-        top = float(stated.get("f_max", stated.get("sample_rate", 16000) / 2))
-        scale = stated.get("mel_scale", "slaney")
-        return mel_frequencies(self.n_mels, float(stated.get("f_min", 0.0)), top, scale)
+        """Return the centre frequency of every mel bin in Hz, shape (F,)."""
+        return self.parameters.mel_frequencies()
 
     def rows(self, mask: ArrayLike | None = None, **where: str | Sequence[str]) -> "Rows":
         """Select rows.
@@ -184,25 +233,22 @@ class FeatureStore:
         index = np.arange(len(self)) if mask is None else as_positions(mask, len(self))
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in where.items():
-            keep &= self._matches(column, [wanted] if isinstance(wanted, str) else list(wanted))
-        return Rows(self, index[keep[index]])
-
-    def _matches(self, column: str, wanted: list[str]) -> NDArray[np.bool_]:
-        if column not in self.manifest:
-            raise StoreError(
-                f"column '{column}' is not in the manifest of '{self.path}' "
-                f"(known: {', '.join(map(str, self.manifest))})"
-            )
-        values = self.manifest[column].astype(str)
-        for value in sorted(set(wanted) - set(values)):
+            if column not in self.manifest:
+                raise StoreError(
+                    f"column '{column}' is not in the manifest of '{self.path}' "
+                    f"(known: {', '.join(map(str, self.manifest))})"
+                )
+            values = self.manifest[column].astype(str)
+            wanted = [wanted] if isinstance(wanted, str) else list(wanted)
             known = sorted(set(values))
-            shown = ", ".join(repr(name) for name in known[:20])
-            more = f", … {len(known)} in all" if len(known) > 20 else ""
-            raise StoreError(
-                f"{column} '{value}' is not in the store '{self.path}' (known: {shown}{more})"
-            )
-        matches: NDArray[np.bool_] = values.isin(wanted).to_numpy(dtype=bool)
-        return matches
+            for value in sorted(set(wanted) - set(known)):
+                shown = ", ".join(repr(name) for name in known[:20])
+                more = f", … {len(known)} in all" if len(known) > 20 else ""
+                raise StoreError(
+                    f"{column} '{value}' is not in the store '{self.path}' (known: {shown}{more})"
+                )
+            keep &= values.isin(wanted).to_numpy(dtype=bool)
+        return Rows(self, index[keep[index]])
 
 
 class Rows:
@@ -218,12 +264,7 @@ class Rows:
 
     def __init__(self, store: FeatureStore, index: ArrayLike) -> None:
         self.store = store
-        self.index: NDArray[np.int64] = np.asarray(index, dtype=np.int64).reshape(-1)
-        if self.index.size and not 0 <= self.index.min() <= self.index.max() < len(store):
-            raise StoreError(
-                f"row numbers {self.index.min()} … {self.index.max()} are not all in the store "
-                f"'{store.path}' of {len(store)} rows"
-            )
+        self.index: NDArray[np.int64] = np.asarray(index, dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self.index.size)
@@ -242,12 +283,7 @@ class Rows:
         return self.store.frames[self.index]
 
     def select(self, mask: ArrayLike) -> "Rows":
-        """Narrow the selection.
-
-        Parameters
-        ----------
-        mask
-            True for the rows to keep, shape (n,), or positions in this selection, any order.
+        """Narrow the selection by a mask (n,), or by positions in it in any order.
 
         Raises
         ------
@@ -282,16 +318,12 @@ class Rows:
             group = np.flatnonzero(self.frames == n_frames)
             for start in range(0, group.size, batch_size):
                 positions = group[start : start + batch_size]
-                yield positions, self._whole(self.index[positions], int(n_frames))
-
-    def _whole(self, rows: NDArray[np.int64], n_frames: int) -> NDArray[np.float32]:
-        features = self.store.features
-        if np.all(np.diff(rows) == 1):
-            # A slice of the memory map is converted without an intermediate copy.
-            picked = features[rows[0] : rows[-1] + 1, :, :n_frames]
-        else:
-            picked = features[rows, :, :n_frames]
-        return np.asarray(picked).astype(np.float32, order="C")
+                rows = self.index[positions]
+                # A slice of the memory map is converted without an intermediate copy.
+                neighbours = np.all(np.diff(rows) == 1)
+                at = slice(rows[0], rows[-1] + 1) if neighbours else rows
+                picked = np.asarray(self.store.features[at, :, :n_frames])
+                yield positions, picked.astype(np.float32, order="C")
 
     def crops(self, positions: ArrayLike, starts: ArrayLike, n_frames: int) -> NDArray[np.float32]:
         """Read one excerpt of `n_frames` frames from each of B clips.
@@ -410,7 +442,6 @@ def write_store(
     StoreError
         If `path` exists, parts do not fit together, or values are not finite in float16.
     """
-    path = Path(path)
     array = np.asarray(features)
     if array.ndim != 3 or 0 in array.shape or len(array) != len(manifest):
         raise StoreError(
@@ -418,15 +449,12 @@ def write_store(
             "expected (clips, mel bins, frames), at least one of each"
         )
     table = manifest if frames is None else manifest.assign(frames=np.asarray(frames))
-    table = _check_manifest(table, array.shape[2], path)
     with np.errstate(over="ignore"):
-        half = array.astype(np.float16)
-    _check_finite(path, half, table)
-    with whole_folder(path, StoreError) as folder:
-        write_parts(folder, table, front_end)
-        np.save(folder / ARRAY, half)
-        FeatureStore.open(folder, check=False)
-    return FeatureStore.open(path, check=False)
+        half = np.ascontiguousarray(array.astype(np.float16))
+    stated = front_end.describe() if isinstance(front_end, FrontEnd) else front_end
+    store = FeatureStore(Path(path), table, half, stated)
+    store.check_finite()
+    return _write(store.path, store.manifest, stated, half.shape[1:], [half])
 
 
 def subset_store(
@@ -435,46 +463,31 @@ def subset_store(
     mask: ArrayLike | None = None,
     **where: str | Sequence[str],
 ) -> FeatureStore:
-    """Write some rows of a store as a new store.
-
-    Parameters
-    ----------
-    store
-        The store to cut from.
-    out
-        Folder of the new store, which must not exist yet.
-    mask, **where
-        Which rows, see `FeatureStore.rows`.
+    """Write some rows of a store as the new store `out`; see `FeatureStore.rows`.
 
     Raises
     ------
     StoreError
-        If no row meets the conditions, `out` exists or the disk is full.
+        If no row meets the conditions, `out` exists, the disk is full or `store` is damaged.
     """
     rows = store.rows(mask, **where)
     if not len(rows):
         wanted = ", ".join(f"{column} {value!r}" for column, value in where.items())
         raise StoreError(f"no clip of '{store.path}' is selected by {wanted or 'the mask'}")
-    return _write(Path(out), [rows], rows.manifest, store.front_end)
+    return _copy(Path(out), [rows], rows.manifest, store.front_end)
 
 
 def merge_stores(stores: Sequence[FeatureStore], out: str | Path) -> FeatureStore:
-    """Join stores of the same front end, in the given order.
+    """Join stores of the same front end, in the given order, as the new store `out`.
 
     A column that one of the stores lacks is empty in its rows; a front-end parameter that one of
     them does not state is not stated by the new one. The array is as wide as the longest clip.
 
-    Parameters
-    ----------
-    stores
-        The stores to join.
-    out
-        Folder of the new store, which must not exist yet.
-
     Raises
     ------
     StoreError
-        If the front ends differ, two stores hold the same clip, `out` exists or the disk is full.
+        If the front ends differ, two stores hold the same clip, `out` exists, the disk is full or
+        a store is damaged.
     """
     if not stores:
         raise StoreError("no stores to merge; name at least one")
@@ -494,22 +507,35 @@ def merge_stores(stores: Sequence[FeatureStore], out: str | Path) -> FeatureStor
         for key, value in stores[0].front_end.items()
         if all(key in store.front_end for store in stores)
     }
-    return _write(Path(out), [store.rows() for store in stores], manifest, front_end)
+    return _copy(Path(out), [store.rows() for store in stores], manifest, front_end)
+
+
+def _copy(
+    out: Path, parts: Sequence[Rows], manifest: pd.DataFrame, front_end: dict[str, Any]
+) -> FeatureStore:
+    for rows in parts:
+        if (rows.store.path / SUMS).exists():
+            rows.store.compare_sums(ARRAY)
+    width = max(int(rows.frames.max()) for rows in parts)
+    blocks = (block for rows in parts for block in _blocks(rows, width))
+    return _write(out, manifest, front_end, (parts[0].store.n_mels, width), blocks)
 
 
 def _write(
-    out: Path, parts: Sequence[Rows], manifest: pd.DataFrame, front_end: dict[str, Any]
+    out: Path,
+    manifest: pd.DataFrame,
+    front_end: dict[str, Any],
+    shape: tuple[int, ...],
+    blocks: Iterable[NDArray[np.float16]],
 ) -> FeatureStore:
-    width = max(int(rows.frames.max()) for rows in parts)
-    n_mels = parts[0].store.n_mels
+    """Write a store of spectrograms of a shape (F, T), which come in blocks (rows, F, T)."""
     with whole_folder(out, StoreError) as folder:
-        write_parts(folder, manifest, front_end)
-        offset = create_array(folder / ARRAY, (len(manifest), n_mels, width))
+        offset = create_array(folder / ARRAY, (len(manifest), *shape))
         with (folder / ARRAY).open("r+b") as stream:
             stream.seek(offset)
-            for rows in parts:
-                for block in _blocks(rows, width):
-                    stream.write(block.data.cast("B"))
+            for block in blocks:
+                stream.write(block.data.cast("B"))
+        write_parts(folder, manifest, front_end)
     return FeatureStore.open(out)
 
 
@@ -525,76 +551,40 @@ def _blocks(rows: Rows, width: int) -> Iterator[NDArray[np.float16]]:
         yield block
 
 
-def store_info(store: FeatureStore) -> dict[str, Any]:
-    """Describe a store in plain values, ready for JSON.
-
-    Returns
-    -------
-    dict
-        ``path``, ``clips``, ``n_mels``, ``n_frames``; ``shortest`` and ``longest`` valid frames;
-        ``bytes`` of the array; ``fingerprint``; ``front_end``; ``counts``: one record for each
-        machine, section, split, domain and label, with its number of ``clips``.
-    """
-    return {
-        "path": str(store.path),
-        "clips": len(store),
-        "n_mels": store.n_mels,
-        "n_frames": store.n_frames,
-        "shortest": int(store.frames.min()),
-        "longest": int(store.frames.max()),
-        "bytes": int(store.features.nbytes),
-        "fingerprint": store.fingerprint,
-        "front_end": store.front_end,
-        "counts": summarise(store.manifest).to_dict(orient="records"),
-    }
-
-
-def _read_front_end(file: Path) -> dict[str, Any]:
-    """Read ``feature.json``.
-
-    Raises
-    ------
-    StoreError
-        If it is not a JSON object.
-    """
-    try:
-        stated = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise StoreError(f"'{file}' cannot be read ({error}); build the store again") from error
-    if not isinstance(stated, dict):
-        raise StoreError(f"'{file}' holds no front-end parameters; build the store again")
-    return stated
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits, computed once for each state of it."""
+    with reading(file, StoreError, _REBUILD):
+        state = file.stat()
+        key = (str(file.resolve()), state.st_size, state.st_mtime_ns)
+        if key not in _digests:
+            with file.open("rb") as stream:
+                _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digests[key]
 
 
 def _map_array(file: Path) -> NDArray[np.float16]:
-    """Open ``logmel.npy`` memory-mapped, shape (N, F, T).
-
-    Raises
-    ------
-    StoreError
-        If it is damaged or holds something else.
-    """
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(f"'{file}' cannot be read ({reason}); build the store again") from error
-    if array.ndim != 3 or array.dtype != np.float16 or 0 in array.shape:
-        raise StoreError(
-            f"'{file}' holds {array.dtype} of shape {array.shape}; expected float16 (clips, mel "
-            "bins, frames); build the store again"
-        )
-    features: NDArray[np.float16] = array
-    return features
+    """Open ``logmel.npy`` memory-mapped, shape (N, F, T)."""
+    with reading(file, StoreError, _REBUILD):
+        try:
+            array: NDArray[np.float16] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (TokenError, SyntaxError, TypeError, MemoryError):
+            raise ValueError("its header is damaged") from None
+        if array.ndim != 3 or array.dtype != np.float16 or 0 in array.shape:
+            raise StoreError(
+                f"'{file}' holds {array.dtype} of shape {array.shape}; expected float16 (clips, "
+                f"mel bins, frames); {_REBUILD}"
+            )
+        if file.stat().st_size != array.offset + array.nbytes:  # type: ignore[attr-defined]
+            raise ValueError("it has more bytes than its header says")
+    return array
 
 
-def _read_manifest(file: Path, width: int) -> pd.DataFrame:
-    """Read ``manifest.csv`` and check it by `_check_manifest`."""
-    try:
+def _read_manifest(file: Path) -> pd.DataFrame:
+    with reading(file, StoreError, _REBUILD):
         manifest = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise StoreError(f"'{file}' cannot be read ({error}); build the store again") from error
-    return _check_manifest(manifest, width, file)
+        if not isinstance(manifest.index, pd.RangeIndex):
+            raise ValueError("rows have more fields than the header")
+    return manifest
 
 
 def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataFrame:
@@ -603,7 +593,7 @@ def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataF
     Raises
     ------
     StoreError
-        If a column or a value is missing, or a number of frames is not within 1 … `width`.
+        If a column or a value is missing or not allowed.
     """
     missing = [column for column in REQUIRED if column not in manifest]
     if missing:
@@ -614,39 +604,24 @@ def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataF
         raise StoreError(
             f"manifest of '{where}': column '{empty[0]}' has missing values; use empty text"
         )
+    for column in ("machine", "section"):
+        for name in manifest[column].unique():
+            plain_name(str(name), f"manifest of '{where}': {column}", StoreError)
     if "frames" not in manifest:
-        return manifest.assign(frames=np.full(len(manifest), width, dtype=np.int64))
+        manifest = manifest.assign(frames=np.full(len(manifest), width, dtype=np.int64))
     frames = pd.to_numeric(manifest["frames"], errors="coerce")
-    wrong = ~(frames.between(1, width) & (frames % 1 == 0))
-    if wrong.any():
-        row = manifest[wrong].iloc[0]
-        raise StoreError(
-            f"manifest of '{where}': clip '{row['clip']}' has frames '{row['frames']}'; "
-            f"expected 1 to {width}"
-        )
-    return manifest.assign(frames=frames.astype(np.int64))
-
-
-def _check_finite(path: Path, features: NDArray[np.float16], manifest: pd.DataFrame) -> None:
-    """Look for NaN and infinite values; beyond `CHECKED_BYTES` in evenly spaced rows only.
-
-    Raises
-    ------
-    StoreError
-        Naming the first such clip.
-    """
-    step = max(1, -(-features.nbytes // CHECKED_BYTES))
-    chunk = max(1, 2**22 // features[0].nbytes)
-    rows = np.arange(0, len(features), step)
-    for start in range(0, len(rows), chunk):
-        picked = rows[start : start + chunk]
-        block = np.ascontiguousarray(features[picked[0] : picked[-1] + 1 : step])
-        wrong = first_not_finite(block)
-        if wrong is not None:
+    allowed = {
+        **{column: (manifest[column].isin(v), f"one of {v}") for column, v in _VALUES.items()},
+        "frames": (frames.between(1, width) & (frames % 1 == 0), f"1 to {width}"),
+    }
+    for column, (fine, expected) in allowed.items():
+        if not fine.all():
+            row = manifest[~fine].iloc[0]
             raise StoreError(
-                f"store '{path}' holds NaN or infinite values in clip "
-                f"'{manifest['clip'].iloc[picked[wrong]]}'; build it again"
+                f"manifest of '{where}': clip '{row['clip']}' has {column} '{row[column]}'; "
+                f"expected {expected}"
             )
+    return manifest.assign(frames=frames.astype(np.int64))
 
 
 def first_not_finite(block: NDArray[np.float16]) -> int | None:
@@ -661,15 +636,16 @@ def first_not_finite(block: NDArray[np.float16]) -> int | None:
     return int(np.argmax(bits.max(axis=(1, 2)) >= 0xF800))
 
 
-def write_parts(folder: Path, manifest: pd.DataFrame, front_end: FrontEnd | dict[str, Any]) -> None:
-    """Write ``manifest.csv`` and ``feature.json`` into `folder`."""
+def write_parts(folder: Path, manifest: pd.DataFrame, front_end: dict[str, Any]) -> None:
+    """Write ``manifest.csv``, ``feature.json`` and ``SHA256SUMS`` beside the finished array."""
     manifest.to_csv(folder / MANIFEST, index=False, lineterminator="\n")
-    stated = front_end.describe() if isinstance(front_end, FrontEnd) else dict(front_end)
-    stated = {"layout": "clip, mel, frame"} | stated | {"dtype": "float16"}
+    stated = {"layout": "clip, mel, frame"} | front_end | {"dtype": "float16"}
     (folder / FRONT_END).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+    sums = "".join(f"{_digest(folder / name)}  {name}\n" for name in (MANIFEST, ARRAY, FRONT_END))
+    (folder / SUMS).write_text(sums, encoding="ascii")
 
 
-def create_array(file: Path, shape: tuple[int, int, int]) -> int:
+def create_array(file: Path, shape: tuple[int, ...]) -> int:
     """Create ``logmel.npy`` of the given shape (N, F, T), all zeros, and give the bytes before it.
 
     Raises

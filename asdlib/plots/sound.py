@@ -28,7 +28,7 @@ from torchaudio.functional import griffinlim
 from asdlib.errors import ConfigError, DataError
 from asdlib.features import FeatureStore, FrontEnd
 from asdlib.features.logmel import mel_filters
-from asdlib.plots.spectrogram import common_limits, draw_log_mel, unit_of
+from asdlib.plots.spectrogram import common_limits, draw_log_mel, parameters_of, unit_of
 
 # Inline, so that cards lie side by side in a notebook as well, where no style sheet is.
 _CARDS = (
@@ -82,11 +82,7 @@ def log_mel_to_audio(
     and J. Lim, "Signal estimation from modified short-time Fourier transform", IEEE Trans. ASSP
     32(2), 1984.
     """
-    if isinstance(source, FrontEnd):
-        front_end = source
-    else:  # an older store may lack parameters, which then have their defaults
-        known = {k: v for k, v in source.front_end.items() if k in FrontEnd.model_fields}
-        front_end = FrontEnd(**known)
+    front_end = parameters_of(source)
     if log_mel.ndim != 2 or log_mel.shape[0] != front_end.n_mels:
         raise ConfigError(
             f"log-mel of shape {log_mel.shape} does not fit a front end of {front_end.n_mels} mel "

@@ -47,8 +47,8 @@ def draw_log_mel(
         For a colour bar.
     """
     n_mels, n_frames = log_mel.shape
-    told = source.describe() if isinstance(source, FrontEnd) else source.front_end
-    seconds = n_frames * float(told.get("hop_length", 512)) / float(told.get("sample_rate", 16000))
+    front_end = parameters_of(source)
+    seconds = n_frames * front_end.hop_length / front_end.sample_rate
     low, high = limits or common_limits([log_mel])
     image = axes.imshow(
         log_mel,
@@ -115,7 +115,12 @@ def common_limits(log_mels: Sequence[np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def parameters_of(source: FeatureStore | FrontEnd) -> FrontEnd:
+    """Return the front end of a store, or the front end itself."""
+    return source if isinstance(source, FrontEnd) else source.parameters
+
+
 def unit_of(source: FeatureStore | FrontEnd) -> str:
     """Return the unit of the values of a store or front end; natural logarithms are of power."""
-    unit = source.unit if isinstance(source, FrontEnd) else source.front_end.get("unit", "dB")
-    return "ln(power)" if unit == "neper" else str(unit)
+    unit = parameters_of(source).unit
+    return "ln(power)" if unit == "neper" else unit

@@ -132,13 +132,19 @@ def test_store_info_subset_and_merge(asd: Any, wav_root: Path, tmp_path: Path) -
     store = tmp_path / "store"
     asd("features", wav_root, store).success  # noqa: B018
     told = json.loads(asd("store", "info", store, "--json").success.out)
-    assert told["clips"] == 3
-    assert told["front_end"]["n_mels"] == 128
+    assert (told["clips"], told["n_mels"], told["front_end"]["n_mels"]) == (3, 128, 128)
+    assert told["bytes"] == 2 * 3 * 128 * told["n_frames"]
+    assert told["shortest"] <= told["longest"] == told["n_frames"]
+    assert sum(count["clips"] for count in told["counts"]) == 3
+    assert told["fingerprint"] == FeatureStore.open(store).fingerprint
     parts = []
     for section in ("00", "02"):
         part = tmp_path / f"part-{section}"
         asd("store", "subset", store, part, "--where", f"section={section}").success  # noqa: B018
         parts.append(part)
+    both, words = tmp_path / "both", ("--where", "section=00", "--where", "section=02")
+    asd("store", "subset", store, both, *words).success  # noqa: B018
+    assert len(FeatureStore.open(both)) == 3
     whole = tmp_path / "whole"
     asd("store", "merge", *parts, whole).success  # noqa: B018
     merged, original = FeatureStore.open(whole), FeatureStore.open(store)

@@ -24,6 +24,13 @@ def make_manifest(n: int, *, machine: str = "fan") -> pd.DataFrame:
     )
 
 
+def flip(file: Path, bit: int) -> None:
+    """Flip one bit of a file, counted from its start; beyond its end, begin again."""
+    content = bytearray(file.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
 def make_store(path: Path, n: int = 12, n_frames: int = 20, *, seed: int = 0) -> FeatureStore:
     """Make a store of clips of three lengths, with noise for features."""
     rng = np.random.default_rng(seed)

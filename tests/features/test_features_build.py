@@ -74,11 +74,12 @@ def test_store_holds_what_the_recordings_hold(root: Path, out: Path) -> None:
     assert list(store.manifest) == [*COLUMNS, "frames"]
     assert store.manifest["clip"].tolist() == table["clip"].tolist()
     assert store.manifest["frames"].tolist().count(18) == 3
-    assert FrontEnd.from_description(store.front_end) == SMALL
+    assert store.parameters == SMALL
     assert told[0] == (0, 15)
     assert told[-1] == (15, 15)
     assert left_behind(out) == ["new"]
     assert sorted(p.name for p in out.iterdir()) == [
+        "SHA256SUMS",
         "feature.json",
         "logmel.npy",
         "manifest.csv",

@@ -1,34 +1,32 @@
 """Looking at stores, cutting and joining them."""
 
 import errno
-import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_stores import SMALL, make_manifest, make_store
+from small_stores import SMALL, flip, make_manifest, make_store
 
 from asdlib.errors import StoreError
 from asdlib.features import (
     FeatureStore,
     merge_stores,
     store as store_module,
-    store_info,
     subset_store,
     write_store,
 )
 
 
-def test_info_is_plain(store: FeatureStore) -> None:
-    info = json.loads(json.dumps(store_info(store)))
-    assert (info["clips"], info["n_mels"], info["n_frames"]) == (12, 8, 20)
-    assert (info["shortest"], info["longest"]) == (18, 20)
-    assert info["bytes"] == 12 * 8 * 20 * 2
-    assert info["fingerprint"] == store.fingerprint
-    assert sum(record["clips"] for record in info["counts"]) == 12
-    assert info["front_end"]["hop_length"] == 128
+def test_damage_is_not_copied(store: FeatureStore, tmp_path: Path) -> None:
+    flip(store.path / "logmel.npy", 8 * 900)
+    damaged = FeatureStore.open(store.path)
+    with pytest.raises(StoreError, match=r"logmel\.npy' is not what SHA256SUMS says"):
+        subset_store(damaged, tmp_path / "x", split="train")
+    with pytest.raises(StoreError, match=r"logmel\.npy' is not what SHA256SUMS says"):
+        merge_stores([damaged], tmp_path / "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
 def test_subset_holds_the_selected_rows(store: FeatureStore, tmp_path: Path) -> None:
@@ -36,6 +34,7 @@ def test_subset_holds_the_selected_rows(store: FeatureStore, tmp_path: Path) -> 
     rows = store.rows(split="test", section="01")
     assert part.manifest.equals(rows.manifest)
     assert part.front_end == store.front_end
+    assert "logmel.npy" in (part.path / "SHA256SUMS").read_text()
     for row, index in enumerate(rows.index):
         n = store.frames[index]
         np.testing.assert_array_equal(part.features[row, :, :n], store.features[index, :, :n])

@@ -138,9 +138,9 @@ def test_description_round_trips_through_json() -> None:
     assert PRESETS["byola"].unit == "neper"
 
 
-def test_wrong_parameters_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"n_mel: .*\(parameters: sample_rate, n_fft"):
-        FrontEnd.from_description({"n_mel": 64})
+def test_wrong_parameters_are_refused() -> None:
+    with pytest.raises(ConfigError, match="n_mels: Input should be greater"):
+        FrontEnd.from_description({"n_mels": 0})
     with pytest.raises(ConfigError, match="half the sample rate"):
         FrontEnd.from_description({"f_max": 9000.0})
     with pytest.raises(ConfigError, match="n_fft: Input should be a multiple of 2"):

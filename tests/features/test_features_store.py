@@ -1,18 +1,22 @@
 """The store: what it refuses, what it selects, and that reading gives what was written."""
 
+import errno
 import json
 import pickle
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from small_stores import SMALL, make_manifest, make_store
+from small_stores import SMALL, flip, make_manifest, make_store
 
 from asdlib.errors import StoreError
 from asdlib.features import FeatureStore, FrontEnd, check_same_front_end, write_store
+
+ZEROS = np.zeros((4, 8, 5))
 
 
 def test_written_store_reads_back(tmp_path: Path) -> None:
@@ -24,17 +28,19 @@ def test_written_store_reads_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.features, features)
     assert store.manifest.drop(columns="frames").equals(manifest.astype(str))
     assert store.manifest["frames"].tolist() == [5] * 6
-    assert FrontEnd.from_description(store.front_end) == SMALL
+    assert store.parameters == SMALL
     assert (len(store), store.n_mels, store.n_frames) == (6, 8, 5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new"]
 
 
 def test_text_that_looks_like_something_else_stays_text(tmp_path: Path) -> None:
-    manifest = make_manifest(4).assign(section=["00", "01", "NA", ""], attributes="nan")
+    manifest = make_manifest(4).assign(
+        section=["00", "01", "NA", "1e5"], attributes=["nan", "", "", "NA"]
+    )
     store = write_store(tmp_path / "s", manifest, np.zeros((4, 8, 3)), SMALL)
-    assert store.manifest["section"].tolist() == ["00", "01", "NA", ""]
-    assert set(store.manifest["attributes"]) == {"nan"}
-    assert len(store.rows(section="")) == 1
+    assert store.manifest["section"].tolist() == ["00", "01", "NA", "1e5"]
+    assert store.manifest["attributes"].tolist() == ["nan", "", "", "NA"]
+    assert len(store.rows(attributes="")) == 2
 
 
 def test_features_are_read_only_and_mapped(store: FeatureStore) -> None:
@@ -104,6 +110,117 @@ def test_damaged_parts_are_named(store: FeatureStore) -> None:
         (store.path / "feature.json").write_text(wrong)
         with pytest.raises(StoreError, match="build the store again"):
             FeatureStore.open(store.path)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    name=st.sampled_from(["manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"]),
+    bit=st.integers(0, 10**6),
+)
+def test_every_flipped_bit_is_found(
+    tmp_path_factory: pytest.TempPathFactory, name: str, bit: int
+) -> None:
+    store = make_store(tmp_path_factory.mktemp("flipped") / "store", n=4, n_frames=6)
+    flip(store.path / name, bit)
+    with pytest.raises(StoreError) as caught:
+        assert FeatureStore.open(store.path).fingerprint
+    assert "\n" not in str(caught.value)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    name=st.sampled_from(["manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"]),
+    at=st.integers(0, 10**4),
+    content=st.binary(max_size=60) | st.text(max_size=30).map(str.encode),
+    whole=st.booleans(),
+)
+def test_any_content_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, at: int, content: bytes, whole: bool
+) -> None:
+    store = make_store(tmp_path_factory.mktemp("fuzzed") / "store", n=4, n_frames=6)
+    file = store.path / name
+    (store.path / "SHA256SUMS").unlink()
+    old = file.read_bytes() if file.exists() and not whole else b""
+    at = at % (len(old) + 1)
+    file.write_bytes(old[:at] + content + old[at + len(content) :])
+    with suppress(StoreError):
+        assert FeatureStore.open(store.path).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("machine", "/../../../../escaped/fan"),
+        ("machine", "fa/n"),
+        ("machine", ".."),
+        ("machine", ""),
+        ("machine", "Average"),
+        ("machine", "fan\nvalve"),
+        ("machine", "x" * 65),
+        ("section", "../00"),
+        ("section", "0\t0"),
+        ("label", "Anomaly"),
+        ("domain", "elsewhere"),
+    ],
+)
+def test_names_and_labels_that_are_not_allowed(tmp_path: Path, column: str, value: str) -> None:
+    with pytest.raises(StoreError, match=column):
+        write_store(tmp_path / "s", make_manifest(4).assign(**{column: value}), ZEROS, SMALL)
+    store = write_store(tmp_path / "s", make_manifest(4), ZEROS, SMALL)
+    (store.path / "SHA256SUMS").unlink()
+    make_manifest(4).assign(**{column: value}).to_csv(store.path / "manifest.csv", index=False)
+    with pytest.raises(StoreError, match=column):
+        FeatureStore.open(store.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sample_rate", "fast"),
+        ("sample_rate", 10**400),
+        ("hop_length", 0),
+        ("f_max", float("nan")),
+        ("mel_scale", "bark"),
+        ("n_mels", [8]),
+        ("note", float("nan")),
+    ],
+)
+def test_parameters_that_are_not_allowed(store: FeatureStore, key: str, value: object) -> None:
+    text = json.dumps(store.front_end | {key: value})
+    (store.path / "feature.json").write_text(text)
+    with pytest.raises(StoreError, match=r"feature\.json.* build the store again"):
+        FeatureStore.open(store.path)
+
+
+def test_ragged_manifests_and_longer_arrays_are_refused(store: FeatureStore) -> None:
+    manifest = store.path / "manifest.csv"
+    head, *rows = manifest.read_text().splitlines()
+    for ragged in (
+        [head, *(f"{row},x" for row in rows)],
+        [head, rows[0], f"{rows[1]},x", *rows[2:]],
+        [head, rows[0].rsplit(",", 1)[0], *rows[1:]],
+    ):
+        manifest.write_text("\n".join(ragged) + "\n")
+        with pytest.raises(StoreError, match=r"manifest"):
+            FeatureStore.open(store.path)
+    manifest.write_text("\n".join([head, *rows]) + "\n")
+    with (store.path / "logmel.npy").open("ab") as array:
+        array.write(b"more")
+    with pytest.raises(StoreError, match="more bytes than its header says"):
+        FeatureStore.open(store.path)
+
+
+@pytest.mark.parametrize("reader", ["pathlib.Path.read_text", "numpy.load", "pandas.read_csv"])
+def test_a_store_without_permission_is_not_called_damaged(
+    store: FeatureStore, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(reader, refuse)
+    with pytest.raises(StoreError, match="check it and its permissions") as caught:
+        FeatureStore.open(store.path)
+    assert "build" not in str(caught.value)
 
 
 @pytest.mark.parametrize("keep", [0, 40, 200, 1000])
@@ -250,6 +367,7 @@ def test_fingerprint_covers_all_three_files(tmp_path: Path) -> None:
     assert a.fingerprint == b.fingerprint
     assert len(a.fingerprint) == 64
     found = {a.fingerprint, make_store(tmp_path / "c", seed=1).fingerprint}
+    (b.path / "SHA256SUMS").unlink()
     told = json.loads((b.path / "feature.json").read_text())
     (b.path / "feature.json").write_text(json.dumps(told | {"note": "x"}))
     found.add(FeatureStore.open(b.path).fingerprint)
