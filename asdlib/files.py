@@ -235,8 +235,7 @@ def only_process(
     doing
         What another process does with it, in words: "building", "writing".
     lock
-        Lock file. By default ``.<name>.lock`` beside `path`, which is removed at the end; a given
-        one stays.
+        Lock file, removed at the end; by default ``.<name>.lock`` beside `path`.
     wait
         Wait for another process instead of refusing.
 
@@ -262,10 +261,9 @@ def only_process(
     try:
         yield
     finally:
-        if lock is None:
-            with suppress(OSError):
-                # Removed while still held: whoever waits sees that and makes a new one.
-                Path(held.lock_file).unlink()
+        with suppress(OSError):
+            # Removed while still held: whoever waits sees that and makes a new one.
+            Path(held.lock_file).unlink()
         held.release()
 
 

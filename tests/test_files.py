@@ -141,7 +141,7 @@ def test_a_waiting_process_goes_on_when_the_other_has_ended(tmp_path: Path) -> N
         with only_process(tmp_path / "out", lock=lock, wait=True):
             assert other.stdout.readline() == "ended\n"
         timer.join()
-    assert lock.exists()
+    assert not lock.exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

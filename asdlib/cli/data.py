@@ -1,6 +1,7 @@
 """Commands about recordings (make, download, check) and about feature stores (build, cut, join)."""
 
 from collections import Counter
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,8 +102,12 @@ def download(
     )
     if dry_run:
         return
-    if not yes and not typer.confirm("Download?", default=False, err=True):
-        raise DownloadError("nothing was downloaded; --yes answers the question beforehand")
+    if not yes:
+        agreed = False
+        with suppress(typer.Abort):  # at the end of the input
+            agreed = typer.confirm("Download?", default=False, err=True)
+        if not agreed:
+            raise DownloadError("nothing was downloaded; --yes answers the question beforehand")
     with progress_bar(sizes=True) as report:
         fetched = len(fetch(plan, jobs=jobs, keep=keep, on_progress=report))
     say(f"{fetched} files fetched, {len(plan.archives) - fetched} were there; all in {root}")

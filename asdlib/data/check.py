@@ -70,6 +70,9 @@ def check_folder(
     year, clips, faults = scan_folder(root, year=year)
     table = clip_table(clips)
     channels, seconds = _official_audio(year) if official else (1, {})
+    for machine in sorted(set(machines) - set(table["machine"])):
+        message = f"machine '{machine}' has no clip here; unpack or download its archives"
+        faults.append(Fault("", "missing", message))
     if official:
         faults += compare_counts(table, year, machines)
     paths = [f"{root}/{path}" for path in table["path"]]

@@ -15,10 +15,24 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from asdlib.data.naming import AUDIO_SUFFIXES, SPLIT_FOLDERS, Clip, detect_year, parse_name
+from asdlib.data.naming import (
+    AUDIO_SUFFIXES,
+    SPLIT_FOLDERS,
+    Clip,
+    clip_key,
+    detect_year,
+    parse_name,
+)
 from asdlib.errors import DataError
 
-__all__ = ["COLUMNS", "Fault", "clip_table", "index_any_folder", "index_folder", "summarise"]
+__all__ = [
+    "COLUMNS",
+    "Fault",
+    "clip_table",
+    "index_any_folder",
+    "index_folder",
+    "summarise",
+]
 
 COLUMNS = tuple(column.name for column in fields(Clip))
 """Columns of the clip table: the fields of `asdlib.data.naming.Clip`, in order."""
@@ -104,9 +118,12 @@ def index_any_folder(root: str | Path) -> pd.DataFrame:
     DataError
         If the root does not exist, is not a folder or holds no audio.
     """
+    paths = sorted(_audio_paths(Path(root)))
+    if odd := next((path for path in paths if not path.isprintable()), None):
+        raise DataError(f"file {odd!r} has a control character in its name; rename or remove it")
     return clip_table(
         Clip(path, 0, "development", "train", "audio", "00", "", "", index, "", path)
-        for index, path in enumerate(sorted(_audio_paths(Path(root))))
+        for index, path in enumerate(paths)
     )
 
 
@@ -146,7 +163,7 @@ def scan_folder(
         clips = _with_subsets(clips, above)
     first: dict[tuple[str, str, str], Clip] = {}
     for clip in sorted(clips, key=_order):
-        kept = first.setdefault((clip.machine, clip.split, clip.clip), clip)
+        kept = first.setdefault((clip.machine, clip.split, clip_key(clip.clip)), clip)
         if kept is not clip:
             message = (
                 f"file '{clip.path}' repeats '{kept.path}' ({clip.machine}, {clip.split}); "
@@ -172,7 +189,8 @@ def _audio_paths(root: Path) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         prefix = Path(place).relative_to(root).as_posix() + "/"
-        for name in sorted(names):
+        # A folder that is called like a recording is one that cannot be read.
+        for name in sorted([*names, *folders]):
             if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith("."):
                 empty = False
                 yield prefix.removeprefix("./") + name

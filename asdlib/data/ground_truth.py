@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdlib.data.naming import clip_key
+from asdlib.data.naming import clip_key, plain_name
 from asdlib.errors import DataError
 
 __all__ = [
@@ -61,7 +61,9 @@ def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
         "a machine, or 'id_01_00000000.wav,original name,0|1' with the same ID and label in both"
     )
     for match in _matches(path, _ROW_2020, expected):
-        machine = match["machine"] or machine
+        machine = (
+            plain_name(match["machine"], f"machine of '{path}'") if match["machine"] else machine
+        )
         if match["clip"]:
             rows.append((machine, match["clip"], match["original"], match["label"]))
     if not rows or not rows[0][0]:
@@ -126,7 +128,7 @@ def _flags(folder: Path, column: str, words: tuple[str, str]) -> pd.DataFrame:
                 f"file '{path}' is not named ground_truth_<machine>_section_<SS>_test.csv; "
                 "rename or remove it"
             )
-        machine, section = named.groups()
+        machine, section = plain_name(named[1], "machine of the ground truth"), named[2]
         pattern = re.compile(rf"(section_{section}_[^,]*\.wav),([01])")
         expected = f"a clip of section {section}, 'section_{section}_0000.wav,0|1'"
         for match in _matches(path, pattern, expected):

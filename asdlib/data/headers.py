@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import soundfile
 
+RATES, MOST_CHANNELS = (1_000, 1_000_000), 64
+
 _CHUNK = 256
 _AGAIN = "fetch or record it again"
 _NOT_CLOSED = re.compile(r"data : \d+ \(should be \d+\)|wasn't closed properly")
@@ -79,7 +81,7 @@ def read_header(path: str) -> Header | BadFile:
         with open(path, "rb") as stream:  # noqa: PTH123
             try:
                 sound = wave.open(stream)  # noqa: SIM115
-            except (wave.Error, EOFError):
+            except (wave.Error, EOFError, RuntimeError):
                 return _by_libsndfile(path, state)
             at, width = stream.tell(), sound.getsampwidth() * sound.getnchannels()
     except OSError as error:
@@ -95,8 +97,8 @@ def read_header(path: str) -> Header | BadFile:
         return BadFile("truncated", f"{what}; {_AGAIN}")
     if sound.getsampwidth() != 2 or promised == 0:
         return _by_libsndfile(path, state)
-    place = (at, state.st_size, state.st_mtime_ns)
-    return Header(sound.getframerate(), sound.getnchannels(), sound.getnframes(), *place)
+    said = (sound.getframerate(), sound.getnchannels(), sound.getnframes())
+    return _plausible(Header(*said, at, state.st_size, state.st_mtime_ns))
 
 
 def _by_libsndfile(path: str, state: os.stat_result) -> Header | BadFile:
@@ -110,9 +112,21 @@ def _by_libsndfile(path: str, state: os.stat_result) -> Header | BadFile:
                 sound.seek(frames - 1)
                 if len(sound.read(1)) != 1:
                     return BadFile("truncated", f"ends before its {frames} samples; {_AGAIN}")
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".")
+    except (soundfile.SoundFileError, ValueError) as error:
+        reason = " ".join(str(error).split(": ")[-1].split()).rstrip(".")
         return BadFile("unreadable", f"is not readable as audio ({reason}); {_AGAIN}")
-    if frames <= 0:
-        return BadFile("empty", f"holds no audio (0 samples); {_AGAIN}")
-    return Header(rate, channels, frames, None, state.st_size, state.st_mtime_ns)
+    return _plausible(Header(rate, channels, frames, None, state.st_size, state.st_mtime_ns))
+
+
+def _plausible(header: Header) -> Header | BadFile:
+    """Refuse what no recording can be, and what would take any amount of memory later."""
+    if not RATES[0] <= header.rate <= RATES[1]:
+        what = f"has {header.rate} Hz, expected {RATES[0]} to {RATES[1]} Hz; {_AGAIN}"
+        return BadFile("rate", what)
+    if not 1 <= header.channels <= MOST_CHANNELS:
+        what = f"has {header.channels} channels, expected 1 to {MOST_CHANNELS}; {_AGAIN}"
+        return BadFile("channels", what)
+    if header.frames * 1000 < header.rate:
+        what = f"holds no audio ({header.frames} samples, less than a millisecond); {_AGAIN}"
+        return BadFile("empty", what)
+    return header

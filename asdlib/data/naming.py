@@ -131,9 +131,7 @@ def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
     if reason is None:
         return name
     shown = name if len(name) <= 64 else f"{name[:40]}…{name[-20:]}"
-    raise error(
-        f"{what} {ascii(shown) if not name.isprintable() else repr(shown)} {reason}; rename it"
-    )
+    raise error(f"{what} {shown!r} {reason}; rename it")
 
 
 def parse_name(
@@ -165,6 +163,7 @@ def parse_name(
     """
     if split not in SPLIT_FOLDERS:
         raise DataError(f"split '{split}' is not known; use one of {', '.join(SPLIT_FOLDERS)}")
+    plain_name(machine, "machine")
     folder, (split, promised) = split, SPLIT_FOLDERS[split]
     where = path or f"{machine}/{folder}/{name}"
     if not name.isprintable():

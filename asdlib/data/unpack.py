@@ -28,7 +28,7 @@ MAX_RATIO = 20.0  # unpacked by packed size; recorded 16-bit audio stays below 3
 SLACK = 16 << 20  # unpacked size that no ratio is asked of
 
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 class RefusedError(DownloadError):

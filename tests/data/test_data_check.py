@@ -286,6 +286,14 @@ def test_names_come_first_then_counts_then_audio(tmp_path: Path) -> None:
     assert "lasts 0.100 s, expected 10 s" in strict[-2].message
 
 
+@pytest.mark.parametrize("official", [True, False])
+def test_a_demanded_machine_has_to_be_there(tmp_path: Path, official: bool) -> None:
+    write(fan(tmp_path))
+    _, faults = check_folder(tmp_path, official=official, machines=["fan", "pump"])
+    assert ("", "missing") in [fault[:2] for fault in faults]
+    assert any("machine 'pump' has no clip here" in fault.message for fault in faults)
+
+
 def test_channels_and_seconds_depend_on_year_and_machine(tmp_path: Path) -> None:
     name = "section_00_source_train_normal_0001_noAttribute.wav"
     clip = write(tmp_path / "a" / "fan" / "train" / name, channels=2)

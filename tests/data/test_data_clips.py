@@ -176,6 +176,24 @@ def test_any_folder_becomes_training_clips_of_one_machine(tmp_path: Path) -> Non
     assert table["index"].tolist() == [0, 1, 2, 3]
 
 
+def test_two_files_of_one_clip_and_folders_named_like_one_are_faults(tmp_path: Path) -> None:
+    stem = "fan/train/normal_id_00_00000000"
+    root = touch(tmp_path, f"{stem}.WAV", f"{stem}.flac")
+    (root / f"{stem}.wav").mkdir()
+    _, clips, faults = scan_folder(root)
+    assert [clip.path for clip in clips] == [f"{stem}.WAV"]
+    assert [fault.path for fault in faults] == [f"{stem}.flac", f"{stem}.wav"]
+    assert "repeats" in faults[0].message
+
+
+@pytest.mark.parametrize("machine", ["Average", "x" * 65, "fan ", "Mu\u0308hle", "a\rb"])
+def test_machines_that_cannot_name_a_file_are_faults(tmp_path: Path, machine: str) -> None:
+    root = touch(tmp_path, f"{machine}/train/normal_id_00_00000000.wav")
+    with pytest.raises(DataError, match="machine .*; rename it") as caught:
+        index_folder(root)
+    assert str(caught.value).isprintable()
+
+
 def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
     data, root = touch(tmp_path / "data", *OFFICIAL), tmp_path / "root"
     root.mkdir()

@@ -1,10 +1,13 @@
 """Headers say the same as libsndfile does, and name what is wrong with a file."""
 
+import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from asdlib.data.headers import BadFile, Header, read_header
 
@@ -47,6 +50,64 @@ def test_other_chunks_are_passed_over(tmp_path: Path, before: bytes, length: int
     assert header.frames == soundfile.info(str(file)).frames == 700
     samples = np.frombuffer(file.read_bytes(), "<i2", 700, header.pcm16_at)
     np.testing.assert_array_equal(samples, SAMPLES[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("at", "code", "value", "kind"),
+    [
+        (24, "<I", 0, "rate"),
+        (24, "<I", 1, "rate"),
+        (24, "<I", 2**32 - 1, "rate"),
+        (22, "<H", 0, "unreadable"),
+        (22, "<H", 65_535, "channels"),
+        (34, "<H", 0, "unreadable"),
+        (40, "<I", 0, "unreadable"),
+        (40, "<I", 4, "empty"),
+        (40, "<I", 2**32 - 1, "truncated"),
+    ],
+)
+def test_absurd_headers_are_refused(
+    tmp_path: Path, at: int, code: str, value: int, kind: str
+) -> None:
+    file = tmp_path / "clip.wav"
+    soundfile.write(file, np.zeros((70_000, 1), np.int16), 16000, subtype="PCM_16")
+    data = bytearray(file.read_bytes())
+    struct.pack_into(code, data, at, value)
+    file.write_bytes(data)
+    bad = read_header(str(file))
+    assert isinstance(bad, BadFile)
+    assert bad.kind == kind
+
+
+def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "folder.wav").mkdir()
+    for name in ("pipe.wav", "folder.wav"):
+        bad = read_header(str(tmp_path / name))
+        assert isinstance(bad, BadFile)
+        assert "not an ordinary file" in bad.what
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.integers(0, 3), st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=4),
+       st.integers(0, 3000))  # fmt: skip
+def test_any_bytes_are_a_header_or_a_fault(
+    tmp_path: Path, kind: int, changes: list[tuple[int, int]], cut: int
+) -> None:
+    file = tmp_path / "clip.wav"
+    forms = (("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("WAVEX", "PCM_24"))
+    soundfile.write(file, SAMPLES, 8000, format=forms[kind][0], subtype=forms[kind][1])
+    data = bytearray(file.read_bytes()[:cut])
+    for at, value in changes:
+        data[at : at + 1] = bytes([value])
+    file.write_bytes(data)
+    header = read_header(str(file))
+    if isinstance(header, BadFile):
+        assert header.what.isprintable()
+    else:
+        assert header.frames * header.channels <= 16 * len(data)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
