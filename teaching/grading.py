@@ -73,7 +73,8 @@ def check_answers(notebook: Path, originals: Path = EXERCISES, *, timeout: int =
         If it cannot be run at all.
     """
     filled = _read(notebook)
-    name = filled.metadata.get("asdlib", {}).get("exercise", notebook.stem)
+    named = filled.metadata.get("asdlib")
+    name = str(named.get("exercise", notebook.stem)) if isinstance(named, dict) else notebook.stem
     known = {path.stem: path for path in sorted(originals.glob("*.ipynb"))}
     if name not in known:
         raise ConfigError(
@@ -111,10 +112,14 @@ def marks_to_json(marks: list[Mark]) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.validate(notebook)
+        return notebook
     except FileNotFoundError:
         raise ConfigError(f"there is no notebook '{path}'") from None
-    except (ValueError, KeyError, nbformat.ValidationError):
+    except OSError:
+        raise
+    except Exception:  # what is no notebook fails in nbformat in every thinkable way
         raise ConfigError(f"'{path}' is no notebook; save it from Jupyter once more") from None
 
 
@@ -122,7 +127,12 @@ def _restore(
     filled: Any, original: Any, path: Path, originals: Path
 ) -> list[tuple[Any, dict[str, Any]]]:
     """Put the locked cells of the original in place; return the graded ones and their grading."""
-    own = {cell.metadata.pop("nbgrader", {}).get("grade_id"): cell for cell in filled.cells}
+    marks = [cell.metadata.pop("nbgrader", None) for cell in filled.cells]
+    own = {
+        str(mark["grade_id"]): cell
+        for mark, cell in zip(marks, filled.cells, strict=True)
+        if isinstance(mark, dict) and "grade_id" in mark
+    }
     modules = [module.stem for module in originals.glob("*.py")]
     fresh = _FRESH.format(folder=str(originals.resolve()), modules=modules)
     graded = []

@@ -193,6 +193,38 @@ def test_places_that_cannot_be_written(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_outputs_without_a_name_and_links(
+    asd: Asd, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused before anything is computed, by every command in the same way."""
+    a, b = (tmp_path / name for name in ("a", "b"))
+    for run, more in ((a, []), (b, ["--set", "covariance=pooled"])):
+        words = ["run", "statistics", "--train", store, "--test", store, "--held-out", 2]
+        asd(*words, "--out", run, *more).success  # noqa: B018
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "dangling").symlink_to(tmp_path / "void")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("asdlib.system.System.fit", lambda *_, **__: pytest.fail("computed"))
+    links = [tmp_path / name for name in ("link", "dangling", "file", "file/below")]
+    for out in (".", "..", "/", "", *links):
+        for words in (
+            ["run", "autoencoder", "--train", store, "--test", store],
+            ["fuse", a, b],
+            ["decide", a],
+            ["compare", a, "--kind", "real"],
+            ["ablate", "--train", store, "--test", store],
+            ["conditions"],
+        ):
+            assert len(asd(*words, "--out", out).error) < 250, (words, out)
+    assert listing(here) == listing(tmp_path / "target") == []
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not (tmp_path / "void").exists()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 256 kB, a real one."""

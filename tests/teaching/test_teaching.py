@@ -253,6 +253,44 @@ def test_what_is_no_exercise_is_refused(tmp_path: Path) -> None:
         check_answers(path)
 
 
+NOT_NOTEBOOKS: list[Any] = [
+    *([1, 2], None, {}, "text", 3),
+    {"cells": []},
+    *({"cells": cells} for cells in ({}, [1], [{}], [{"cell_type": "code"}], None)),
+    *({"metadata": metadata} for metadata in ([], None, 1)),
+    *({"nbformat": number} for number in (99, 3, "4", None)),
+    {"nbformat_minor": []},
+]
+
+
+@pytest.mark.parametrize("damage", NOT_NOTEBOOKS, ids=lambda damage: json.dumps(damage))
+def test_what_is_no_notebook_is_refused_in_one_line(tmp_path: Path, damage: Any) -> None:
+    whole = json.loads((EXERCISES / "01_metrics.ipynb").read_text())
+    content = whole | damage if isinstance(damage, dict) and damage else damage
+    notebook = tmp_path / "01_metrics.ipynb"
+    notebook.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"is no notebook|has no cell .* any more"):
+        check_answers(notebook)
+    notebook.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="is no notebook"):
+        check_answers(notebook)
+
+
+def test_marks_of_another_form_do_not_count(tmp_path: Path) -> None:
+    whole = json.loads((EXERCISES / "01_metrics.ipynb").read_text())
+    notebook = tmp_path / "01_metrics.ipynb"
+    for cell in whole["cells"]:
+        cell["metadata"]["nbgrader"] = [1]
+    notebook.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match="has no cell"):
+        check_answers(notebook)
+    for named in ([1], {"exercise": ["a"]}, {"exercise": "../01_metrics"}):
+        whole["metadata"]["asdlib"] = named
+        notebook.with_name("mine.ipynb").write_text(json.dumps(whole))
+        with pytest.raises(ConfigError, match="is no exercise of"):
+            check_answers(notebook.with_name("mine.ipynb"))
+
+
 @pytest.mark.slow
 def test_an_endless_answer_is_stopped(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.ipynb", "03_contrast", standardise="while True:\n    pass")
