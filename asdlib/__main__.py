@@ -1,5 +1,6 @@
 """The entry of ``asd`` and of ``python -m asdlib``: Ctrl-C counts from the first import on."""
 
+import io
 import sys
 
 
@@ -10,6 +11,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("error: stopped before anything was done", file=sys.stderr)
         sys.exit(130)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows fewer letters shows a question mark, and no traceback.
+            stream.reconfigure(errors="replace")
     run()
 
 

@@ -60,6 +60,7 @@ def _main() -> int:
 
 def _fail(message: str, code: int = 1) -> int:
     """Print an error as one line; what is very long is cut in the middle."""
-    words = [shorten(word, 160) for word in message.split()]
+    printable = (word if word.isprintable() else ascii(word)[1:-1] for word in message.split())
+    words = [shorten(word, 160) for word in printable]
     print(f"error: {shorten(' '.join(words), 400)}", file=sys.stderr)
     return code

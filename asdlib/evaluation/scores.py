@@ -31,19 +31,20 @@ from asdlib.data import (
     clip_key,
     join_ground_truth,
     parse_name,
+    plain_name,
     read_ground_truth_2020,
     read_ground_truth_2022,
 )
 from asdlib.errors import DataError, ScoreError
 from asdlib.evaluation.metrics import DOMAINS, check_year
-from asdlib.files import write_text
+from asdlib.files import reading, write_text
 
 Kind = Literal["anomaly_score", "decision_result"]
 
 _COLUMN = {"anomaly_score": "anomaly_score", "decision_result": "decision"}
 _FILE = re.compile(
-    r"(?:anomaly_score|decision_result)_(?:DCASE20\d\dT2)?(?P<machine>[^/]+)"
-    r"_(?P<form>id|section)_(?P<section>\d\d)(?P<domain>_source|_target)?"
+    r"(?:anomaly_score|decision_result)_(?:DCASE20[0-9]{2}T2)?(?P<machine>[^/]+)"
+    r"_(?P<form>id|section)_(?P<section>[0-9]{2})(?P<domain>_source|_target)?"
     r"(?:_test)?(?:_seed[^/]*)?\.csv"
 )
 
@@ -59,11 +60,12 @@ def _file_name(
 
 def _number(text: str, kind: Kind, place: str) -> float:
     try:
-        value = float(text)
+        # Python's float also reads digits of other scripts, and underscores between digits.
+        value = float(text if text.isascii() and "_" not in text else "")
     except ValueError:
         what = "a score" if kind == "anomaly_score" else "0 or 1"
         raise ScoreError(
-            f"{place}: '{text}' is not a number; expected 'file name,{what}' and no header line"
+            f"{place}: {text!r} is not a number; expected 'file name,{what}' and no header line"
         ) from None
     if not math.isfinite(value):
         raise ScoreError(f"{place}: score is '{text}'; expected a finite number")
@@ -73,17 +75,14 @@ def _number(text: str, kind: Kind, place: str) -> float:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for fields in reader:
-                if any(field.strip() for field in fields):
-                    yield reader.line_num, [field.strip() for field in fields]
-    except (UnicodeDecodeError, csv.Error) as error:
-        fault = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"holds {error}"
-        raise ScoreError(f"'{path}' {fault}; expected lines 'file name,score'") from None
-    except OSError as error:
-        raise ScoreError(f"'{path}' cannot be read: {error.strerror}") from None
+    with (
+        reading(path, ScoreError, "expected lines 'file name,score' in UTF-8"),
+        path.open(encoding="utf-8-sig", newline="") as file,
+    ):
+        reader = csv.reader(file, strict=True)
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield reader.line_num, [field.strip() for field in fields]
 
 
 def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
@@ -135,7 +134,8 @@ def _rows(
             f"'{path}' is not named like a score file of {year}; expected "
             f"'{_file_name(kind, year)}': rename or remove it, or give the right year"
         )
-    machine, section, domain = match["machine"], match["section"], match["domain"] or ""
+    machine = plain_name(match["machine"], f"'{path}': machine", ScoreError)
+    section, domain = match["section"], match["domain"] or ""
     rows = []
     for line, fields in _lines(path):
         place = f"'{path}' line {line}"
@@ -189,6 +189,8 @@ def write_score_folder(
     for row in df.to_dict("records"):
         machine, section, clip, value = (row[name] for name in wanted)
         place = f"clip '{clip}' of {machine}/{section}"
+        for column in ("machine", "section"):
+            plain_name(str(row[column]), f"{place}: {column}", ScoreError)
         domain = row.get("domain", "")
         if year == 2021 and domain not in DOMAINS:
             raise ScoreError(

@@ -323,6 +323,15 @@ main()
 """
 
 
+def test_an_ascii_terminal_shows_what_it_can(tmp_path: Path) -> None:
+    scores = Path(__file__).parents[1] / "golden" / "evaluation" / "dcase2022"
+    words = [sys.executable, "-m", "asdlib", "evaluate", str(scores), "--year", "2022"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "official score ?: " in done.stdout
+
+
 def test_ctrl_c_while_the_command_line_is_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", EARLY], capture_output=True, text=True, check=False
