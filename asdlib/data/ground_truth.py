@@ -129,7 +129,7 @@ def _flags(folder: Path, column: str, words: tuple[str, str]) -> pd.DataFrame:
                 "rename or remove it"
             )
         machine, section = plain_name(named[1], "machine of the ground truth"), named[2]
-        pattern = re.compile(rf"(section_{section}_[^,]*\.wav),([01])")
+        pattern = re.compile(rf"(section_{section}_[\w.+-]*\.wav),([01])")
         expected = f"a clip of section {section}, 'section_{section}_0000.wav,0|1'"
         for match in _matches(path, pattern, expected):
             rows.append((machine, match[1], section, words[int(match[2])]))
@@ -151,8 +151,8 @@ def _matches(path: Path, pattern: re.Pattern[str], expected: str) -> Iterator[re
                     yield match
                 elif row:
                     raise DataError(
-                        f"ground truth '{path}' line {number} is '{row}', expected {expected}; "
-                        "fetch the official list again"
+                        f"ground truth '{path}' line {number} is {row[:80]!r}, expected "
+                        f"{expected}; fetch the official list again"
                     )
     except OSError as error:
         raise DataError(

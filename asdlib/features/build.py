@@ -52,6 +52,8 @@ from asdlib.files import is_taken, only_process, whole_folder
 SOURCE, REQUEST, RECORD = "source.json", "request.json", "rows"
 
 _BATCH = 32
+_MOST_TAPS = 2**22
+"""Size of the filter bank of a resampler, phases times taps: 70,560 from 44,100 to 16,000 Hz."""
 _SAME_DB, _FLOOR_DB = 0.15, 100.0
 """Two machines round differently: by less than this, and more only this far below a clip's peak."""
 
@@ -236,6 +238,11 @@ def inspect_sources(
             raise DataError(
                 f"file '{path}' has {header.rate} Hz, expected {rate} Hz; ask for "
                 "resampling (resample=True, --resample) or convert it"
+            )
+        if rate * header.rate // math.gcd(rate, header.rate) ** 2 > _MOST_TAPS:
+            raise DataError(
+                f"file '{path}' has {header.rate} Hz, which has too small a common divisor with "
+                f"{rate} Hz to be resampled in little memory; convert it with another program"
             )
         if channel is None and header.channels != 1:
             raise DataError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from asdlib.data import clip_table, join_ground_truth, parse_name, read_ground_truth
 from asdlib.data.ground_truth import read_ground_truth_2020, read_ground_truth_2022
@@ -174,6 +174,40 @@ def test_join_does_not_depend_on_order(order: list[int], anomalous: list[bool]) 
     scores = pd.DataFrame({"machine": "fan", "clip": [clips[number] for number in order]})
     joined = join_ground_truth(scores, truth.sample(frac=1, random_state=len(order)))
     assert joined["label"].tolist() == [labels[number] for number in order]
+
+
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from(LIST_2020.splitlines() + FAN_03.splitlines()),
+        st.text('0123,./\\"\r\n\0 idnormalwv_ä\u2028', max_size=40),
+    ),
+    max_size=8,
+).map("\n".join)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(LINES, st.sampled_from(["utf-8", "utf-16", "latin-1"]))
+def test_any_text_is_a_truth_or_an_error_of_one_line(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    (tmp_path / "list.csv").write_bytes(text.encode(encoding, errors="replace"))
+    write_2022(tmp_path / "folder", "")
+    for kind in ("data", "domain"):
+        file = tmp_path / f"folder/ground_truth_{kind}/ground_truth_fan_section_03_test.csv"
+        file.write_bytes((tmp_path / "list.csv").read_bytes())
+    for path in ("list.csv", "folder"):
+        reason, truth = "", None
+        try:
+            truth = read_ground_truth(tmp_path / path)
+        except DataError as error:
+            reason = str(error)
+        assert reason.isprintable()
+        assert len(reason) < 600
+        if truth is not None:
+            assert not truth[["machine", "clip"]].duplicated().any()
+            assert truth["label"].isin(["normal", "anomaly"]).all()
 
 
 @needs_reference

@@ -133,6 +133,28 @@ def test_every_corruption_is_refused_with_its_reason(
     assert "\n" not in message
 
 
+PIECE = st.sampled_from(
+    ["section_00", "_", "id_01", "00000000", "0001", ".wav", "/", "..", "normal"]
+)
+
+
+@given(st.lists(st.one_of(PIECE, st.text(max_size=6)), max_size=8).map("".join),
+       st.text(max_size=8),
+       st.sampled_from(["train", "test", "supplemental", "source_test"]),
+       st.sampled_from([None, 2020, 2022, 2025]))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_clip_or_an_error_of_one_line(
+    name: str, machine: str, folder: str, year: int | None
+) -> None:
+    reason, clip = "", None
+    try:
+        clip = parse_name(name, machine=machine, split=folder, year=year)
+    except DataError as error:
+        reason = str(error)
+    assert reason.isprintable()
+    assert clip is None or (clip.section.isdecimal() and "/" not in clip.clip + clip.machine)
+
+
 @pytest.mark.parametrize(
     ("name", "folder", "year", "reason"),
     [

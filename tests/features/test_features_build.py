@@ -236,6 +236,14 @@ def test_resampling_on_request(tmp_path: Path, out: Path) -> None:
         np.testing.assert_allclose(row[strongest, 2:-2], expected[strongest, 2:-2], atol=0.2)
 
 
+def test_a_rate_that_would_take_gigabytes_to_convert_is_refused(tmp_path: Path, out: Path) -> None:
+    file = tmp_path / "wav/fan/train/normal_id_00_00000000.wav"
+    file.parent.mkdir(parents=True)
+    soundfile.write(file, np.zeros(48_001, np.int16), 48_001)
+    with pytest.raises(DataError, match="has 48001 Hz, which has too small a common divisor"):
+        build_store(tmp_path / "wav", out, resample=True)
+
+
 def test_two_builds_of_the_same_store(root: Path, out: Path) -> None:
     out.parent.mkdir(parents=True)
     with (
