@@ -22,7 +22,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -203,7 +203,8 @@ def plan_download(
     root = Path(root)
     if base_url is not None:
         try:
-            known = httpx.URL(base_url).host and httpx.URL(base_url).scheme in ("http", "https")
+            url = httpx.URL(base_url)
+            known = url.host and url.scheme in ("http", "https") and not (url.query or url.fragment)
         except (httpx.InvalidURL, ValueError):
             known = False
         if not known:
@@ -338,26 +339,32 @@ def download(
         return []
     report = on_progress or (lambda what, done, total: None)
     base = plan.root / plan.dataset
-    made = [path for path in (plan.root, *plan.root.parents) if not path.exists()]
-    with only_process(base, DownloadError, wait=True):
+    with ExitStack() as stack:
+        # Last in, first out: what is inside goes before what is around it, and the lock between.
+        for folder in reversed((plan.root, *plan.root.absolute().parents)):
+            if not folder.exists():
+                stack.callback(_remove_empty, folder)
+        stack.enter_context(only_process(base, DownloadError, wait=True))
+        stack.callback(_remove_empty, base)
         # Another process may have done some of the work since the plan was made.
         data = _read_lock(plan.root)
         here = (_on_disk(plan.root, archive, data) for archive in plan.archives)
         plan = replace(plan, archives=tuple(here))
         needed, free = plan.disk_needed(keep=keep, jobs=jobs), free_bytes(plan.root)
-        try:
-            if needed > free:
-                raise DownloadError(
-                    f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB "
-                    "are free; free some space, choose another root or fewer machines"
-                )
-            _run_all(plan, jobs, keep, report)
-        finally:
-            made = [*base.glob(".unpack/*"), *base.glob("*"), *base.glob(".unpack"), base, *made]
-    for folder in made:
-        with suppress(OSError):
-            folder.rmdir()  # refused where something lies in it
+        if needed > free:
+            raise DownloadError(
+                f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB "
+                "are free; free some space, choose another root or fewer machines"
+            )
+        _run_all(plan, jobs, keep, report)
     return [archive.file for archive in plan.missing]
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder and the folders in it, two levels down, so far as no file lies in them."""
+    for path in (*folder.glob("*/*"), *folder.glob("*"), folder):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def _run_all(plan: Plan, jobs: int, keep: bool, report: OnProgress) -> None:

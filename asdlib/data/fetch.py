@@ -120,10 +120,10 @@ class Fetcher(httpx.Client):
                     if sink.tell() < (size or total or 0):
                         raise _Again("the connection ended early")
                 return resumed
-            except (_Again, httpx.TransportError) as error:
-                reason, pause = str(error) or type(error).__name__, getattr(error, "pause", None)
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError) as error:
                 raise DownloadError(f"{url}: {error}; check the address and the base URL") from None
+            except (_Again, httpx.HTTPError) as error:
+                reason, pause = str(error) or type(error).__name__, getattr(error, "pause", None)
             # A server without ranges begins anew each time. That is no advance, or a connection
             # that is always cut would be tried for ever.
             failures = 0 if resume and start == have < sink.tell() else failures + 1

@@ -38,6 +38,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None  # close the connection after so many bytes of the body
     then: bytes | None = None  # the file is another one after this reply
+    silent: float = 0.0  # seconds before the reply
+    drip: float = 0.0  # seconds between two bytes of the body
 
 
 @dataclass
@@ -99,7 +101,7 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             queue = server.faults[path]
             fault = queue.popleft() if queue else Fault()
             content = server.files.get(path)
-            time.sleep(server.delay)
+            time.sleep(server.delay + fault.silent)
             status, body = fault.status or (404 if content is None else 200), b""
             headers, wanted = dict(fault.headers), self.headers["Range"]
             if status == 200 and content is not None:
@@ -118,7 +120,10 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             if fault.then is not None:
                 server.files[path] = fault.then
             self.end_headers()
-            self.wfile.write(sent)
+            step = 1 if fault.drip else max(1, len(sent))
+            for start in range(0, len(sent), step):
+                time.sleep(fault.drip)
+                self.wfile.write(sent[start : start + step])
             self.close_connection = self.close_connection or len(sent) < len(body)
 
         def log_message(self, format: str, *args: Any) -> None:

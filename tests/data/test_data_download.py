@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 import signal
 import time
@@ -41,13 +42,15 @@ GOOD = zip_of(WAVS)
 OTHER = zip_of(recordings(seed=9))
 SIZE = len(GOOD)
 ALWAYS = 50
+NOT_UTF8 = zip_of({"fan/train/\u00e4.wav": b"x"}).replace("\u00e4".encode(), b"\xff\xfe")
 PART = "archives/dev_fan.zip.part"
 LISTED = b'{"files": [{"key": "x.zip", "size": 1, "checksum": "md5:%b"}]}' % (b"0" * 32)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"TRIES": 3, "FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.02, "TIMEOUT": 5}.items():
+    limits = {"TRIES": 3, "FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.02, "TIMEOUT": 5, "PATIENCE": 0.5}
+    for name, value in limits.items():
         monkeypatch.setattr(fetch_module, name, value)
 
 
@@ -203,6 +206,15 @@ REFUSED = {
         busy(503, Retry_After=formatdate(LATER, usegmt=True)), "a pause of 9.... s", False),
     "rate limit until a time": (
         busy(429, X_RateLimit_Reset=LATER), "429 .* pause of 9.... s", False),
+    "a pause that is no number": (
+        faults(*[Fault(503, {"Retry-After": "\u00b2"})] * ALWAYS), r"503 \(3 tries\)", False),
+    "sent to no web address": (
+        busy(302, Location="data:text/plain,x"), "check the address", False),
+    "sent to a file": (busy(302, Location="file:///etc/passwd"), "check the address", False),
+    "slower than any line": (
+        faults(*[Fault(drip=0.005)] * ALWAYS), "less than 1 kB a second", True),
+    "name that is not UTF-8": (
+        lambda server: server.add_zenodo(RECORD, {"dev_fan.zip": NOT_UTF8}), "is damaged", False),
     "compressed": (busy(200, Content_Encoding="gzip"), "comes compressed", False),
     "always cut, no ranges": (
         faults(*[Fault(cut=size) for size in range(1000, 1000 + ALWAYS)], ranges=False),
@@ -220,6 +232,7 @@ def test_refused(server: FaultServer, tmp_path: Path, name: str) -> None:
     assert re.search(message, error_of(server, tmp_path))
     assert nothing_in_place(tmp_path)
     assert leftovers(tmp_path) == ({PART} if kept else set())
+    assert kept or not any(tmp_path.iterdir())
     assert len(server.requests(ZIP)) <= 4
     held = (tmp_path / "dcase2022" / PART).read_bytes() if kept else b""
     assert GOOD.startswith(held)
@@ -299,6 +312,55 @@ def test_pins_of_the_lock_file_are_enforced(server: FaultServer, tmp_path: Path)
     (tmp_path / LOCK_NAME).write_text("{")
     with pytest.raises(DownloadError, match=r"asdlib-lock\.json' cannot be read .Invalid JSON"):
         plan(server, tmp_path)
+
+
+def test_a_record_is_pinned_only_with_a_file_that_is_verified(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.add_zenodo(RECORD, {"dev_fan.zip": OTHER})
+    server.add(ZIP, GOOD)
+    error_of(server, tmp_path / "deep" / "root")
+    assert not any(tmp_path.iterdir())
+    server.add_zenodo(RECORD, {"dev_fan.zip": GOOD})
+    assert fetch(server, tmp_path) == ["dev_fan.zip"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("ALL_PROXY", "gopher://x:1"),
+        ("HTTP_PROXY", "http://x:port"),
+        ("HTTPS_PROXY", "http://[::1"),
+    ],
+)
+def test_proxies_that_cannot_be_used(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(DownloadError, match="the proxy of the environment cannot be used"):
+        plan(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url", ["mirror", "", "http://", "http://x:port", "http://[::1", "file:///x", "http://x/?q"]
+)
+def test_base_urls_that_are_none(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DownloadError, match=r"base URL '.*' is not an http\(s\) address"):
+        plan_download("dcase2022", ["fan"], ["development"], tmp_path, base_url=url)
+
+
+def test_ctrl_c_does_not_wait_for_a_silent_server(server: FaultServer, tmp_path: Path) -> None:
+    server.fail(ZIP, Fault(silent=20))
+    process, _ = start(server, tmp_path)
+    end = time.monotonic() + 60
+    while not (tmp_path / "dcase2022" / PART).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    since = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert time.monotonic() - since < 8  # 1 s where the machine is quiet
+    assert process.exitcode == 1
 
 
 def test_the_lock_file_of_earlier_versions_is_read(server: FaultServer, tmp_path: Path) -> None:
