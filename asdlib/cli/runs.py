@@ -100,6 +100,12 @@ def run(
     from asdlib.study.config import parse_overrides
 
     params = parse_overrides(assign or [])
+    if held_out is not None:
+        from asdlib.study.held_out import check_folds
+        from asdlib.study.run import plan
+
+        planned = plan(system, train, test, params=params, seed=seed, machines=machine)
+        check_folds(planned.detector, planned.train_rows, held_out)
     with progress_bar() as report:
         result = run_system(
             system,

@@ -79,6 +79,28 @@ def held_out(
     return written
 
 
+def check_folds(detector: System[Any], rows: Rows, folds: int) -> None:
+    """Refuse a number of folds that leaves a section too few clips, before a long training.
+
+    A fit on the section that keeps fewest, the network untrained, shows it in a second.
+    """
+    from asdlib.method.backends import divide
+
+    keys = section_keys(rows.manifest)
+    fold = divide(keys, rows.manifest["domain"].to_numpy(dtype=object), folds=folds)
+    kept = [(keys == key) & (fold != number) for key in set(keys) for number in set(fold)]
+    few = rows.select(min(kept, key=np.count_nonzero))
+    try:
+        if not len(few):
+            raise RunError("a section has a single training clip")
+        if detector.name in ("contrastive", "statistics"):
+            params = detector.params.model_dump()
+            untrained = {"epochs": 0} if "epochs" in params else {}
+            type(detector)(seed=detector.seed, **params | untrained).fit(few)
+    except RunError as error:
+        raise RunError(f"held-out scores of {folds} folds cannot be made: {error}") from None
+
+
 def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Write ``held_out.csv`` into the folder of a run, sorted by clip; return what was written."""
     ordered = table[COLUMNS].sort_values(COLUMNS[:3], ignore_index=True)

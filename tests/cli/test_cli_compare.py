@@ -1,5 +1,7 @@
 """Commands about finished runs, as a user types them."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +80,26 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "against"
     asd(*command, "--out", out).success  # noqa: B018
     assert list(pd.read_csv(out / "paired.csv")["reference"].unique()) == ["ours", "again"]
+
+
+def test_tables_are_written_together_or_not_at_all(
+    asd: Asd, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        if path.name == "comparison.md":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        path.write_text(text)
+
+    monkeypatch.setattr("asdlib.files.write_text", full)
+    monkeypatch.setattr("asdlib.study.result.write_text", full)
+    out, mine = tmp_path / "results", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for place in (out, mine):
+        command = ["compare", folder / "reference", "--kind", "synthetic", "--out", place]
+        assert f"the disk of '{place}' is full" in asd(*command).error
+    assert not out.exists()
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
 def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:

@@ -132,6 +132,24 @@ def test_values_that_diverge(asd: Asd, store: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_folds_that_leave_too_few_clips_are_refused_before_a_training(
+    asd: Asd, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    for n_train, system, message in (
+        (4, "contrastive", "back-end 'level_sum' needs at least 4"),
+        (2, "statistics", "expected at least 2"),
+        (1, "autoencoder", "a section has a single training clip"),
+    ):
+        words = run_words(system, make_store(tmp_path / system, n_train=n_train).path, out)
+        error = asd(*words, "--held-out", 99).error
+        assert "held-out scores of 99 folds cannot be made" in error
+        assert message in error
+        assert not out.exists()
+    for folds in ("1", "101", "1000000", "9" * 30):
+        assert asd(*words, "--held-out", folds).code == 2
+
+
 def test_test_rows_without_labels(asd: Asd, tmp_path: Path) -> None:
     manifest = make_manifest()
     manifest.loc[manifest["split"] == "test", "label"] = ""
