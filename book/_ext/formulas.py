@@ -31,8 +31,8 @@ def inline(writer: Any, node: nodes.math) -> None:
 
 
 def block(writer: Any, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own."""
-    writer.body.append(f'<div class="formula">{mathml(node, "block")}</div>\n')
+    """Write a formula on a line of its own, which a narrow screen scrolls, by key as well."""
+    writer.body.append(f'<div class="formula" tabindex="0">{mathml(node, "block")}</div>\n')
     raise nodes.SkipNode
 
 
