@@ -31,6 +31,7 @@ from torch import Tensor
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
+from asdlib.features.front_end import differences
 from asdlib.files import write_bytes, write_text
 
 Progress = Callable[[str, int, int], None]
@@ -40,6 +41,15 @@ P = TypeVar("P", bound=BaseModel)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _FORMAT = 1
+
+
+class _About(BaseModel):
+    """What ``model.json`` says of every system."""
+
+    seed: int
+    params: dict[str, Any]
+    sections: list[str]
+    front_end: dict[str, Any] = {}
 
 
 class System(ABC, Generic[P]):
@@ -123,7 +133,7 @@ class System(ABC, Generic[P]):
                 "rows is labelled 'anomaly', expected only normal clips; select label 'normal'"
             )
         self.sections_ = tuple(sorted(set(section_keys(rows.manifest))))
-        self.front_end_ = {**rows.store.front_end, "n_mels": rows.store.n_mels}
+        self.front_end_ = rows.store.described
         self.history_ = None
         folder = Path(workdir) if workdir is not None else None
         try:
@@ -203,12 +213,17 @@ class System(ABC, Generic[P]):
             digest = hashlib.sha256(content).hexdigest()
             if facts.get("sha256", digest) != digest:
                 raise ValueError("model.safetensors does not belong to model.json")
-            system = cls(seed=facts["seed"], **facts["params"])
-            system.sections_ = tuple(facts["sections"])
-            system.front_end_ = facts.get("front_end", {})
+            about = validate_params(_About, facts, "model.json")
+            system = cls(seed=about.seed, **about.params)
+            system.sections_, system.front_end_ = tuple(about.sections), about.front_end
             system._restore(load(content), facts)
         except KeyError as error:
             reason = f"it lacks {error}"
+        except PermissionError as error:
+            raise RunError(
+                f"'{error.filename or folder}' cannot be read ({error.strerror}); check it and its "
+                "permissions"
+            ) from error
         except OSError as error:
             reason = f"{Path(error.filename or folder).name}: {error.strerror}"
         except (ConfigError, SafetensorError) as error:
@@ -239,16 +254,11 @@ class System(ABC, Generic[P]):
 
     def _check_front_end(self, rows: Rows) -> None:
         """Refuse clips of another front end; keys that only one of both knows do not count."""
-        here = {**rows.store.front_end, "n_mels": rows.store.n_mels}
-        differing = [
-            f"{key} {value!r} in training and {here[key]!r} here"
-            for key, value in self.front_end_.items()
-            if key in here and key != "dtype" and value != here[key]
-        ]
-        if differing:
+        differ = differences(rows.store.described, self.front_end_)
+        if differ:
             raise RunError(
-                f"store '{rows.store.path}' has another front end than the training store: "
-                f"{'; '.join(differing)}; build both with the same preset"
+                f"store '{rows.store.path}' and the training store have different front ends: "
+                f"{differ}; build both with the same preset"
             )
 
 

@@ -159,6 +159,15 @@ class FrontEnd(BaseModel):
             raise ConfigError(f"front end: {name}: {first['msg']}") from error
 
 
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """List the parameters that two descriptions state differently, with both values."""
+    return "; ".join(
+        f"{key} {value!r} and {other[key]!r}"
+        for key, value in one.items()
+        if key in other and key != "dtype" and value != other[key]
+    )
+
+
 def hz_to_mel(hz: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:
     """Convert Hz to mel, element by element.
 

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from asdlib.data.naming import plain_name
 from asdlib.errors import ConfigError, StoreError
-from asdlib.features.front_end import FrontEnd
+from asdlib.features.front_end import FrontEnd, differences
 from asdlib.files import read_json, reading, whole_folder
 
 MANIFEST, ARRAY, FRONT_END, SUMS = "manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"
@@ -83,8 +83,7 @@ class FeatureStore:
             )
         self.manifest = _check_manifest(manifest, self.n_frames, path)
         try:
-            stated = {"n_mels": self.n_mels} | front_end
-            self.parameters = FrontEnd.from_description(stated)
+            self.parameters = FrontEnd.from_description({"n_mels": self.n_mels} | front_end)
         except ConfigError as error:
             raise StoreError(f"'{path / FRONT_END}' is wrong: {error}; {_REBUILD}") from None
         if self.parameters.n_mels != self.n_mels:
@@ -137,6 +136,11 @@ class FeatureStore:
         return f"FeatureStore('{self.path}', {n} clips, {f} bins, {t} frames)"
 
     @property
+    def described(self) -> dict[str, Any]:
+        """What is known of the front end: what ``feature.json`` states, and the number of bins."""
+        return self.front_end | {"n_mels": self.n_mels}
+
+    @property
     def n_mels(self) -> int:
         """Number of mel bins F."""
         return int(self.features.shape[1])
@@ -164,13 +168,7 @@ class FeatureStore:
         return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
     def compare_sums(self, *names: str) -> list[str]:
-        """Compare files with ``SHA256SUMS``, where there is one, and return their digests.
-
-        Raises
-        ------
-        StoreError
-            Naming the first file that is not what it was when the store was written.
-        """
+        """Compare files with ``SHA256SUMS``, where there is one, and return their digests."""
         sums = self.path / SUMS
         digests = [_digest(self.path / name) for name in names]
         if not sums.exists():
@@ -186,13 +184,7 @@ class FeatureStore:
         return digests
 
     def check_finite(self) -> None:
-        """Look for NaN and infinite values; beyond `CHECKED_BYTES` in evenly spaced rows only.
-
-        Raises
-        ------
-        StoreError
-            Naming the first such clip.
-        """
+        """Refuse NaN and infinite values; beyond `CHECKED_BYTES` in evenly spaced rows only."""
         step = max(1, -(-self.features.nbytes // CHECKED_BYTES))
         chunk = max(1, 2**22 // self.features[0].nbytes)
         rows = np.arange(0, len(self), step)
@@ -220,10 +212,6 @@ class FeatureStore:
         **where
             Column = value or list of values; a row has to meet all of them, for example
             ``store.rows(split="train", machine=["fan", "pump"])``.
-
-        Returns
-        -------
-        The rows; none if each value occurs but no row meets all conditions.
 
         Raises
         ------
@@ -295,22 +283,12 @@ class Rows:
     def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Read whole clips, grouped by their number of frames, shortest first.
 
-        Parameters
-        ----------
-        batch_size
-            Largest number of clips B in a batch.
-
         Yields
         ------
         positions
-            Positions in this selection, shape (B,); every position comes once.
+            Positions in this selection, shape (B,), B at most `batch_size`; each comes once.
         log_mel
             Shape (B, F, T), T the valid frames that all clips of the batch have.
-
-        Raises
-        ------
-        StoreError
-            If `batch_size` is not positive.
         """
         if batch_size < 1:
             raise StoreError(f"batch size {batch_size} must be at least 1")
@@ -326,7 +304,7 @@ class Rows:
                 yield positions, picked.astype(np.float32, order="C")
 
     def crops(self, positions: ArrayLike, starts: ArrayLike, n_frames: int) -> NDArray[np.float32]:
-        """Read one excerpt of `n_frames` frames from each of B clips.
+        """Read one excerpt of `n_frames` frames from each of B clips: (B, F, n_frames), float32.
 
         Parameters
         ----------
@@ -337,10 +315,6 @@ class Rows:
         n_frames
             Frames of an excerpt.
 
-        Returns
-        -------
-        Shape (B, F, n_frames), float32.
-
         Raises
         ------
         StoreError
@@ -350,15 +324,13 @@ class Rows:
         first = np.asarray(starts, dtype=np.int64)
         if first.shape != at.shape:
             raise StoreError(f"{at.size} positions need as many starts, got shape {first.shape}")
-        wrong = (first < 0) | (first + n_frames > self.frames[at])
-        if n_frames < 1 or wrong.any():
-            worst = int(np.argmax(wrong))
-            clip = self.manifest["clip"].iloc[at[worst]] if at.size else ""
-            valid = int(self.frames[at[worst]]) if at.size else 0
-            begin = int(first[worst]) if at.size else 0
+        wrong = np.flatnonzero((first < 0) | (first + n_frames > self.frames[at]) | (n_frames < 1))
+        if wrong.size:
+            begin, row = first[wrong[0]], self.index[at[wrong[0]]]
             raise StoreError(
-                f"frames {begin} … {begin + n_frames - 1} are not within clip '{clip}' of "
-                f"{valid} frames; take shorter excerpts or leave out shorter clips"
+                f"frames {begin} … {begin + n_frames - 1} are not within clip "
+                f"'{self.store.manifest['clip'].iloc[row]}' of {self.store.frames[row]} frames; "
+                "take shorter excerpts or leave out shorter clips"
             )
         # A window view makes "clip i from frame s on" one fancy index: no loop over clips.
         windows = sliding_window_view(self.store.features, n_frames, axis=2)
@@ -366,13 +338,7 @@ class Rows:
 
 
 def as_positions(mask: ArrayLike, length: int) -> NDArray[np.int64]:
-    """Turn a Boolean mask or positions into positions, and check them against `length`.
-
-    Raises
-    ------
-    StoreError
-        If a mask has another length, or a position is negative or too large.
-    """
+    """Turn a Boolean mask or positions into positions, and check them against `length`."""
     given = np.asarray(mask)
     if given.dtype == np.bool_:
         if given.shape != (length,):
@@ -398,17 +364,10 @@ def check_same_front_end(a: FeatureStore, b: FeatureStore) -> None:
     StoreError
         Naming the parameters that differ, with both values.
     """
-    shared = [key for key in a.front_end if key in b.front_end and key != "dtype"]
-    differ = [
-        f"{key} {a.front_end[key]!r} and {b.front_end[key]!r}"
-        for key in shared
-        if a.front_end[key] != b.front_end[key]
-    ]
-    if a.n_mels != b.n_mels and "n_mels" not in shared:
-        differ.append(f"n_mels {a.n_mels} and {b.n_mels}")
+    differ = differences(a.described, b.described)
     if differ:
         raise StoreError(
-            f"stores '{a.path}' and '{b.path}' have different front ends: {'; '.join(differ)}; "
+            f"stores '{a.path}' and '{b.path}' have different front ends: {differ}; "
             "build both with the same preset"
         )
 
@@ -454,7 +413,7 @@ def write_store(
     stated = front_end.describe() if isinstance(front_end, FrontEnd) else front_end
     store = FeatureStore(Path(path), table, half, stated)
     store.check_finite()
-    return _write(store.path, store.manifest, stated, half.shape[1:], [half])
+    return _write(store.path, store.manifest, stated, half.shape, [half])
 
 
 def subset_store(
@@ -517,8 +476,9 @@ def _copy(
         if (rows.store.path / SUMS).exists():
             rows.store.compare_sums(ARRAY)
     width = max(int(rows.frames.max()) for rows in parts)
+    shape = (len(manifest), parts[0].store.n_mels, width)
     blocks = (block for rows in parts for block in _blocks(rows, width))
-    return _write(out, manifest, front_end, (parts[0].store.n_mels, width), blocks)
+    return _write(out, manifest, front_end, shape, blocks)
 
 
 def _write(
@@ -528,9 +488,9 @@ def _write(
     shape: tuple[int, ...],
     blocks: Iterable[NDArray[np.float16]],
 ) -> FeatureStore:
-    """Write a store of spectrograms of a shape (F, T), which come in blocks (rows, F, T)."""
+    """Write a store of a shape (N, F, T), whose spectrograms come in blocks (rows, F, T)."""
     with whole_folder(out, StoreError) as folder:
-        offset = create_array(folder / ARRAY, (len(manifest), *shape))
+        offset = create_array(folder / ARRAY, shape)
         with (folder / ARRAY).open("r+b") as stream:
             stream.seek(offset)
             for block in blocks:
@@ -588,13 +548,7 @@ def _read_manifest(file: Path) -> pd.DataFrame:
 
 
 def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataFrame:
-    """Return `manifest` with ``frames`` as integers; the full `width` where it has no such column.
-
-    Raises
-    ------
-    StoreError
-        If a column or a value is missing or not allowed.
-    """
+    """Return a valid `manifest` with ``frames`` as integers, by default the full `width`."""
     missing = [column for column in REQUIRED if column not in manifest]
     if missing:
         has = ", ".join(map(str, manifest))
@@ -627,8 +581,7 @@ def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataF
 def first_not_finite(block: NDArray[np.float16]) -> int | None:
     """Find the first row of a block (N, F, T) with NaN or infinite values; None if all are finite.
 
-    Without its sign bit, a float16 that is NaN or infinite is at least 0xF800; looking for that is
-    six times as fast as numpy's ``isfinite``.
+    Without its sign bit, such a float16 is at least 0xF800: six times as fast as ``isfinite``.
     """
     bits = block.view(np.uint16) << 1
     if bits.max() < 0xF800:
@@ -646,7 +599,7 @@ def write_parts(folder: Path, manifest: pd.DataFrame, front_end: dict[str, Any])
 
 
 def create_array(file: Path, shape: tuple[int, ...]) -> int:
-    """Create ``logmel.npy`` of the given shape (N, F, T), all zeros, and give the bytes before it.
+    """Create ``logmel.npy`` of shape (N, F, T), all zeros, and return the bytes before its data.
 
     Raises
     ------

@@ -197,7 +197,7 @@ def test_rows_that_cannot_be_scored(
     with pytest.raises(RunError, match="no clips .* to score"):
         fitted.score(empty(store))
     other = make_store(tmp_path / "other", n_frames=48, n_mels=16)
-    with pytest.raises(RunError, match="n_mels 32 in training and 16 here; build both"):
+    with pytest.raises(RunError, match="different front ends: n_mels 16 and 32; build both"):
         fitted.score(other.rows(split="test"))
     shutil.copytree(store.path, tmp_path / "store")
     broken = poison(FeatureStore.open(tmp_path / "store"), 1)
@@ -222,7 +222,7 @@ def test_a_score_that_is_not_finite_is_refused(
 WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "statistics": [
         ({"quantiles": (0.5, 1.5)}, "statistics: quantiles.1=1.5 is refused: .* less than"),
-        ({"statistic": "mean"}, r"'statistic' of statistics \(did you mean 'statistics'\? known: "),
+        ({"statistic": "mean"}, r"'statistic' of statistics \(did you mean 'statistics'"),
         ({"self": 1}, r"unknown parameter 'self' of statistics \(known: batch_size, "),
     ],
     "autoencoder": [
@@ -283,7 +283,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another format": (lambda at: change(at / "model.json", format=2), "of format 2, expected"),
     "unknown parameter": (lambda at: change(at / "model.json", params={"foo": 1}), "'foo'"),
-    "no sections": (lambda at: change(at / "model.json", sections=None), "NoneType"),
+    "no sections": (lambda at: change(at / "model.json", sections=None), "sections=None"),
     "other numbers": (lambda at: change(at / "model.json", sha256="0" * 64), "does not belong"),
     "cut numbers": (lambda at: cut(at / "model.safetensors"), "does not belong"),
     "a tensor less": (
