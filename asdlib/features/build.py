@@ -6,8 +6,6 @@ folder gets its name. What a store was built from is in its ``source.json``: ask
 store again costs nothing, and asking for another one under the same name is an error.
 
 Threads are enough: reading, the compiled loops and the Fourier transform all release Python's lock.
-Rows are written by ordinary writes, not through a memory map: a full disk is then an error, not a
-signal that kills the process.
 
 Shapes: N clips, S samples, F mel bins, T frames.
 """
@@ -16,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import threading
 import warnings
@@ -47,9 +46,10 @@ from asdlib.features.store import (
     first_not_finite,
     write_parts,
 )
-from asdlib.files import is_taken, only_process, whole_folder
+from asdlib.files import is_taken, only_process, read_json, whole_folder
 
-SOURCE, REQUEST, RECORD = "source.json", "request.json", "rows"
+SOURCE, RECORD = "source.json", "rows"
+_WHOLE_LINE = re.compile(r"^(\d+) (\d+)\n", re.ASCII | re.MULTILINE)
 
 _BATCH = 32
 _MOST_TAPS = 2**22
@@ -154,7 +154,7 @@ class Sources:
     headers
         Header and state of each file, N of them.
     channel
-        Which channel to take, or None where all files have one.
+        Which channel to take; None takes the first.
     """
 
     root: Path
@@ -185,13 +185,7 @@ class Sources:
         }
 
     def compute(self, rows: range, width: int) -> NDArray[np.float16]:
-        """Compute the log-mels of some rows, zeros after the end of each: (rows, F, `width`).
-
-        Raises
-        ------
-        DataError
-            If a file cannot be decoded or gives values that are not finite.
-        """
+        """Compute the log-mels of some rows, zeros after the end of each: (rows, F, `width`)."""
         block = np.zeros((len(rows), self.front_end.n_mels, width), dtype=np.float16)
         paths = [f"{self.root}/{path}" for path in self.table["path"].iloc[rows.start : rows.stop]]
         with torch.inference_mode():
@@ -216,14 +210,7 @@ class Sources:
 def inspect_sources(
     root: Path, table: pd.DataFrame, front_end: FrontEnd, *, channel: int | None, resample: bool
 ) -> Sources:
-    """Look at the headers of all files of a clip table before any work starts.
-
-    Raises
-    ------
-    DataError
-        Naming the first file that is broken or too short, has another sample rate while
-        `resample` is False, or several channels while `channel` is None.
-    """
+    """Look at the headers of all files before any work starts; see `build_store`."""
     paths = table["path"].tolist()
     found = list(read_headers([f"{root}/{path}" for path in paths]))
     broken = [(p, h.what) for p, h in zip(paths, found, strict=True) if not isinstance(h, Header)]
@@ -268,11 +255,6 @@ def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
     -------
     ndarray
         Shape (S,), int16 where the file holds 16 bits, float32 with full scale 1.0 otherwise.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be decoded or has not the samples that its header promised.
     """
     try:
         if header.pcm16_at is not None:
@@ -339,19 +321,19 @@ def _fill(
     """Write all files of the store into `folder`, going on with what is in it already."""
     frames, front_end = sources.frames, sources.front_end
     shape = (len(frames), front_end.n_mels, int(frames.max()))
-    if _read_json(folder / REQUEST) != request:
+    source, text = folder / SOURCE, json.dumps(request, indent=2) + "\n"
+    if not source.exists() or source.read_text(encoding="utf-8") != text:
         shutil.rmtree(folder)
         folder.mkdir()
         create_array(folder / ARRAY, shape)
-        (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        source.write_text(text, encoding="utf-8")
     # A batch counts only once its line is whole: one that was cut has no end.
     record = folder / RECORD
-    lines = record.read_text(encoding="ascii").splitlines(True) if record.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    record.write_text("".join(whole), encoding="ascii")
+    whole = _WHOLE_LINE.findall(record.read_text("ascii", "replace") if record.exists() else "")
+    record.write_text("".join(f"{first} {count}\n" for first, count in whole), encoding="ascii")
     done = np.zeros(shape[0], dtype=bool)
-    for first, count in (map(int, line.split()) for line in whole):
-        done[first : first + count] = True
+    for first, count in whole:
+        done[int(first) : int(first) + int(count)] = True
     on_progress(int(done.sum()), shape[0])
     batches = [range(i, min(i + _BATCH, shape[0])) for i in range(0, shape[0], _BATCH)]
     todo = iter([rows for rows in batches if not done[rows.start : rows.stop].all()])
@@ -386,19 +368,20 @@ def _fill(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     write_parts(folder, sources.table.assign(frames=frames), front_end.describe())
-    (folder / SOURCE).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
-    (folder / REQUEST).unlink()
     record.unlink()
 
 
 def _same_store(out: Path, request: dict[str, Any], sources: Sources) -> FeatureStore:
     """Open what is at `out` if it is what `request` asks for."""
     way_out = "delete it or choose another name"
-    built = _read_json(out / SOURCE)
-    if built is None:
+    if not (out / SOURCE).exists():
         raise StoreError(f"'{out}' exists and was not built from recordings; {way_out}")
-    asked = request["front_end"] | {key: request[key] for key in ("channel", "resample")}
-    there = built["front_end"] | {key: built[key] for key in ("channel", "resample")}
+    built = read_json(out / SOURCE, StoreError, way_out)
+    if not (request.keys() <= built.keys() and isinstance(built["front_end"], dict)):
+        raise StoreError(f"'{out / SOURCE}' is not what a build has written; {way_out}")
+    asked, there = (
+        r["front_end"] | {key: r[key] for key in ("channel", "resample")} for r in (request, built)
+    )
     differ = [
         f"{key} {there.get(key)!r}, now {asked.get(key)!r}"
         for key in sorted({*asked, *there})
@@ -451,22 +434,10 @@ def _single_threaded() -> Iterator[None]:
 
 
 def _start_thread() -> None:
-    """Prepare a thread: glibc then keeps freed blocks instead of asking for new pages each time.
-
-    Its threshold follows the largest block that was given back; this alone halves the time of a
-    clip. Elsewhere it does nothing.
-    """
+    """Prepare a thread: once a large block was freed, glibc keeps blocks, which halves the time."""
     torch.set_num_threads(1)
     torch.empty(7_000_000)
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

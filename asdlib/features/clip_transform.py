@@ -31,14 +31,9 @@ _FRAMES_AT_ONCE = 320
 
 
 class ClipTransform:
-    """Log-mel spectrograms of clips, one after the other.
+    """Log-mel spectrograms of clips with ``stft`` framing, one after the other.
 
     Its buffers are used again, so that no two threads may share one object.
-
-    Parameters
-    ----------
-    front_end
-        The parameters; ``stft`` framing.
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
@@ -62,15 +57,7 @@ class ClipTransform:
         self._buffers = _Buffers(front_end, 1)
 
     def __call__(self, samples: Samples, out: Tensor) -> None:
-        """Transform a clip.
-
-        Parameters
-        ----------
-        samples
-            16-bit integers, or single precision with full scale 1.0, shape (S,).
-        out
-            What is filled with the log-mel spectrogram, (F, T), any floating type.
-        """
+        """Fill `out`, (F, T) of any floating type, with the log-mel spectrogram of a clip (S,)."""
         whole: Any = np.ascontiguousarray(samples)
         n_frames = self.front_end.n_frames(len(samples))
         for start in range(0, n_frames, _FRAMES_AT_ONCE):
@@ -106,25 +93,10 @@ def _compress(mel: NDArray[np.float32], front_end: FrontEnd) -> None:
 
 
 class _Buffers:
-    """Room for the steps of a piece; the arrays of numpy are views of the tensors.
+    """Room for the steps of a piece of T frames; the arrays of numpy are views of the tensors.
 
-    Parameters
-    ----------
-    front_end
-        The parameters.
-    n_frames
-        Frames of the piece, T.
-
-    Attributes
-    ----------
-    framed, frames
-        Windowed samples, (T, samples of a window).
-    spectrum, parts
-        Their Fourier transform, (T, K) complex and (T, 2K) real.
-    power
-        Power by frequency, (K, T).
-    mel, sums
-        Power under the filters, (F, T).
+    `frames` (T, W) are windowed, `parts` (T, 2K) hold their `spectrum` (T, K) as real numbers,
+    `power` (K, T) is by frequency, and `sums` (F, T), the same as `mel`, by filter.
     """
 
     def __init__(self, front_end: FrontEnd, n_frames: int) -> None:
@@ -184,16 +156,9 @@ def window_frames(
 def transposed_power(
     spectrum: NDArray[np.float32], scratch: NDArray[np.float32], power: NDArray[np.float32]
 ) -> None:
-    """Fill `power` (K, T) with the squared magnitudes of `spectrum`.
+    """Fill `power` (K, T) with the squared magnitudes of `spectrum` (T, 2K), real and imaginary.
 
-    Parameters
-    ----------
-    spectrum
-        Real and imaginary parts in turn, (T, 2K).
-    scratch
-        Room for `SCRATCH_FRAMES` frames, (`SCRATCH_FRAMES`, K).
-    power
-        The result.
+    `scratch` has room for `SCRATCH_FRAMES` frames of K frequencies.
     """
     n_frequencies, n_frames = power.shape
     for start in range(0, n_frames, SCRATCH_FRAMES):
@@ -220,18 +185,10 @@ def filter_sums(
     weights: NDArray[np.float32],
     sums: NDArray[np.float32],
 ) -> None:
-    """Fill `sums` (F, T) with the power under each filter.
+    """Fill `sums` (F, T) with `power` (K, T) under each filter.
 
-    Parameters
-    ----------
-    power
-        Power of all frequencies, (K, T).
-    edges
-        First frequency of each filter and the one after its last, (F, 2).
-    weights
-        The filters' values between their edges, one filter after the other.
-    sums
-        The result.
+    `edges` (F, 2) are the first frequency of each filter and the one after its last, `weights` the
+    filters' values between them, one filter after the other.
     """
     n_frames = power.shape[1]
     read = 0

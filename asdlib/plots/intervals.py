@@ -100,7 +100,7 @@ def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xla
     for label in grid[0, 0].get_yticklabels()[len(places) :]:
         label.set_fontweight("bold")
     grid[0, 0].set_ylim(bottom, 0.7)
-    figure.supxlabel(f"{xlabel}; triangle: shown to differ, circle: not shown", fontsize=10)
+    figure.supxlabel(f"{xlabel}; triangle: the interval leaves out zero, circle: it holds zero", fontsize=10)
     return figure
 
 

@@ -343,7 +343,7 @@ def test_a_partial_of_another_request_is_discarded(
         for file in root.rglob("*.wav"):
             write_clip(file, hash(file.name) % 1000)
     else:
-        (out.parent / ".new.partial" / "request.json").unlink()
+        (out.parent / ".new.partial" / "source.json").unlink()
     store = build_store(root, out, preset=front_end, jobs=1)
     assert_store_equals_recordings(store, root, front_end)
     assert left_behind(out) == ["new"]
