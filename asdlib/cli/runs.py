@@ -300,7 +300,7 @@ def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> N
 
 def _publish(tables: dict[str, "pd.DataFrame"], folder: Path) -> None:
     """Write and print an experiment: its table, the summary of it, a figure."""
-    from asdlib.plots.intervals import plot_effects, save_figure
+    from asdlib.plots import plot_effects, save_figure
     from asdlib.study.result import write_table
 
     for name, table in tables.items():

@@ -1,25 +1,40 @@
-"""From scores to tables: :func:`evaluate` and :func:`evaluate_folder`.
+"""From scores to tables: :func:`evaluate`, :func:`evaluate_folder`; published figures as tables.
 
 Conventions
 -----------
 - A *metrics frame* has the section rows of every machine, then its row ``section="Average"``, and
   as last row ``machine="Average", section="Average"``. Averages are arithmetic (see
   :mod:`asdlib.evaluation.metrics`) and skip NaN.
-- Bad input raises :class:`~asdlib.errors.ScoreError`.
+- The files in ``published/`` hold percent, as printed by their sources; :func:`load_published`
+  returns fractions. A figure of ``dcase2020_per_id`` counts as published only if its status says
+  "read" or "confirmed". "Meng et al. 2024" is arXiv:2509.15570, known through its abstract and
+  summaries only. The omega of both 2022 baselines is of other runs than their other figures, whose
+  harmonic means are 53.5 and 55.2. IDNN on the 2020 development set: the average in its source
+  (AUC 75.44) is not the mean of its machine rows (75.52).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from asdlib.errors import ScoreError
 from asdlib.evaluation import metrics
 from asdlib.evaluation.scores import align_clips, label_scores, read_score_folder, read_truth
 
 AVERAGE = "Average"
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "dcase2020": ("auc", "pauc"),
+    "dcase2020_per_id": ("auc", "pauc"),
+    "dcase2020_mean": ("development", "evaluation"),
+    "dcase2022": ("auc_source", "auc_target", "pauc", "omega"),
+}
+"""Name of each table, and its columns of figures."""
 
 
 @dataclass(frozen=True)
@@ -154,3 +169,30 @@ def _unscored(labelled: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
         return ["the ground truth has none of the scored sections; labels come from file names"]
     lacking = sorted(f"{machine}/{section}" for machine, section in known - scored)
     return [f"no scores for {', '.join(lacking)} of the ground truth"] if lacking else []
+
+
+def load_published(table: str) -> pd.DataFrame:
+    """Load one published table.
+
+    Parameters
+    ----------
+    table
+        ``dcase2020``: AUC and pAUC per machine type, with rows ``machine="average"``;
+        ``dcase2020_per_id``: the official autoencoder per machine ID, with the status of each
+        figure; ``dcase2020_mean``: mean of AUC and pAUC per split; ``dcase2022``: means over
+        machines and sections.
+
+    Returns
+    -------
+    DataFrame
+        Figures as fractions (NaN: not given), all other columns str; ``source`` is never empty.
+    """
+    if table not in TABLES:
+        raise ScoreError(f"published table '{table}' is not known (known: {', '.join(TABLES)})")
+    file = resources.files("asdlib.evaluation").joinpath("published", f"{table}.csv")
+    with file.open(encoding="utf-8") as lines:
+        df = pd.read_csv(lines, dtype=str, keep_default_na=False)
+    for column in TABLES[table]:
+        # Rounded, so that 65.83 % is 0.6583 and not the neighbour that division gives.
+        df[column] = (pd.to_numeric(df[column]) / 100).round(8)
+    return df

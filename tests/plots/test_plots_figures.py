@@ -1,4 +1,4 @@
-"""Dots with whiskers: every mean and interval stands where its number says."""
+"""Every effect stands where its number says, and below an ROC curve lies its AUC."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score
 
 mpl.use("agg")
 
@@ -14,21 +15,6 @@ import matplotlib.pyplot as plt
 
 from asdlib import plots
 from asdlib.plots.style import BLUE, GREY, VERMILION
-
-
-@pytest.mark.parametrize("horizontal", [False, True])
-def test_whiskers_reach_from_low_to_high(horizontal: bool) -> None:
-    summary = pd.DataFrame({"mean": [1.0, 5.0], "low": [0.5, np.nan], "high": [2.5, np.nan]})
-    figure, axes = plt.subplots()
-    plots.draw_whiskers(axes, [10, 20], summary, BLUE, "s", label="x", horizontal=horizontal)
-    (container,) = axes.containers
-    dots, _, (bars,) = container
-    ends = np.array(list(bars.get_segments()))
-    found, places = (0, 1) if horizontal else (1, 0)
-    np.testing.assert_array_equal(dots.get_xydata()[:, found], [1.0, 5.0])
-    np.testing.assert_array_equal(dots.get_xydata()[:, places], [10, 20])
-    np.testing.assert_allclose(ends[:, :, found], [[0.5, 2.5], [5.0, 5.0]])
-    plt.close(figure)
 
 
 @pytest.fixture
@@ -73,7 +59,8 @@ def test_effects_are_told_apart_without_colours(effects: pd.DataFrame) -> None:
         label for _, label in sorted(zip(-figure.axes[0].get_yticks(), labels, strict=True))
     ]
     assert in_order == ["steps:", "no crop", "no mixing", "losses:", "NT-Xent"]
-    assert "difference (points)" in figure.get_supxlabel()
+    key = "triangle: the interval leaves out zero, circle: it holds zero"
+    assert figure.get_supxlabel() == f"difference (points); {key}"
     plt.close(figure)
 
 
@@ -93,3 +80,24 @@ def test_equal_figures_make_equal_files(effects: pd.DataFrame, tmp_path: Path) -
         "effects.png",
         "effects.svg",
     ]
+
+
+def test_the_area_below_a_drawn_curve_is_its_auc() -> None:
+    rng = np.random.default_rng(0)
+    label = np.repeat(["normal", "anomaly"], 30)
+    curves = {}
+    for system, shift in (("statistics", 0.5), ("contrastive", 1.5)):
+        score = rng.normal(size=60) + shift * (label == "anomaly")
+        curves[system] = pd.DataFrame({"label": label, "anomaly_score": score})
+    figure, axes = plt.subplots()
+    plots.draw_roc(axes, curves, max_fpr=0.2)
+    lines = {line.get_label(): line for line in axes.lines}
+    for system, scores in curves.items():
+        x, y = (np.asarray(side, float) for side in lines[system].get_data())
+        area = (np.diff(x) * (y[1:] + y[:-1]) / 2).sum()
+        expected = roc_auc_score(scores["label"] == "anomaly", scores["anomaly_score"])
+        assert area == pytest.approx(expected)
+        assert lines[system].get_color() == plots.colour_of(system)
+    region = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (region.x0, region.x1) == (pytest.approx(0), pytest.approx(0.2))
+    plt.close(figure)

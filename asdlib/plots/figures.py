@@ -1,65 +1,22 @@
-"""Means and differences as dots, their 95 % intervals as whiskers.
+"""Figures of results: effects with their 95 % intervals, and ROC curves.
 
 An effect whose interval leaves out zero is a filled triangle that points to its side; all others
 are hollow grey circles. So a figure can be read without its colours.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from sklearn.metrics import roc_curve
 
 from asdlib.files import whole_file
-from asdlib.plots.style import BLUE, GREY, VERMILION, WIDTH
+from asdlib.plots.style import BLUE, GREY, ORANGE, VERMILION, WIDTH, colour_of
 
-
-def draw_whiskers(
-    axes: Axes,
-    places: ArrayLike,
-    summary: pd.DataFrame,
-    colour: str,
-    marker: str = "o",
-    *,
-    label: str | None = None,
-    horizontal: bool = False,
-    hollow: bool = False,
-) -> None:
-    """Draw means with whiskers from low to high.
-
-    Parameters
-    ----------
-    axes
-        Where to draw.
-    places
-        Position of each row on the other axis.
-    summary
-        Columns ``mean, low, high``; a NaN interval has no whiskers.
-    colour, marker, label
-        As for `matplotlib.axes.Axes.errorbar`.
-    horizontal
-        Whether the values lie on the x axis.
-    hollow
-        Whether dots are white inside.
-    """
-    mean = summary["mean"].to_numpy(dtype=float)
-    errors = np.nan_to_num(np.abs(summary[["low", "high"]].to_numpy(dtype=float).T - mean))
-    x, y = (mean, places) if horizontal else (places, mean)
-    axes.errorbar(
-        x,
-        y,
-        xerr=errors if horizontal else None,
-        yerr=None if horizontal else errors,
-        fmt=marker,
-        color=colour,
-        markerfacecolor="white" if hollow else colour,
-        capsize=3,
-        markersize=6,
-        label=label,
-    )
+_STYLES = {"statistics": "--", "autoencoder": "-."}
 
 
 def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xlabel: str) -> Figure:
@@ -100,7 +57,9 @@ def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xla
     for label in grid[0, 0].get_yticklabels()[len(places) :]:
         label.set_fontweight("bold")
     grid[0, 0].set_ylim(bottom, 0.7)
-    figure.supxlabel(f"{xlabel}; triangle: the interval leaves out zero, circle: it holds zero", fontsize=10)
+    figure.supxlabel(
+        f"{xlabel}; triangle: the interval leaves out zero, circle: it holds zero", fontsize=10
+    )
     return figure
 
 
@@ -130,6 +89,33 @@ def _draw_effect(axes: Axes, place: float, mean: float, low: float, high: float)
         face = colour
     axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
     axes.plot([mean], [place], marker, color=colour, markerfacecolor=face, markersize=5)
+
+
+def draw_roc(axes: Axes, curves: Mapping[str, pd.DataFrame], *, max_fpr: float = 0.1) -> None:
+    """Draw the ROC curve of each system on the same test clips.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    curves
+        System → scores of one section, columns ``label`` and ``anomaly_score``; the system decides
+        the colour.
+    max_fpr
+        False-positive rate up to which the region of pAUC is shaded.
+    """
+    axes.axvspan(0, max_fpr, color=ORANGE, alpha=0.2, linewidth=0, label="pAUC region")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
+    for system, scores in curves.items():
+        false_rate, true_rate, _ = roc_curve(scores["label"] == "anomaly", scores["anomaly_score"])
+        style = _STYLES.get(system, "-")
+        axes.plot(false_rate, true_rate, style, color=colour_of(system), label=system)
+    axes.set(
+        xlabel="false-positive rate (normal clips called anomalous)",
+        ylabel="true-positive rate (anomalies found)",
+        aspect="equal",
+    )
+    axes.legend(loc="lower right")
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:

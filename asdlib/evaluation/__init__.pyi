@@ -1,0 +1,30 @@
+from .intervals import (
+    bootstrap_frame as bootstrap_frame,
+    delong_frame as delong_frame,
+    delong_test as delong_test,
+    paired_frame as paired_frame,
+    t_interval as t_interval,
+)
+from .metrics import (
+    arithmetic_mean as arithmetic_mean,
+    auc as auc,
+    harmonic_mean as harmonic_mean,
+    mauc as mauc,
+    mean_metrics as mean_metrics,
+    omega as omega,
+    pauc as pauc,
+    pooled as pooled,
+    precision_recall_f1 as precision_recall_f1,
+)
+from .scores import (
+    label_scores as label_scores,
+    read_score_folder as read_score_folder,
+    read_truth as read_truth,
+    write_score_folder as write_score_folder,
+)
+from .tables import (
+    Evaluation as Evaluation,
+    evaluate as evaluate,
+    evaluate_folder as evaluate_folder,
+    load_published as load_published,
+)
