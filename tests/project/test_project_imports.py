@@ -1,6 +1,5 @@
 """What imports what: the order of the rooms, no circles, and nothing that is not declared."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -13,23 +12,11 @@ import nbformat
 import pytest
 from packaging.utils import canonicalize_name
 
+from book.tools.rooms import ORDER, PICTURE, between_rooms, imported, modules, picture
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "asdlib"
 
-ORDER = (
-    "errors",
-    "files",
-    "workers",
-    "data",
-    "features",
-    "system",
-    "method",
-    "baselines",
-    "evaluation",
-    "study",
-    "plots",
-    "cli",
-)
 # Metrics must stay usable without any model: for scores made by somebody else's system.
 ONLY = {"evaluation": {"errors", "files", "data"}}
 
@@ -54,42 +41,6 @@ USED_OTHERWISE = {
 OWN = ("tests", "teaching", "book/_ext", "benchmarks")
 
 Imports = dict[str, set[str]]
-
-
-def imported(source: str, package: str = "", *, at_once: bool = False) -> set[str]:
-    """Dotted names of all imports, relative ones resolved; ``from a import b`` gives ``a.b``.
-
-    Names that only types need are left out, and with `at_once` what functions import when called.
-    """
-    found: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            return
-        if at_once and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            return
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
-            found.update(f"{base}.{alias.name}" for alias in node.names)
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(source))
-    return found
-
-
-def modules() -> Imports:
-    """Module of asdlib → what it imports, at any depth."""
-    found: Imports = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        package = ".".join(parts[:-1])
-        name = package if path.stem == "__init__" else ".".join(parts)
-        found[name] = imported(path.read_text(encoding="utf-8"), package)
-    return found
 
 
 def forbidden(name: str, imports: set[str]) -> list[str]:
@@ -130,6 +81,11 @@ def test_imports_follow_the_order_of_the_rooms() -> None:
     del found["asdlib.__main__"]
     assert {name.split(".")[1] for name in found} <= set(ORDER)
     assert [line for name, names in found.items() for line in forbidden(name, names)] == []
+
+
+def test_the_picture_of_the_rooms_is_up_to_date() -> None:
+    drawn = PICTURE.read_text(encoding="utf-8")
+    assert drawn == picture(between_rooms()), "run python -m book.tools.rooms"
 
 
 def test_no_module_stands_in_a_circle() -> None:
