@@ -27,6 +27,7 @@ from asdlib.errors import AsdError, RunError
 _HIDDEN = re.compile(r"/\.([^/]+?)(?:\.\d+)?\.partial(?=/|$)")
 """The hidden name of a file or folder that is not complete yet, see `hidden_name`."""
 
+_DEEPEST = 500
 _NO_PLACE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
@@ -142,6 +143,8 @@ def check_named(path: Path, error: type[AsdError] = RunError) -> None:
     """
     if path.name in ("", ".."):
         raise error(f"output '{path}' has no name of its own; name a folder to make, e.g. 'out'")
+    if len(path.parts) > _DEEPEST:
+        raise error(f"output '{path}' lies {len(path.parts)} folders deep; choose another place")
 
 
 def is_taken(path: Path) -> bool:
@@ -166,7 +169,8 @@ def writing(path: Path, error: type[AsdError]) -> Iterator[None]:
                 f"the disk of '{final}' is full; free some room or choose another place; nothing "
                 "half-written was left"
             ) from reason
-        if reason.errno in _NO_PLACE:
+        hidden = reason.errno == errno.ENOENT and _HIDDEN.search(str(reason.filename))
+        if hidden or reason.errno in _NO_PLACE:
             raise error(
                 f"'{final}' cannot be written ({reason.strerror}); choose another place"
             ) from reason

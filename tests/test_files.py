@@ -53,11 +53,12 @@ def test_a_folder_appears_whole_and_may_be_continued(tmp_path: Path, resume: boo
         pass
 
 
-@pytest.mark.parametrize("name", [".", "..", "/", "", "x/.."])
-def test_an_output_without_a_name_is_refused(name: str) -> None:
-    with pytest.raises(DataError, match="no name of its own"), whole_folder(name, DataError):
+@pytest.mark.parametrize("name", [".", "..", "/", "", "x/..", "a/" * 2000 + "x"])
+def test_an_output_without_a_name_or_too_deep_is_refused(name: str) -> None:
+    message = "no name of its own|2001 folders deep"
+    with pytest.raises(DataError, match=message), whole_folder(name, DataError):
         pass
-    with pytest.raises(DataError, match="no name of its own"), only_process(Path(name), DataError):
+    with pytest.raises(DataError, match=message), only_process(Path(name), DataError):
         pass
 
 

@@ -12,6 +12,7 @@ Shapes: N clips of the store, n rows of a selection, B batch, F mel bins, T fram
 
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -527,21 +528,26 @@ def _map_array(file: Path) -> NDArray[np.float16]:
     with reading(file, StoreError, _REBUILD):
         try:
             array: NDArray[np.float16] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (TokenError, SyntaxError, TypeError, MemoryError):
+        except (TokenError, SyntaxError, TypeError, OverflowError, MemoryError):
             raise ValueError("its header is damaged") from None
+        if not isinstance(array, np.memmap):
+            raise ValueError("it is no array of numpy")
         if array.ndim != 3 or array.dtype != np.float16 or 0 in array.shape:
             raise StoreError(
                 f"'{file}' holds {array.dtype} of shape {array.shape}; expected float16 (clips, "
                 f"mel bins, frames); {_REBUILD}"
             )
-        if file.stat().st_size != array.offset + array.nbytes:  # type: ignore[attr-defined]
+        if file.stat().st_size != array.offset + array.nbytes:
             raise ValueError("it has more bytes than its header says")
     return array
 
 
 def _read_manifest(file: Path) -> pd.DataFrame:
     with reading(file, StoreError, _REBUILD):
-        manifest = pd.read_csv(file, dtype=str, keep_default_na=False)
+        content = file.read_bytes()
+        if b"\0" in content:  # pandas ends a field there without a word
+            raise ValueError("it holds bytes of zero")
+        manifest = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
         if not isinstance(manifest.index, pd.RangeIndex):
             raise ValueError("rows have more fields than the header")
     return manifest

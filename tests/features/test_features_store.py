@@ -4,6 +4,7 @@ import errno
 import json
 import pickle
 import time
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def test_any_content_is_read_or_refused(
         ("machine", ""),
         ("machine", "Average"),
         ("machine", "fan\nvalve"),
+        ("machine", "f\0n"),
         ("machine", "x" * 65),
         ("section", "../00"),
         ("section", "0\t0"),
@@ -169,7 +171,7 @@ def test_names_and_labels_that_are_not_allowed(tmp_path: Path, column: str, valu
     store = write_store(tmp_path / "s", make_manifest(4), ZEROS, SMALL)
     (store.path / "SHA256SUMS").unlink()
     make_manifest(4).assign(**{column: value}).to_csv(store.path / "manifest.csv", index=False)
-    with pytest.raises(StoreError, match=column):
+    with pytest.raises(StoreError, match=f"{column}|bytes of zero"):
         FeatureStore.open(store.path)
 
 
@@ -230,6 +232,18 @@ def test_truncated_array(store: FeatureStore, keep: int) -> None:
     with pytest.raises(StoreError, match="cannot be read") as caught:
         FeatureStore.open(store.path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_array_without_sense(store: FeatureStore) -> None:
+    file, good = store.path / "logmel.npy", (store.path / "logmel.npy").read_bytes()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", good)
+    with pytest.raises(StoreError, match=r"logmel\.npy' cannot be read"):
+        FeatureStore.open(store.path)
+    for shape in (b"(-2, 8, 20)", b"(12, 8, 2**", b"exit(3)    "):
+        file.write_bytes(good.replace(b"(12, 8, 20)", shape))
+        with pytest.raises(StoreError, match=r"logmel\.npy' cannot be read"):
+            FeatureStore.open(store.path)
 
 
 @pytest.mark.parametrize(
