@@ -41,7 +41,7 @@ class Archive:
     record: str
     """Zenodo record, or ``owner/name/commit`` of a Git repository."""
     file: str
-    """File name, for a repository its path; ``*`` or empty as described above."""
+    """File name, for a repository its path; or ``*`` or empty."""
     md5: str | None
     size: int | None
     licence: str

@@ -350,8 +350,6 @@ def write_corpus(
     DataError
         If ``out`` holds something else or another corpus, another process writes it, or the disk
         is full. Nothing half-written is left.
-    pydantic.ValidationError
-        If ``spec`` was changed to something that is not allowed.
     """
     # model_copy(update=…) does not validate.
     spec = SyntheticSpec.model_validate(spec.model_dump())

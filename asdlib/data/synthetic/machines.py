@@ -1,16 +1,18 @@
 """The machines: their identity, their operating point, and the equations of their sound.
 
 The *identity* of a machine holds the constants of one ID (teeth, blades, resonances …), drawn once
-from the declared ranges. The *operating point* holds what changes from clip to clip; the same
-random streams with another one give the same clip of a machine in another state, as faults that
-change the operation do. The equations are explained in notebook 15.
+from the ranges in ``machines.json``. The *operating point* holds what changes from clip to clip;
+the same random streams with another one give the same clip of a machine in another state. The
+equations are explained in notebook 15.
 
 In the models ``f`` is the shaft frequency in Hz, ``phi`` the shaft angle, ``v`` the pace, ``q`` the
 free flow. Levels are in dB, relative to each other only. Signals are (S,), S samples.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 
 import numpy as np
 
@@ -109,15 +111,18 @@ Heard = tuple[list[tuple[float, Signal]], Signal, float]
 """Parts of a sound as (gain in dB, signal), angle and mean frequency of the main shaft."""
 Model = Callable[[Identity, OperatingPoint, Streams, int], Heard]
 
+_TABLE = json.loads(files(__package__).joinpath("machines.json").read_text(encoding="utf-8"))
+
 MACHINES: dict[str, Machine] = {}
 """All machine types, by their official names."""
 
 
-def _machine(name: str, causes: str, **ranges: tuple[float, float]) -> Callable[[Model], Model]:
+def _machine(name: str) -> Callable[[Model], Model]:
     """Register a model under the name of its machine type."""
 
     def register(model: Model) -> Model:
-        MACHINES[name] = Machine(name, ranges, tuple(causes.split(", ")), model)
+        ranges, causes = _TABLE[name]["ranges"], tuple(_TABLE[name]["causes"])
+        MACHINES[name] = Machine(name, ranges, causes, model)
         return model
 
     return register
@@ -133,16 +138,7 @@ def trapezoid(angle: Signal, ramp: float) -> Signal:
     return np.asarray(np.clip(np.sin(angle) / np.sin(0.5 * np.pi * ramp), -1.0, 1.0))
 
 
-@_machine(
-    "fan",
-    "imbalance, clogging, voltage change, worn bearing",
-    shaft_hz=(18.0, 30.0),
-    blades=(5, 9),
-    tone_fall=(1.0, 1.6),
-    tone_db=(-6.0, 2.0),
-    flow_hz=(300.0, 900.0),
-    beat=(0.2, 0.5),
-)
+@_machine("fan")
 def fan(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Axial fan: blade-pass tones, flow noise in beats of the blades, motor hum."""
     v, q = point.pace, point.flow
@@ -165,17 +161,7 @@ def fan(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard
     return parts, phi, f
 
 
-@_machine(
-    "pump",
-    "leak, clogging, worn bearing, imbalance",
-    shaft_hz=(24.0, 48.0),
-    vanes=(4, 7),
-    slots=(28, 44),
-    pipe1_hz=(180.0, 420.0),
-    pipe2_hz=(500.0, 1100.0),
-    pipe3_hz=(1300.0, 2600.0),
-    pulse_db=(-8.0, 0.0),
-)
+@_machine("pump")
 def pump(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Centrifugal pump: vane-pass pulsation, pipe resonances, motor slots, cavitation."""
     v, q = point.pace, point.flow
@@ -204,14 +190,7 @@ def pump(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Hear
     return parts, phi, f
 
 
-@_machine(
-    "bearing",
-    "worn bearing, imbalance, loose part",
-    shaft_hz=(16.0, 40.0),
-    pass_order=(3.0, 5.2),
-    housing_hz=(1600.0, 4500.0),
-    shaft_db=(-8.0, 0.0),
-)
+@_machine("bearing")
 def bearing(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Bearing rig: a shaft in rolling bearings, healthy but never smooth."""
     v = point.pace
@@ -235,17 +214,7 @@ def bearing(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     return parts, phi, f
 
 
-@_machine(
-    "gearbox",
-    "worn bearing, imbalance, loose part, voltage change",
-    shaft_hz=(16.0, 30.0),
-    teeth_in=(17, 29),
-    teeth_out=(30, 53),
-    mesh_fall=(0.7, 1.3),
-    side_in=(0.1, 0.4),
-    side_out=(0.1, 0.3),
-    casing_hz=(900.0, 2600.0),
-)
+@_machine("gearbox")
 def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Gearbox: meshing tones with the sidebands of both shafts."""
     v = point.pace
@@ -266,17 +235,7 @@ def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     return parts, phi, f
 
 
-@_machine(
-    "slider",
-    "worn bearing, loose part, clogging, imbalance",
-    cycle_hz=(0.5, 1.1),
-    ramp=(0.2, 0.4),
-    mesh_hz=(250.0, 600.0),
-    mesh_fall=(0.7, 1.2),
-    frame_hz=(140.0, 320.0),
-    plate_hz=(700.0, 1500.0),
-    driver_hz=(2500.0, 4000.0),
-)
+@_machine("slider")
 def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Slide rail: belt meshing and rail friction that follow the carriage, thuds where it turns."""
     v, q = point.pace, point.flow
@@ -306,18 +265,7 @@ def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> He
     return parts, phi / 20, full / 20
 
 
-@_machine(
-    "valve",
-    "leak, clogging, loose part, voltage change",
-    cycle_hz=(1.1, 2.2),
-    duty=(0.3, 0.55),
-    mode1_hz=(700.0, 1200.0),
-    mode2_hz=(1500.0, 2400.0),
-    mode3_hz=(2800.0, 4200.0),
-    mode4_hz=(4800.0, 6500.0),
-    soft_db=(4.0, 10.0),
-    hiss_hz=(1200.0, 3000.0),
-)
+@_machine("valve")
 def valve(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Solenoid valve: clicks in a rhythm with jitter, fluid while it is open, coil hum."""
     cycle = shaft_phase(next(streams), own["cycle_hz"] * point.speed, n, unsteady=0.004)
@@ -370,15 +318,7 @@ def run_profile(rng: np.random.Generator, n: int) -> Signal:
     return np.maximum(drive, 0.35)
 
 
-@_machine(
-    "ToyCar",
-    "imbalance, worn bearing, loose part, voltage change",
-    motor_hz=(70.0, 130.0),
-    teeth=(8, 12),
-    gear=(3.0, 5.0),
-    mesh_fall=(0.6, 1.2),
-    brush_hz=(3000.0, 5500.0),
-)
+@_machine("ToyCar")
 def toy_car(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Toy car: brush motor, pinion meshing, wheels on the belt."""
     v = point.pace
@@ -403,15 +343,7 @@ def toy_car(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     return parts, phi / gear, f / gear
 
 
-@_machine(
-    "ToyConveyor",
-    "loose part, imbalance, clogging, voltage change",
-    roller_hz=(5.0, 9.0),
-    gear=(50, 80),
-    frame_hz=(90.0, 180.0),
-    deck_hz=(400.0, 900.0),
-    goods_hz=(1500.0, 3000.0),
-)
+@_machine("ToyConveyor")
 def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Toy conveyor: rumbling rollers, a belt seam, a geared motor, goods that shake."""
     v, q = point.pace, point.flow
@@ -440,16 +372,7 @@ def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int)
     return parts, phi, f
 
 
-@_machine(
-    "ToyTrain",
-    "imbalance, worn bearing, loose part, voltage change",
-    motor_hz=(60.0, 110.0),
-    gear=(8.0, 14.0),
-    worm=(6, 10),
-    worm_fall=(0.7, 1.2),
-    axles_s=(0.06, 0.12),
-    track_hz=(500.0, 1100.0),
-)
+@_machine("ToyTrain")
 def toy_train(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Toy train: motor and worm gear, wheels on the rail, joints in pairs."""
     v = point.pace

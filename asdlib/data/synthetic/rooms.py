@@ -97,9 +97,8 @@ def draw_conditions(
 def reflections(machine: str, section: str) -> Signal:
     """Reflections in the room of one ID: what follows the direct sound, which is 1 at 1 m.
 
-    Eight early reflections within 25 ms, and a diffuse tail: noise that decays by 60 dB within
-    T60 = 0.15 … 0.45 s, of which high frequencies die twice as fast, 12 … 6 dB below the direct
-    sound.
+    Eight early ones within 25 ms, and a tail that decays by 60 dB in 0.15 … 0.45 s, high
+    frequencies twice as fast, 12 … 6 dB below the direct sound.
     """
     rng = generator("room", machine, section)
     t60 = rng.uniform(0.15, 0.45)
@@ -118,11 +117,9 @@ def reflections(machine: str, section: str) -> Signal:
 
 
 def factory_noise(rng: np.random.Generator, number: int, n: int, *, variation: float) -> Signal:
-    """One of the factory noises, RMS near 1.
+    """One of the factory noises: coloured noise, a neighbouring machine, and bangs; RMS near 1.
 
-    Each number has its own constants: a corner of 120 … 500 Hz and a slope of 5 … 7 dB an octave;
-    a neighbouring machine (tones of 30 … 90 Hz and a gear tone); how often something falls or is
-    hammered (0.03 … 0.15 times a second). From clip to clip slope, neighbour and swells vary.
+    Each number has its own constants; from clip to clip slope, neighbour and swells vary.
     """
     own = generator("factory", number)
     corner, slope = own.uniform(120, 500), own.uniform(5.0, 7.0)
