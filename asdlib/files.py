@@ -47,17 +47,8 @@ def hidden_name(path: Path) -> Path:
 def whole_file(path: str | Path, error: type[AsdError] = RunError) -> Iterator[Path]:
     """Yield a hidden path that is renamed to `path` on success and removed on failure.
 
-    Parameters
-    ----------
-    path
-        The file to write; its parent folders are made, an existing file is replaced.
-    error
-        Raised if the place cannot be written.
-
-    Raises
-    ------
-    AsdError
-        Of the class `error`, if the disk is full or the folder cannot be written.
+    Parent folders are made, an existing file is replaced. A full disk, or a folder that cannot be
+    written, is an error of the class `error`.
     """
     path = Path(path)
     partial = hidden_name(path)
@@ -121,26 +112,14 @@ def whole_folder(
 
 
 def check_free(path: Path, error: type[AsdError] = RunError) -> None:
-    """Refuse an output folder that is taken or has no name, before anything is computed.
-
-    Raises
-    ------
-    AsdError
-        Of the class `error`, naming the folder.
-    """
+    """Refuse an output folder that is taken or has no name, before anything is computed."""
     check_named(path, error)
     if is_taken(path):
         raise error(f"'{path}' exists; choose another output folder or remove it")
 
 
 def check_named(path: Path, error: type[AsdError] = RunError) -> None:
-    """Refuse an output without a name of its own, such as ``.``, ``..``, ``/`` or empty text.
-
-    Raises
-    ------
-    AsdError
-        Of the class `error`, with the path.
-    """
+    """Refuse an output that lies too deep or has no name, such as ``.``, ``/`` or empty text."""
     if path.name in ("", ".."):
         raise error(f"output '{path}' has no name of its own; name a folder to make, e.g. 'out'")
     if len(path.parts) > _DEEPEST:
@@ -181,14 +160,7 @@ def writing(path: Path, error: type[AsdError]) -> Iterator[None]:
 def reading(file: Path, error: type[AsdError], way_out: str) -> Iterator[None]:
     """Report a file that cannot be read, or is damaged, as one line of the class `error`.
 
-    Parameters
-    ----------
-    file
-        What is read.
-    error
-        Raised in place of the errors of Python.
-    way_out
-        What to do about a damaged file; one without permission is not damaged.
+    `way_out` says what to do about a damaged file; one without permission is not damaged.
     """
     try:
         yield
@@ -239,14 +211,10 @@ def only_process(
     doing
         What another process does with it, in words: "building", "writing".
     lock
-        Lock file, removed at the end; by default ``.<name>.lock`` beside `path`.
+        Lock file. By default ``.<name>.lock`` beside `path`, which is removed at the end; a given
+        one stays.
     wait
         Wait for another process instead of refusing.
-
-    Raises
-    ------
-    AsdError
-        Of the class `error`.
     """
     check_named(path, error)
     held = FileLock(lock or path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)
@@ -283,13 +251,7 @@ def path_key(path: Path) -> str:
 
 
 def lock_file(path: Path) -> Path:
-    """Return the lock file for work on `path`; it lies in the cache folder, not beside the result.
-
-    Raises
-    ------
-    RunError
-        If that folder cannot be made.
-    """
+    """Return the lock file for work on `path`, in the cache folder and not beside the result."""
     folder = cache_folder() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,11 @@
 """Uncertainty of a figure: bootstrap intervals over clips, paired tests, intervals over seeds.
 
-Conventions
------------
-- The bootstrap draws clips with replacement within machine, section, domain and label, so every
-  resample has the composition of the test set. Intervals are percentile intervals. They are about
-  other test clips of the same machines, not about other machines or other training runs.
-- Intervals over seeds (:func:`t_interval`) are about other training runs on the same test clips.
-- Paired tests compare two systems A and B on the same clips, joined by name. p-values are
-  two-sided.
-- A figure that is not defined is NaN, with NaN bounds; averages skip it.
-- Randomness comes from the generator that is passed.
+The bootstrap draws clips with replacement within machine, section, domain and label, so every
+resample has the composition of the test set. Its percentile intervals are about other test clips of
+the same machines, not about other machines or other training runs; intervals over seeds
+(:func:`t_interval`) are about other training runs on the same test clips. Paired tests compare two
+systems A and B on the same clips, joined by name, with two-sided p-values. A figure that is not
+defined is NaN, with NaN bounds; averages skip it. Randomness comes from the generator passed in.
 
 Shape legend: N clips, K distinct scores, R resamples, M sections. A resample is a vector of counts,
 how often each clip was drawn, so scores are sorted once and not once per resample; the metrics
@@ -18,8 +14,7 @@ equal scikit-learn's on the resampled clips (tests: 1e-12).
 References
 ----------
 E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 44(3), 1988, equations 1 to 5.
-X. Sun, W. Xu, IEEE Signal Processing Letters 21(11), 2014: the same from mid-ranks, in
-O(N log N).
+X. Sun, W. Xu, IEEE Signal Processing Letters 21(11), 2014: the same from mid-ranks.
 """
 
 import math
@@ -65,12 +60,7 @@ class DeLongTest(NamedTuple):
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the mean over seeds with its Student-t interval.
-
-    Parameters
-    ----------
-    values : (S,) finite, one figure per seed; with one seed the interval is NaN
-    """
+    """Return the mean over seeds (S,) with its Student-t interval, which is NaN for one seed."""
     if not 0 < confidence < 1:
         raise ScoreError(f"confidence is {confidence}; expected 0 < confidence < 1")
     array = np.asarray(values, dtype=np.float64).ravel()
@@ -86,16 +76,9 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 def bootstrap_frame(
     df: pd.DataFrame, year: int, *, n_resamples: int = 2000, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Compute 95 % bootstrap intervals of every figure of a metrics frame, and of omega.
+    """Compute 95 % bootstrap intervals of every figure of a labelled score table, and of omega.
 
-    Parameters
-    ----------
-    df : labelled score table
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section``, ``metric``, ``estimate``, ``low``, ``high``.
+    Returns ``machine``, ``section``, ``metric``, ``estimate``, ``low``, ``high``.
     """
     metrics.validate_frame(df)
     draws = _draw([df.reset_index(drop=True)], year, n_resamples, rng)[0]
@@ -116,13 +99,9 @@ def paired_frame(
 ) -> pd.DataFrame:
     """Compare two systems by the paired bootstrap: every section, the averages and omega.
 
-    A group holds the runs of one system with different seeds; it may be a single run. In each
-    resample every run of both groups sees the same clips, and a figure is the mean over the group.
-    So the test is about other clips with these very trainings.
-
-    Parameters
-    ----------
-    group_a, group_b : labelled score tables of the same clips, in any order
+    A group holds the labelled score tables of one system with different seeds, of the same clips in
+    any order. In each resample every run of both groups sees the same clips, and a figure is the
+    mean over the group. So the test is about other clips with these very trainings.
 
     Returns
     -------
@@ -154,17 +133,9 @@ def paired_frame(
 
 
 def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> DeLongTest:
-    """Test whether two systems have the same AUC on the same clips.
+    """Test whether two systems have the same AUC, from labels and both scores of clips, all (N,).
 
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score_a, score_b : (N,) anomaly scores of both systems, in the same order of clips
-
-    Returns
-    -------
-    DeLongTest
-        Two-sided. With no variance and no difference p is 1; with one clip in a class it is NaN.
+    With no variance and no difference p is 1; with one clip in a class it is NaN.
     """
     of_anomaly, of_normal = [], []
     for scores in (score_a, score_b):
@@ -185,18 +156,10 @@ def delong_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike) -> De
 def delong_frame(df_a: pd.DataFrame, df_b: pd.DataFrame, year: int) -> pd.DataFrame:
     """Run DeLong tests of AUC over all clips: every section, and the mean over sections.
 
-    Sections hold different clips, so the variance of the mean over M sections is the sum of their
-    variances divided by M².
-
-    Parameters
-    ----------
-    df_a, df_b : labelled score tables of the same clips, in any order
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section`` and the fields of :class:`DeLongTest`; the last row is the mean.
-        Sections with one class only are left out.
+    Takes labelled score tables of the same clips and returns ``machine``, ``section`` and the
+    fields of :class:`DeLongTest`; sections with one class only are left out. Sections hold
+    different clips, so the variance of the mean over M sections is the sum of their variances
+    divided by M².
     """
     metrics.check_year(year)
     a, b = _align(df_a, df_b)
@@ -265,14 +228,7 @@ def weighted_pauc(
 def bootstrap_counts(
     strata: ArrayLike, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[Floats]:
-    """Yield stratified resamples as counts (block, N), R rows in all.
-
-    Parameters
-    ----------
-    strata : (N,) stratum of each clip; each keeps its size
-    n_resamples : number of resamples R
-    rng : source of randomness
-    """
+    """Yield stratified resamples of clips with strata (N,) as counts (block, N), R rows in all."""
     _, group = np.unique(np.asarray(strata), return_inverse=True)
     members = [np.flatnonzero(group == g) for g in range(int(group.max()) + 1)]
     block = max(1, _BLOCK // group.size)

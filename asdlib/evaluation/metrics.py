@@ -1,27 +1,15 @@
-"""Metrics of DCASE Task 2, 2020 to 2026, as pure functions.
+"""Metrics of DCASE Task 2, 2020 to 2026, as pure functions; fractions from 0 to 1.
 
-Conventions
------------
-- ``y_true`` (N,) is 0 for a normal and 1 for an anomalous clip. ``score`` (N,) is the anomaly
-  score, higher = more anomalous; ``decision`` (N,) is 1 where a system reports an anomaly, else 0.
-  N is the number of clips.
-- Metrics are fractions from 0 to 1, not percent.
-- A *score table* is a DataFrame with one row per clip and the columns ``machine``, ``section``,
-  ``domain`` ("source", "target" or "" for unknown), ``label`` ("normal" or "anomaly"), ``clip``
-  and ``anomaly_score``. A *section table* has one row per section: ``machine``, ``section`` and the
-  columns of :func:`metric_columns`.
-- A metric is not defined where one of the two classes is missing. It is then NaN in a section
-  table, and :func:`section_metrics` names it in a notice. Means skip NaN; a mean of nothing is NaN.
-- Bad input raises :class:`~asdlib.errors.ScoreError`: an unknown year, arrays of different shapes,
-  values other than 0 and 1, scores that are not finite, only one class for a function of arrays.
+``y_true`` (N,) is 0 for a normal and 1 for an anomalous clip, ``score`` (N,) the anomaly score,
+higher = more anomalous, ``decision`` (N,) is 1 where a system reports an anomaly; N clips. A *score
+table* has one row per clip and the columns ``machine``, ``section``, ``domain`` ("source", "target"
+or "" for unknown), ``label`` ("normal" or "anomaly"), ``clip`` and ``anomaly_score``. A *section
+table* has one row per section: ``machine``, ``section`` and :func:`metric_columns`.
 
-Metrics
--------
-:func:`auc`
-    Area under the ROC curve.
-:func:`pauc`
-    McClish-standardised partial AUC up to a false-positive rate of 0.1: chance 0.5, floor 0.4737.
-    The un-standardised formula in the task papers is not what any published table uses.
+A metric is not defined where one of the two classes is missing. It is then NaN in a section table,
+and :func:`section_metrics` names it in a notice. Means skip NaN; a mean of nothing is NaN. Bad
+input raises :class:`~asdlib.errors.ScoreError`.
+
 2020
     AUC and pAUC per machine ID, averaged over the IDs of a machine, then over machines.
 2021
@@ -29,16 +17,10 @@ Metrics
 2022 to 2026
     ``auc_source`` sets the source normals against *all* anomalies of the section,
     ``auc_target`` the target normals. ``auc`` and ``pauc`` use all clips of the section.
-:func:`omega`
-    Official score since 2021, a harmonic mean over machines and sections. Averages since 2021 are
-    over all sections of all machines at once.
-:func:`mauc`, :func:`pooled`
-    Lowest AUC of a machine, averaged; all sections of a machine as one.
-:func:`precision_recall_f1`
-    Of decisions, each domain within itself (anomalies are not shared, unlike the AUC since 2022).
 
-Values below float eps are raised to it before a harmonic mean, and so is a denominator of zero of
-precision, recall or F1, as in the official code (Kota-Dohi/dcase2022_evaluator, commit de8719b).
+Averages since 2021 are over all sections of all machines at once. Values below float eps are raised
+to it before a harmonic mean, and so is a denominator of zero of precision, recall or F1, as in the
+official code (Kota-Dohi/dcase2022_evaluator, commit de8719b).
 """
 
 import sys
@@ -119,35 +101,19 @@ def validate(y_true: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.int64], Fl
 
 
 def auc(y_true: ArrayLike, score: ArrayLike) -> float:
-    """Compute the area under the ROC curve.
+    """Compute the area under the ROC curve of labels and scores, both (N,).
 
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score : (N,) anomaly scores
-
-    Returns
-    -------
-    float
-        Probability that an anomaly scores higher than a normal clip; ties count one half.
+    It is the probability that an anomaly scores higher than a normal clip; ties count one half.
     """
     y, s = validate(y_true, score)
     return float(roc_auc_score(y, s))
 
 
 def pauc(y_true: ArrayLike, score: ArrayLike, max_fpr: float = MAX_FPR) -> float:
-    """Compute the McClish-standardised partial AUC up to ``max_fpr``.
+    """Compute the McClish-standardised partial AUC up to a false-positive rate of ``max_fpr``.
 
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    score : (N,) anomaly scores
-    max_fpr : highest false-positive rate, in (0, 1]
-
-    Returns
-    -------
-    float
-        1 for a perfect ranking, 0.5 for chance.
+    It is 1 for a perfect ranking and 0.5 for chance; with a rate of 0.1 at least 0.4737. The
+    un-standardised formula in the task papers is not what any published table uses.
 
     References
     ----------
@@ -161,12 +127,9 @@ def pauc(y_true: ArrayLike, score: ArrayLike, max_fpr: float = MAX_FPR) -> float
 
 
 def precision_recall_f1(y_true: ArrayLike, decision: ArrayLike) -> tuple[float, float, float]:
-    """Compute precision, recall and F1 of decisions.
+    """Compute precision, recall and F1 of decisions (N,).
 
-    Parameters
-    ----------
-    y_true : (N,) 0 = normal, 1 = anomaly
-    decision : (N,) 1 where an anomaly is reported, else 0
+    Each domain is taken within itself: anomalies are not shared, unlike for the AUC since 2022.
     """
     if np.ndim(y_true) != 1 or np.shape(y_true) != np.shape(decision) or not np.size(y_true):
         raise ScoreError(
@@ -181,14 +144,7 @@ def precision_recall_f1(y_true: ArrayLike, decision: ArrayLike) -> tuple[float, 
 
 
 def validate_frame(df: pd.DataFrame) -> None:
-    """Refuse a score table with faults.
-
-    Raises
-    ------
-    ScoreError
-        No rows, a missing column, an unknown label or domain, a score that is not finite, or a
-        clip that occurs twice in one machine and section.
-    """
+    """Refuse a score table that lacks a column, or has a wrong value or one clip twice."""
     missing = [column for column in SCORE_COLUMNS if column not in df.columns]
     if missing:
         raise ScoreError(
@@ -242,12 +198,7 @@ def section_masks(y: NDArray[Any], domain: NDArray[Any], year: int) -> dict[str,
 def section_metrics(df: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
     """Compute the metrics of every section of a score table by the definitions of ``year``.
 
-    Returns
-    -------
-    sections : DataFrame
-        Section table, sorted.
-    notices : list of str
-        One line for each metric that is not defined (its value is NaN).
+    Returns the section table, sorted, and one line for each metric that is not defined.
     """
     columns = metric_columns(year)
     validate_frame(df)
@@ -343,15 +294,10 @@ def omega_terms(sections: pd.DataFrame, year: int) -> Floats:
 
 
 def omega(sections: pd.DataFrame, year: int = 2022) -> float:
-    """Compute the official score: a harmonic mean over machines and sections.
+    """Compute the official score since 2021: a harmonic mean over machines and sections.
 
     2022 to 2026: of every AUC (source), AUC (target) and pAUC (2022: 7 × 3 × 3 = 63 numbers).
     2021: of every AUC and pAUC of both domains.
-
-    Parameters
-    ----------
-    sections : section table of all machines
-    year : 2021 to 2026; 2020 has no such score
     """
     return harmonic_mean(omega_terms(sections, year))
 

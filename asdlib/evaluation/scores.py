@@ -88,17 +88,13 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
     """Read a folder of official score or decision files, whoever wrote them.
 
-    Parameters
-    ----------
-    path : the folder; files that are not named ``<kind>_*.csv`` are not read
-    year : 2020 to 2026
-    kind : "anomaly_score" or "decision_result"
+    Files that are not named ``<kind>_*.csv`` are not read.
 
     Returns
     -------
     DataFrame
-        ``machine``, ``section``, ``clip`` (name as in the file, without folders), sorted by these,
-        and ``anomaly_score``, or ``decision`` (0 or 1).
+        ``machine``, ``section``, ``clip``, sorted by these, and ``anomaly_score``, or ``decision``
+        (0 or 1).
 
     Raises
     ------
@@ -112,7 +108,8 @@ def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score")
         raise ScoreError(f"'{folder}' {what}; give a folder of official score files")
     files = sorted(p for p in folder.glob(f"{kind}_*.csv") if p.is_file())
     if not files:
-        below = next((p.parent for p in sorted(folder.glob(f"**/{kind}_*.csv"))), None)
+        deeper = sorted(p for p in folder.glob(f"**/{kind}_*.csv") if p.is_file())
+        below = deeper[0].parent if deeper else None
         hint = f"; the folder '{below}' has some" if below else ""
         raise ScoreError(f"'{folder}' has no score files; expected '{example}'{hint}")
     # Two spellings of a file name may describe one section; two files may then hold one clip.
@@ -168,17 +165,14 @@ def write_score_folder(
     """Write official score or decision files, one for each machine and section (2021: and domain).
 
     Everything is checked before the first file is written. Numbers keep full precision. Other files
-    in the folder stay.
+    in the folder stay. Returns the files, sorted.
 
     Parameters
     ----------
     df : what :func:`read_score_folder` returns; for 2021 also the column ``domain``
     path : folder, made if absent
-
-    Returns
-    -------
-    list of Path
-        The files, sorted.
+    year : 2020 to 2026
+    kind : scores or decisions
     """
     wanted = ["machine", "section", "clip", _COLUMN[kind]]
     missing = [name for name in wanted if name not in df.columns]

@@ -156,7 +156,8 @@ class FrontEnd(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "parameters"
-            raise ConfigError(f"front end: {name}: {first['msg']}") from error
+            reason = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"front end: {name}: {reason}") from error
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
