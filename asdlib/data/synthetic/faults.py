@@ -16,7 +16,9 @@ Bands: "low" 80 Hz … 1 kHz, "mid" 1 … 4 kHz, "high" 4 … 7.6 kHz, and "natu
 is heard on a real machine (`Cause.natural_hz`); a change of operation is heard everywhere then.
 """
 
+import json
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import Literal
 
 import numpy as np
@@ -54,22 +56,9 @@ class Cause:
     """What happens in the machine."""
 
 
-CAUSES = {
-    "imbalance": Cause(
-        "emits", (80.0, 800.0), -1.5, "a heavy spot: the rotor rubs once a turn, harder at s"
-    ),
-    "worn bearing": Cause(
-        "emits", (2000.0, 5000.0), -3.0, "a pit in the outer race: each ball rings the housing"
-    ),
-    "leak": Cause("emits", (3000.0, 7000.0), -2.5, "a jet through a crack: turbulent hiss"),
-    "loose part": Cause(
-        "emits", (800.0, 3500.0), -4.0, "a cover or screw that rattles in irregular bursts"
-    ),
-    "clogging": Cause(
-        "changes", (80.0, 7600.0), 0.0, "dirt: the free flow or travel falls by up to 35 %"
-    ),
-    "voltage change": Cause("changes", (80.0, 7600.0), 0.0, "supply up or down by up to 9 %"),
-}
+_TABLE = json.loads(files(__package__).joinpath("causes.json").read_text(encoding="utf-8"))
+
+CAUSES = {name: Cause(**said) for name, said in _TABLE.items()}
 """The causes, by name."""
 
 
