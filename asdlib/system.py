@@ -265,10 +265,7 @@ class System(ABC, Generic[P]):
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device of a name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
 
-    Raises
-    ------
-    RunError
-        If a GPU is asked for and there is none.
+    A GPU that is not there raises a `RunError`.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -289,13 +286,7 @@ def with_prefix(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def finite_batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read whole clips like `Rows.batches`: positions (B,) and log-mel (B, F, T), all finite.
-
-    Raises
-    ------
-    RunError
-        Naming the first clip that holds NaN or infinite values.
-    """
+    """Read whole clips like `Rows.batches`; values that are not finite raise a `RunError`."""
     for positions, log_mel in rows.batches(batch_size):
         finite = np.isfinite(log_mel).all(axis=(1, 2))
         if not finite.all():
@@ -331,13 +322,7 @@ def per_clip(
 
 
 def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
-    """Refuse rows of sections that a system was not fitted on.
-
-    Raises
-    ------
-    RunError
-        Naming the first unknown section, the known ones and the way out.
-    """
+    """Refuse, by a `RunError`, rows of sections that a system was not fitted on."""
     known = sorted(set(known))
     for key in sorted(set(section_keys(manifest)) - set(known)):
         machine, section = key.split("/")
@@ -355,16 +340,7 @@ def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
 
 
 def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -> ModelT:
-    """Validate parameters; one clear line for the first thing that is wrong.
-
-    Parameters
-    ----------
-    model
-        Pydantic model of the parameters.
-    values
-        Parameters by name.
-    name
-        Name of the system, for the message.
+    """Validate parameters of what is called `name`.
 
     Raises
     ------

@@ -138,14 +138,9 @@ class FrontEnd(BaseModel):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Read what ``feature.json`` states; parameters that an older store lacks get defaults.
+        """Read what ``feature.json`` states, or raise a `ConfigError`; unknown keys are ignored.
 
-        Without ``f_max``, filters reach up to half the sample rate. Unknown keys are ignored.
-
-        Raises
-        ------
-        ConfigError
-            If the value of a parameter is not allowed.
+        Parameters that an older store lacks get defaults, ``f_max`` half the sample rate.
         """
         given = {key: value for key, value in description.items() if key in cls.model_fields}
         rate = given.get("sample_rate")
@@ -235,13 +230,7 @@ padding and the way to keep the logarithm finite differ.
 
 
 def preset(name_or_front_end: str | FrontEnd) -> FrontEnd:
-    """Look up a preset by name; a `FrontEnd` is returned as it is.
-
-    Raises
-    ------
-    ConfigError
-        If there is no preset of that name.
-    """
+    """Look up a preset by name; a `FrontEnd` is returned as it is."""
     if isinstance(name_or_front_end, FrontEnd):
         return name_or_front_end
     if name_or_front_end not in PRESETS:

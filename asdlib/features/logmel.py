@@ -2,8 +2,7 @@
 
 The values agree with librosa for the same parameters (a test holds both to 1e-3 dB), and the
 preset ``ast`` with the feature extractor of the transformers library (1e-5). `LogMel` takes batches
-on any device; stores are built by the faster ``clip_transform``. Parameters and presets come from
-``front_end`` and can be imported from here as well.
+on any device; stores are built by the faster ``clip_transform``.
 
 Shapes: B batch, S samples, K frequencies, F mel bins, T frames.
 """
@@ -16,21 +15,14 @@ from torch.nn.functional import pad
 from torchaudio.functional import melscale_fbanks
 
 from asdlib.errors import DataError
-from asdlib.features.front_end import PRESETS, FrontEnd, preset
-
-__all__ = ["PRESETS", "FrontEnd", "LogMel", "mel_filters", "periodic_hann", "preset"]
+from asdlib.features.front_end import FrontEnd, preset
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram of a batch of waveforms.
+    """Log-mel spectrogram of a batch of waveforms, by a `FrontEnd` or the name of a preset.
 
-    Parameters
-    ----------
-    front_end
-        The parameters, or the name of a preset.
-    dtype
-        Precision of the computation. Single precision is what the DCASE baselines use; its
-        rounding shows only in bins some 120 dB below the loudest one of a frame.
+    Single precision is what the DCASE baselines use; its rounding shows only in bins some 120 dB
+    below the loudest one of a frame.
     """
 
     window: Tensor
@@ -50,10 +42,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Transform waveforms (B, S), full scale 1.0, to log-mels (B, F, T), float32.
 
-        Raises
-        ------
-        DataError
-            If the clips are shorter than the mirror padding, or one frame, needs.
+        Clips that are shorter than the mirror padding, or one frame, needs raise a `DataError`.
         """
         front_end, waveform = self.front_end, waveform.to(self.dtype)
         if waveform.ndim != 2 or waveform.shape[1] < front_end.shortest:

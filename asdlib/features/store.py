@@ -97,13 +97,8 @@ class FeatureStore:
     def open(cls, path: str | Path, *, check: bool = True) -> Self:
         """Open a store.
 
-        Parameters
-        ----------
-        path
-            The folder of the store.
-        check
-            Whether to compare the small files with `SUMS`, and to look for NaN and infinite values:
-            in all rows up to `CHECKED_BYTES`, in evenly spaced rows of that size beyond.
+        With `check`, the small files are compared with ``SHA256SUMS``, and values are looked at for
+        NaN and infinity: all up to `CHECKED_BYTES`, in evenly spaced rows of that size beyond.
 
         Raises
         ------
@@ -158,13 +153,7 @@ class FeatureStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over manifest, front end and spectrograms, as hexadecimal digits.
-
-        Raises
-        ------
-        StoreError
-            If a file is not what it was when the store was written.
-        """
+        """SHA-256 over manifest, front end and spectrograms, which are compared with their sums."""
         digests = self.compare_sums(MANIFEST, FRONT_END, ARRAY)
         return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
@@ -272,13 +261,7 @@ class Rows:
         return self.store.frames[self.index]
 
     def select(self, mask: ArrayLike) -> "Rows":
-        """Narrow the selection by a mask (n,), or by positions in it in any order.
-
-        Raises
-        ------
-        StoreError
-            If a mask has another length, or a position is outside of the selection.
-        """
+        """Narrow the selection by a mask (n,), or by positions in it in any order."""
         return Rows(self.store, self.index[as_positions(mask, len(self))])
 
     def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -356,14 +339,9 @@ def as_positions(mask: ArrayLike, length: int) -> NDArray[np.int64]:
 
 
 def check_same_front_end(a: FeatureStore, b: FeatureStore) -> None:
-    """Refuse two stores whose features do not mean the same.
+    """Refuse two stores whose features do not mean the same; lengths may differ.
 
-    Parameters that only one of them states are not compared; lengths may differ.
-
-    Raises
-    ------
-    StoreError
-        Naming the parameters that differ, with both values.
+    Parameters that only one of them states are not compared.
     """
     differ = differences(a.described, b.described)
     if differ:
@@ -425,10 +403,7 @@ def subset_store(
 ) -> FeatureStore:
     """Write some rows of a store as the new store `out`; see `FeatureStore.rows`.
 
-    Raises
-    ------
-    StoreError
-        If no row meets the conditions, `out` exists, the disk is full or `store` is damaged.
+    Raises a `StoreError` if no row meets the conditions, `out` exists or `store` is damaged.
     """
     rows = store.rows(mask, **where)
     if not len(rows):
@@ -442,12 +417,7 @@ def merge_stores(stores: Sequence[FeatureStore], out: str | Path) -> FeatureStor
 
     A column that one of the stores lacks is empty in its rows; a front-end parameter that one of
     them does not state is not stated by the new one. The array is as wide as the longest clip.
-
-    Raises
-    ------
-    StoreError
-        If the front ends differ, two stores hold the same clip, `out` exists, the disk is full or
-        a store is damaged.
+    Raises a `StoreError` if front ends differ, two stores hold the same clip, or one is damaged.
     """
     if not stores:
         raise StoreError("no stores to merge; name at least one")
