@@ -365,7 +365,9 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
         field = ".".join(part for part in named if not part[0].isupper()) or "value"
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
-        raise ConfigError(f"{name}: {field}={first['input']!r} is refused: {reason}") from None
+        value = repr(first["input"])
+        value = value if len(value) <= 100 else f"{value[:60]} … {value[-30:]}"
+        raise ConfigError(f"{name}: {field}={value} is refused: {reason}") from None
 
 
 def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:

@@ -211,7 +211,7 @@ def ablate(
     train: options.TrainStore,
     test: options.TestStore,
     out: Out,
-    seeds: Annotated[int, typer.Option(min=1, help="number of seeds, from 0")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="number of seeds, from 0")] = 3,
     jobs: options.Jobs = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")

@@ -244,13 +244,13 @@ class ConditionsSpec(BaseModel, frozen=True, extra="forbid"):
         default={"dcase2020": None, "dcase2022": None},
         description="machine types of each layout, None for its six",
     )
-    n_sections: int = Field(3, ge=2, description="sections of each machine type")
-    n_train: int = Field(48, ge=8, description="normal training clips of a section")
-    n_test: int = Field(20, ge=2, description="normal test clips of a section, as many anomalous")
+    n_sections: int = Field(3, ge=2, le=100, description="sections of each machine type")
+    n_train: int = Field(48, ge=8, le=10_000, description="normal training clips of a section")
+    n_test: int = Field(20, ge=2, le=10_000, description="normal test clips of a section")
     target_share: float = Field(0.125, gt=0, lt=0.5, description="target clips of two domains")
-    seconds: float = Field(4.0, gt=0, description="length of a clip in s")
-    seeds: int = Field(5, ge=1, description="seeds of every training, from 0")
-    epochs: int = Field(6, ge=1, description="passes over all training clips")
+    seconds: float = Field(4.0, gt=0, le=600, description="length of a clip in s")
+    seeds: int = Field(5, ge=1, le=1000, description="seeds of every training, from 0")
+    epochs: int = Field(6, ge=1, le=100_000, description="passes over all training clips")
     params: Mapping[str, Any] = Field({}, description="other parameters of the contrastive system")
 
 
@@ -292,7 +292,7 @@ def _variants(
     def store(part: str, n_train: int, n_test: int, **more: Any) -> Any:
         corpus = spec.model_dump(include={"n_sections", "seconds", "target_share"}) | {
             "layout": condition.layout,
-            "machines": spec.machines[condition.layout],
+            "machines": spec.machines.get(condition.layout),
             "n_train": n_train,
             "n_test_normal": n_test,
             "n_test_anomaly": n_test,

@@ -29,6 +29,7 @@ from asdlib.evaluation import (
     paired_frame,
     t_interval,
 )
+from asdlib.files import is_taken
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
 from asdlib.study.result import Results, RunRecord, load_run
 
@@ -79,10 +80,19 @@ def read_score_files(text: str, year: int, ground_truth: str | Path | None = Non
     return Entry(name, path, evaluate_folder(path, year, ground_truth))
 
 
+def check_label(text: str) -> str:
+    """Refuse a name of a system that no table can show."""
+    if not text.strip() or not text.isprintable() or len(text) > 200:
+        raise ConfigError(f"{text!r} is no name of a system; give one line of 1 to 200 characters")
+    return text
+
+
 def _split(text: str) -> tuple[str, Path]:
     """Split ``NAME=PATH``; what exists as a path is one."""
     name, equals, path = text.partition("=")
-    return ("", Path(text)) if not equals or Path(text).exists() else (name.strip(), Path(path))
+    if not equals or is_taken(Path(text)):
+        return "", Path(text)
+    return name and check_label(name.strip()), Path(path)
 
 
 def label_of(config: RunConfig) -> str:

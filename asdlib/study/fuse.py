@@ -16,7 +16,7 @@ import pandas as pd
 
 from asdlib.errors import ConfigError, RunError, ScoreError
 from asdlib.evaluation import label_scores, read_score_folder
-from asdlib.study.comparison import label_of
+from asdlib.study.comparison import check_label, label_of
 from asdlib.study.config import RunConfig
 from asdlib.study.held_out import held_out, write_held_out
 from asdlib.study.result import Member, RunResult, Seconds, load_run
@@ -49,6 +49,8 @@ def fuse(
     records = [member.record for member in members]
     keys = [record.key for record in records]
     shares = [1.0] * len(members) if weights is None else list(weights)
+    if name is not None:
+        check_label(name)
     if len(members) < 2:
         raise ConfigError(f"{len(members)} run to fuse, expected at least two; name another run")
     for number, key in enumerate(keys):

@@ -51,7 +51,7 @@ def held_out(
     """
     path = run.path / HELD_OUT
     if path.is_file() and folds in (None, _folds_of(run)):
-        return _read(path)
+        return _read(path, run.record.train.clips)
     if run.record.members is not None:
         raise RunError(
             f"'{run.path}' is fused from other runs, its held-out scores come from theirs; leave "
@@ -112,22 +112,27 @@ def _folds_of(run: RunResult) -> int | None:
     """Return the number of folds that the scores were made with, None if it is not known."""
     try:
         return int(json.loads((run.path / FOLDS).read_text(encoding="utf-8"))["folds"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, clips: int) -> pd.DataFrame:
+    types: dict[Any, Any] = {**dict.fromkeys(COLUMNS, str), "anomaly_score": np.float64}
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        scores = table["anomaly_score"].map(float)
-        if list(table) != COLUMNS or not np.isfinite(scores).all():
+        table: pd.DataFrame = pd.read_csv(
+            path, dtype=types, keep_default_na=False, float_precision="round_trip"
+        )
+        if list(table) != COLUMNS or not np.isfinite(table["anomaly_score"]).all():
             raise ValueError(f"columns or scores are not {', '.join(COLUMNS)} with finite scores")
+        different = len(table.drop_duplicates(COLUMNS[:3]))
+        if not len(table) == different == clips:
+            raise ValueError(f"{different} clips in {len(table)} lines, expected {clips}")
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(
             f"'{path}' is damaged ({reason}); delete it and name the training store (--train STORE)"
         ) from error
-    return table.assign(anomaly_score=scores)
+    return table
 
 
 def _training_store(run: RunResult, train: str | Path) -> FeatureStore:
@@ -216,6 +221,12 @@ def decide_run(
         rows.append((machine, section, len(part), threshold))
     thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
     scores = read_score_folder(result.path, year)
+    lacking = sorted(set(section_keys(scores)) - set(section_keys(thresholds)))
+    if lacking:
+        raise RunError(
+            f"'{result.path / HELD_OUT}' has no clips of {lacking[0]}; delete it and name the "
+            "training store (--train STORE)"
+        )
     scores = scores.merge(thresholds, on=_SECTION)
     scores["decision"] = (scores["anomaly_score"] > scores["threshold"]).astype("int64")
     try:
@@ -228,7 +239,7 @@ def decide_run(
         "rule": "quantile of a gamma distribution fitted to held-out scores of normal clips",
         "thresholds": thresholds.to_dict("records"),
     }
-    with all_files(folder) as files:
+    with all_files(folder, replace=True) as files:
         if elsewhere:
             write_score_folder(scores, files, year)
         write_score_folder(scores, files, year, "decision_result")

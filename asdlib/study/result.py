@@ -158,7 +158,7 @@ def load_run(path: str | Path) -> RunResult:
         # Every digit counts: a run that is found gives the very numbers of the one that was made.
         metrics = pd.read_csv(
             path / "metrics.csv",
-            dtype={"machine": str, "section": str},
+            dtype={"machine": str, "section": str, "auc": float, "pauc": float},
             float_precision="round_trip",
         )
         lacking = [c for c in ("machine", "section", "auc", "pauc") if c not in metrics]
@@ -252,15 +252,22 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 @contextmanager
-def all_files(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder in `out`, whose files replace those of `out` once all are written."""
+def all_files(out: Path, *, replace: bool) -> Iterator[Path]:
+    """Yield a hidden folder in `out`, whose files appear in `out` once all are written.
+
+    With `replace`, they may replace others of their names.
+    """
     hidden = hidden_name(out / "results")
     made = not out.exists()
     try:
         with writing(out, RunError):
             hidden.mkdir(parents=True, exist_ok=True)
             yield hidden
-            for path in sorted(hidden.iterdir()):
+            made_files = sorted(hidden.iterdir())
+            for path in made_files:
+                if (out / path.name).exists() and not replace:
+                    raise RunError(f"'{out / path.name}' exists; choose another --out")
+            for path in made_files:
                 path.replace(out / path.name)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
@@ -300,14 +307,15 @@ class Results:
         }
         self.facts = json.loads(json.dumps({**facts, "stores": about}))
         path = out / PROVENANCE
+        self.again = path.exists()
         check_named(out)
         if out.is_symlink() or (out.exists() and not out.is_dir()):
             raise RunError(f"'{out}' is no folder; choose another --out")
-        if path.exists():
+        if self.again:
             try:
                 before = json.loads(path.read_text(encoding="utf-8"))
                 differ = [name for name, fact in self.facts.items() if before[name] != fact]
-            except (OSError, ValueError, TypeError, KeyError):
+            except (OSError, ValueError, TypeError, KeyError, RecursionError):
                 differ = [PROVENANCE]
             if differ:
                 raise RunError(
@@ -325,6 +333,6 @@ class Results:
             "finished": now(),
             "environment": describe_environment(),
         }
-        with all_files(self.out) as folder:
+        with all_files(self.out, replace=self.again) as folder:
             yield folder
             write_text(folder / PROVENANCE, json.dumps(content, indent=2) + "\n")

@@ -100,6 +100,10 @@ def test_tables_are_written_together_or_not_at_all(
         assert f"the disk of '{place}' is full" in asd(*command).error
     assert not out.exists()
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    monkeypatch.undo()
+    (mine / "systems.csv").write_text("years of work")
+    assert f"'{mine / 'systems.csv'}' exists; choose another --out" in asd(*command).error
+    assert sorted(path.name for path in mine.iterdir()) == ["systems.csv", "thesis.txt"]
 
 
 def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:

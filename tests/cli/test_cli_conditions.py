@@ -69,6 +69,10 @@ def test_conditions_refuses_what_it_does_not_know(asd: Asd, tmp_path: Path) -> N
         ("colour=1", "unknown parameter 'colour' of asd conditions (known: "),
         ("n_train=4", "asd conditions: n_train=4 is refused: input should be greater than or eq"),
         ("params.colour=1", "unknown parameter 'colour' of contrastive"),
+        ("seeds=1e9", "seeds=1000000000.0 is refused"),
+        ("n_train=10000000000", "n_train=10000000000 is refused"),
+        ("seconds=1e12", "seconds=1000000000000.0 is refused"),
+        ("epochs=" + "9" * 30, "is refused"),
     ):
         assert message in asd(*command, change).error
     assert not (tmp_path / "out").exists()

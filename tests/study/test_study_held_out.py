@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from asdlib.features import FeatureStore
 from asdlib.study import RunResult, load_run, run
 from asdlib.study.comparison import label_of
 from asdlib.study.fuse import fuse, fuse_scores
-from asdlib.study.held_out import HELD_OUT, decide_run, held_out
+from asdlib.study.held_out import COLUMNS, HELD_OUT, decide_run, held_out
 from asdlib.study.run import training_rows
 
 SECTION = ["machine", "section"]
@@ -136,6 +137,14 @@ def test_another_folder_gets_all_that_is_evaluated(
     assert not list(copied.path.glob("decision*"))
 
 
+def without(file: Path, word: str) -> str:
+    return "".join(line for line in file.read_text().splitlines(True) if word not in line)
+
+
+def last(file: Path) -> str:
+    return file.read_text().splitlines(True)[-1]
+
+
 def cut(file: Path) -> None:
     text = file.read_text()
     file.write_text(text[: text.rindex(",") + 1])
@@ -153,6 +162,15 @@ def flatten(file: Path) -> None:
         (lambda f: f.write_text("a,b\n1,2\n"), r"held_out\.csv' is damaged"),
         (cut, r"held_out\.csv' is damaged"),
         (flatten, "fan 00: 1 different scores are too few"),
+        (lambda f: f.write_text(",".join(COLUMNS) + "\n"), "0 clips in 0 lines, expected 24"),
+        (lambda f: f.write_text(without(f, "pump")), "12 clips in 12 lines, expected 24"),
+        (lambda f: f.write_text(f.read_text() * 2), r"held_out\.csv' is damaged"),
+        (lambda f: f.write_text(f.read_text() + last(f)), "24 clips in 25 lines, expected 24"),
+        (lambda f: f.write_text(f.read_text().replace("fan,", "fun,")), "has no clips of fan/00"),
+        (lambda f: f.write_text(re.sub(r",[^,]+$", ",1_000\n", f.read_text())), "is damaged"),
+        (lambda f: f.write_text(re.sub(r",[^,]+$", ",١٢\n", f.read_text())), "is damaged"),
+        (lambda f: f.write_bytes(b"\xff" * 50), "is damaged"),
+        (lambda f: f.unlink() or f.mkdir(), "is damaged|holds no scores"),
     ],
 )
 def test_damaged_runs_are_named(
@@ -247,6 +265,9 @@ def test_what_cannot_be_fused_is_refused(
     for paths, weights, error, message in refused:
         with pytest.raises(error, match=message):
             fuse(paths, tmp_path / "out", weights=weights)
+    for name in ("", " ", "a\nb", "x" * 300, "\u202e"):
+        with pytest.raises(ConfigError, match="is no name of a system; give one line"):
+            fuse([one, two], tmp_path / "out", name=name)
     with pytest.raises(RunError, match=r"quantile 1\.5 is not allowed"):
         decide_run(one, quantile=1.5)
     assert not (tmp_path / "out").exists()
