@@ -19,13 +19,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Generic, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, Field, ValidationError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -40,16 +39,25 @@ Progress = Callable[[str, int, int], None]
 P = TypeVar("P", bound=BaseModel)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+MOST = 1_000_000
+"""Bound of parameters that count something, far beyond what is of use."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+
 _FORMAT = 1
+_SEEDS = 2**63
 
 
-class _About(BaseModel):
-    """What ``model.json`` says of every system."""
+class _Facts(BaseModel, extra="allow"):
+    """What ``model.json`` holds of every system; version 0.1 had no format, front end or digest."""
 
-    seed: int
+    system: str
+    format: int = _FORMAT
     params: dict[str, Any]
-    sections: list[str]
+    seed: int
+    sections: tuple[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")], ...] = Field(min_length=1)
     front_end: dict[str, Any] = {}
+    sha256: str | None = None
 
 
 class System(ABC, Generic[P]):
@@ -72,6 +80,8 @@ class System(ABC, Generic[P]):
         Front end of the training store.
     history_ : pd.DataFrame or None
         Course of the training; None without one and for a loaded system.
+    notices_ : list of str
+        What `fit` did otherwise than asked for, and what should be known about its result.
 
     Raises
     ------
@@ -85,11 +95,14 @@ class System(ABC, Generic[P]):
     params: P
 
     def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
+        if not 0 <= seed < _SEEDS:
+            raise ConfigError(f"seed={_short(seed)} is refused: expected 0 to {_SEEDS - 1}")
         self.params = validate_params(self.Params, params, self.name)
         self.seed = seed
         self.sections_: tuple[str, ...] = ()
         self.front_end_: dict[str, Any] = {}
         self.history_: pd.DataFrame | None = None
+        self.notices_: list[str] = []
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +132,7 @@ class System(ABC, Generic[P]):
         ------
         RunError
             If there are no rows, one is labelled as anomalous or not finite, the system cannot be
-            trained on them, or a checkpoint is of another training.
+            trained on them, memory is short, or a checkpoint is of another training.
         """
         if not len(rows):
             raise RunError(
@@ -135,11 +148,17 @@ class System(ABC, Generic[P]):
         self.sections_ = tuple(sorted(set(section_keys(rows.manifest))))
         self.front_end_ = rows.store.described
         self.history_ = None
+        self.notices_ = []
         folder = Path(workdir) if workdir is not None else None
         try:
             self._fit(rows, folder, progress or (lambda what, done, total: None))
-        except BaseException:
+        except BaseException as error:
             self.sections_ = ()  # what is half fitted must not score
+            if isinstance(error, RuntimeError | MemoryError) and "memory" in str(error).lower():
+                raise RunError(
+                    f"memory is too short to train '{self.name}' ({str(error).splitlines()[0]}); "
+                    "choose a smaller network or batch"
+                ) from error
             raise
         return self
 
@@ -201,24 +220,18 @@ class System(ABC, Generic[P]):
         """
         folder = Path(folder)
         try:
-            facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            facts = _Facts.model_validate_json((folder / "model.json").read_bytes())
             content = (folder / "model.safetensors").read_bytes()
-            # Contrastive systems of version 0.1 have neither a format nor a digest.
-            if facts["system"] != cls.name or facts.get("format", _FORMAT) != _FORMAT:
-                raise RunError(
-                    f"'{folder}' holds system '{facts['system']}' of format "
-                    f"{facts.get('format', _FORMAT)}, expected '{cls.name}' of format {_FORMAT}; "
-                    "load it with its own class"
-                )
-            digest = hashlib.sha256(content).hexdigest()
-            if facts.get("sha256", digest) != digest:
-                raise ValueError("model.safetensors does not belong to model.json")
-            about = validate_params(_About, facts, "model.json")
-            system = cls(seed=about.seed, **about.params)
-            system.sections_, system.front_end_ = tuple(about.sections), about.front_end
-            system._restore(load(content), facts)
-        except KeyError as error:
-            reason = f"it lacks {error}"
+            if (facts.system, facts.format) == (cls.name, _FORMAT):
+                if facts.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+                    raise ValueError("model.safetensors does not belong to model.json")
+                system = cls(seed=facts.seed, **facts.params)
+                system.sections_, system.front_end_ = facts.sections, facts.front_end
+                system._restore(load(content), facts.model_dump())
+                return system
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(['model.json', *map(str, first['loc'])])}: {first['msg']}"
         except PermissionError as error:
             raise RunError(
                 f"'{error.filename or folder}' cannot be read ({error.strerror}); check it and its "
@@ -226,12 +239,14 @@ class System(ABC, Generic[P]):
             ) from error
         except OSError as error:
             reason = f"{Path(error.filename or folder).name}: {error.strerror}"
-        except (ConfigError, SafetensorError) as error:
-            reason = str(error)
-        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-            reason = str(error).split("\n", 1)[0].strip()
+        except Exception as error:  # whatever is wrong with a file, it is one line
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else lines[0]
         else:
-            return system
+            raise RunError(
+                f"'{folder}' holds system '{facts.system}' of format {facts.format}, expected "
+                f"'{cls.name}' of format {_FORMAT}; load it with its own class"
+            )
         raise RunError(
             f"'{folder}' holds no readable model ({reason}); train again with a fresh output folder"
         )
@@ -321,6 +336,14 @@ def per_clip(
     return in_order
 
 
+def silence(machine: str) -> RunError:
+    """Return the error that a machine without any sound is refused with."""
+    return RunError(
+        f"in each training clip of machine '{machine}' all log-mel values are equal, expected "
+        "sound: silent clips cannot be trained on; check the recordings, or leave the machine out"
+    )
+
+
 def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
     """Refuse, by a `RunError`, rows of sections that a system was not fitted on."""
     known = sorted(set(known))
@@ -358,16 +381,23 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
             near = difflib.get_close_matches(location[-1], known, n=1)
             names = textwrap.shorten(", ".join(known), 160, placeholder=" …")
             hint = f"did you mean '{near[0]}'?" if near else f"known: {names}"
-            raise ConfigError(
-                f"unknown parameter '{'.'.join(location)}' of {name} ({hint})"
-            ) from None
+            unknown = _short(".".join(location))
+            raise ConfigError(f"unknown parameter {unknown} of {name} ({hint})") from None
         named = [part for part in location if part.isdigit() or part.isidentifier()]
         field = ".".join(part for part in named if not part[0].isupper()) or "value"
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
-        value = repr(first["input"])
-        value = value if len(value) <= 100 else f"{value[:60]} … {value[-30:]}"
-        raise ConfigError(f"{name}: {field}={value} is refused: {reason}") from None
+        given = _short(first["input"])
+        raise ConfigError(f"{name}: {field}={given} is refused: {reason}") from None
+
+
+def _short(value: object) -> str:
+    """Show a value that a user has given, of any length and depth, in at most 120 characters."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # too deep, or a number of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 120 else f"{text[:80]}…{text[-39:]}"
 
 
 def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:

@@ -26,8 +26,8 @@ from asdlib.errors import RunError
 class AutoencoderParams(WindowParams):
     """Parameters of `Autoencoder`; the defaults are the official ones."""
 
-    hidden: int = Field(default=128, ge=1, description="units of a hidden layer")
-    bottleneck: int = Field(default=8, ge=1, description="units of the narrowest layer")
+    hidden: int = Field(default=128, ge=1, le=8192, description="units of a hidden layer")
+    bottleneck: int = Field(default=8, ge=1, le=8192, description="units of the narrowest layer")
 
 
 class AutoencoderNetwork(nn.Sequential):

@@ -29,24 +29,24 @@ from torch.nn.functional import pad
 from asdlib.baselines.windows import WindowedBaseline, WindowParams
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.system import Progress
+from asdlib.system import MOST, Count, Progress
 
 
 class MobileNetV2Params(WindowParams):
     """Parameters of `MobileNetV2`; the defaults are the official ones."""
 
-    epochs: int = Field(default=20, ge=1, description="passes over the training windows")
-    batch_size: int = Field(default=32, ge=2, description="windows of a training step")
+    epochs: Count = Field(default=20, description="passes over the training windows")
+    batch_size: int = Field(default=32, ge=2, le=MOST, description="windows of a training step")
     learning_rate: float = Field(default=1e-5, gt=0.0, description="step size of Adam")
-    score_batch_size: int = Field(default=128, ge=1, description="windows scored at once")
-    n_frames: int = Field(default=64, ge=32, description="frames of a window")
-    train_hop_frames: int = Field(
-        default=8, ge=1, description="frames from one window to the next in training"
+    score_batch_size: Count = Field(default=128, description="windows scored at once")
+    n_frames: int = Field(default=64, ge=32, le=MOST, description="frames of a window")
+    train_hop_frames: Count = Field(
+        default=8, description="frames from one window to the next in training"
     )
-    test_hop_frames: int = Field(
-        default=1, ge=1, description="frames from one window to the next at test"
+    test_hop_frames: Count = Field(
+        default=1, description="frames from one window to the next at test"
     )
-    alpha: float = Field(default=0.5, gt=0.0, description="factor of the network's widths")
+    alpha: float = Field(default=0.5, gt=0.0, le=8.0, description="factor of the network's widths")
     batch_norm_momentum: float = Field(
         default=0.001,
         gt=0.0,

@@ -18,7 +18,7 @@ from torch import Tensor
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.method.backends import PooledMahalanobis
-from asdlib.system import Progress, System, per_clip, section_keys
+from asdlib.system import Count, Progress, System, per_clip, section_keys
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -34,13 +34,14 @@ class TimeStatisticsParams(BaseModel):
     quantiles: tuple[Level, ...] = Field(
         default=(0.1, 0.5, 0.9),
         min_length=1,
+        max_length=100,
         description="levels of the quantiles over time, used with 'mean+deviation+quantiles'",
     )
     covariance: Literal["own", "pooled"] = Field(
         default="own",
         description="of each section alone, or leaning on the other sections of its machine type",
     )
-    batch_size: int = Field(default=64, ge=1, description="clips read at once")
+    batch_size: Count = Field(default=64, description="clips read at once")
 
 
 def time_statistics(log_mel: np.ndarray, params: TimeStatisticsParams) -> np.ndarray:
@@ -110,12 +111,19 @@ class TimeStatistics(System[TimeStatisticsParams]):
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         keys = section_keys(rows.manifest)
         for section in self.sections_:
-            if (keys == section).sum() < 2:
+            n_clips = (keys == section).sum()
+            if n_clips < 3:
                 raise RunError(
-                    f"section '{section}' has 1 training clip, expected at least 2 to estimate a "
-                    "covariance; add clips or leave the section out"
+                    f"section '{section}' has {n_clips} training clips, expected at least 3 to "
+                    "estimate a covariance; add clips or leave the section out"
                 )
         vectors = self._vectors(rows, progress)
+        for section in self.sections_:
+            if not np.ptp(vectors[keys == section], axis=0).any():
+                raise RunError(
+                    f"the training clips of section '{section}' are all alike, expected clips that "
+                    "differ; check the recordings, or leave the section out"
+                )
         if self.params.covariance == "pooled":
             fitted = PooledMahalanobis().fit(vectors, keys, rows.manifest["domain"]).models_
             models = [fitted[section] for section in self.sections_]
@@ -127,11 +135,6 @@ class TimeStatistics(System[TimeStatisticsParams]):
             shrunk = [LedoitWolf().fit(vectors[keys == section]) for section in self.sections_]
             self.mean_ = np.stack([each.location_ for each in shrunk])
             self.precision_ = np.stack([each.precision_ for each in shrunk])
-        if not np.isfinite(self.precision_).all():
-            raise RunError(
-                "the training clips of a section are all alike, expected clips that differ; "
-                "check the recordings of the store"
-            )
 
     def _score(self, rows: Rows) -> np.ndarray:
         keys = section_keys(rows.manifest)
@@ -150,8 +153,10 @@ class TimeStatistics(System[TimeStatisticsParams]):
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.mean_, self.precision_ = tensors["mean"].numpy(), tensors["precision"].numpy()
-        if not len(self.mean_) == len(self.precision_) == len(self.sections_):
-            raise ValueError("its sections and its tensors differ in number")
+        size = time_statistics(np.zeros((1, self.front_end_["n_mels"], 1)), self.params).shape[1]
+        expected = (len(self.sections_), size)
+        if (self.mean_.shape, self.precision_.shape) != (expected, (*expected, size)):
+            raise ValueError(f"its tensors do not hold {expected[0]} sections of {size} statistics")
 
     def _vectors(self, rows: Rows, progress: Progress | None = None) -> np.ndarray:
         return per_clip(

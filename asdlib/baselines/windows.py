@@ -28,7 +28,17 @@ from torch import Tensor, nn
 from asdlib.errors import RunError
 from asdlib.features import Rows
 from asdlib.method.training import Training, train
-from asdlib.system import Progress, System, finite_batches, per_clip, section_keys, with_prefix
+from asdlib.system import (
+    MOST,
+    Count,
+    Progress,
+    System,
+    finite_batches,
+    per_clip,
+    section_keys,
+    silence,
+    with_prefix,
+)
 
 _CLIPS_PER_READ = 64
 _CLIPS_PER_SCORING = 16
@@ -39,9 +49,9 @@ class WindowParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    n_frames: int = Field(default=5, ge=1, description="consecutive frames of a window")
-    epochs: int = Field(default=100, ge=1, description="passes over the training windows")
-    batch_size: int = Field(default=512, ge=2, description="windows of a training step")
+    n_frames: Count = Field(default=5, description="consecutive frames of a window")
+    epochs: Count = Field(default=100, description="passes over the training windows")
+    batch_size: int = Field(default=512, ge=2, le=MOST, description="windows of a training step")
     learning_rate: float = Field(default=1e-3, gt=0.0, description="step size of Adam")
     adam_epsilon: float = Field(default=1e-7, gt=0.0, description="epsilon of Adam, as in Keras")
     validation_fraction: float = Field(
@@ -50,7 +60,7 @@ class WindowParams(BaseModel):
         lt=1.0,
         description="share of the windows, the last in order, that is not trained on",
     )
-    score_batch_size: int = Field(default=4096, ge=1, description="windows scored at once")
+    score_batch_size: Count = Field(default=4096, description="windows scored at once")
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -166,7 +176,10 @@ class WindowedBaseline(System[P]):
         }, {}
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        for machine in sorted({key.split("/")[0] for key in self.sections_}):
+        machines = sorted({key.split("/")[0] for key in self.sections_})
+        if {key.split("/")[1] for key in tensors} != set(machines):
+            raise ValueError("its sections and its networks are of different machines")
+        for machine in machines:
             network = self._network(machine, torch.Generator())
             network.load_state_dict(with_prefix(tensors, f"network/{machine}/"))
             self.networks_[machine] = network
@@ -205,6 +218,8 @@ class _WindowTraining(Training):
         self.generator = generator
         self.system = system
         self.frames = read_frames(rows).to(system.device)
+        if self.frames.min() == self.frames.max():
+            raise silence(machine)
         self.start, clip = window_starts(rows.frames, self.params.n_frames, system.hops[0])
         self.section = torch.from_numpy(system._section_numbers(machine, rows))[clip]
         self.n_train = int(len(self.start) * (1.0 - self.params.validation_fraction))

@@ -24,6 +24,7 @@ from asdlib.errors import ConfigError
 from asdlib.method.crop import draw_crops, resize_crop
 from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
+from asdlib.system import Count
 
 N_VIEWS = 2
 
@@ -42,9 +43,8 @@ class AugmentationParams(BaseModel):
         description="[I] 'fixed': mean and std of the training set; 'running': of the inputs seen "
         "so far, until frozen, as BYOL-A 2021",
     )
-    running_batches: int | None = Field(
+    running_batches: Count | None = Field(
         None,
-        ge=1,
         description="[I] batches after which running statistics freeze; BYOL-A: those of ten "
         "epochs; null: never",
     )
@@ -57,7 +57,9 @@ class AugmentationParams(BaseModel):
         description="[O] constant inside the logarithm of the mixture; BYOL-A's 1.2e-7 does not "
         "show after pre-norm, but would cut inputs without pre-norm at ln 1.2e-7 = -15.9",
     )
-    bank_size: int = Field(2048, ge=1, description="[I] number of past inputs to mix from")
+    bank_size: int = Field(
+        2048, ge=1, le=100_000, description="[I] number of past inputs to mix from"
+    )
     mixing: Literal["full", "high"] = Field(
         "full", description="[O] 'full': mix all mel bins; 'high': only those above cutoff_hz"
     )
@@ -67,10 +69,13 @@ class AugmentationParams(BaseModel):
         description="[O] with mixing 'high', lowest centre frequency in Hz of the mixed mel bins",
     )
     frequency_canvas: float = Field(
-        1.0, ge=1, description="[I] height of the zero canvas, as a multiple of the mel bins"
+        1.0,
+        ge=1,
+        le=100,
+        description="[I] height of the zero canvas, as a multiple of the mel bins",
     )
     time_canvas: float = Field(
-        1.5, ge=1, description="[I] width of the zero canvas, as a multiple of the frames"
+        1.5, ge=1, le=100, description="[I] width of the zero canvas, as a multiple of the frames"
     )
     frequency_scale: tuple[float, float] = Field(
         (0.6, 1.5), description="[I] range of the crop's height, as a multiple of the mel bins"
@@ -83,8 +88,8 @@ class AugmentationParams(BaseModel):
     def _check_ranges(self) -> Self:
         for name in ("frequency_scale", "time_scale"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} is ({low}, {high}), expected 0 < low <= high")
+            if not 0 < low <= high <= 100:
+                raise ValueError(f"{name} is ({low}, {high}), expected 0 < low <= high <= 100")
         return self
 
 

@@ -238,7 +238,7 @@ class GaussianMixture(Backend):
     name = "gaussian_mixture"
     n_components: int = Field(default=2, ge=1)
     regularisation: float = Field(default=0.01, gt=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
         variance = float(x.var(axis=0).mean())
@@ -250,7 +250,13 @@ class GaussianMixture(Backend):
         with warnings.catch_warnings():
             # A mixture that still moves after 100 rounds is used as it is.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture.fit(x)
+            try:
+                mixture.fit(x)
+            except ValueError as error:
+                raise RunError(
+                    f"no mixture of {self.n_components} Gaussians fits {len(x)} clips "
+                    f"({str(error).splitlines()[0]}); fewer n_components or more regularisation"
+                ) from error
         return {
             "log_weights": np.log(mixture.weights_),
             "means": mixture.means_,
@@ -305,7 +311,7 @@ class Mahalanobis(Backend):
         return np.asarray(distances.reshape(-1, len(x)).min(axis=0))
 
     def _min_clips(self) -> int:
-        return 2
+        return 3  # the covariance of two clips is not shrunk at all
 
 
 @dataclass(config=_STRICT)
@@ -313,7 +319,8 @@ class SelectiveMahalanobis(Mahalanobis):
     """The smaller of the Mahalanobis distances to the source and to the target clips.
 
     Each domain of a section has its own mean. The covariance is "shared": one around both means,
-    which the few target clips cannot spoil [O]; or each domain has its "own".
+    which the few target clips cannot spoil [O]; or each domain of three clips or more has its
+    "own".
 
     Notes
     -----
@@ -329,10 +336,13 @@ class SelectiveMahalanobis(Mahalanobis):
         groups = [x[domains == domain] for domain in sorted(set(domains))]
         means = np.stack([group.mean(axis=0) for group in groups])
         centred = [group - mean for group, mean in zip(groups, means, strict=True)]
-        if self.covariance == "shared":
-            shared = whitening(np.concatenate(centred))
-            return {"mean": means, "whitening": np.stack([shared] * len(groups))}
-        return {"mean": means, "whitening": np.stack([whitening(group) for group in centred])}
+        shared = whitening(np.concatenate(centred))
+        # A covariance of one or two clips would have units of its own.
+        own = [self.covariance == "own" and len(group) >= self._min_clips() for group in groups]
+        spread = [
+            whitening(group) if alone else shared for group, alone in zip(centred, own, strict=True)
+        ]
+        return {"mean": means, "whitening": np.stack(spread)}
 
 
 def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
@@ -413,11 +423,19 @@ class PooledMahalanobis(Mahalanobis):
     name = "pooled_mahalanobis"
     share: Annotated[float, Field(gt=0, le=1)] | None = None
 
+    def _min_clips(self) -> int:
+        return 2  # those of a machine type are counted together
+
     def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
         machine = np.array([name.rpartition("/")[0] for name in names], object)
         models: dict[str, Model] = {}
         for each in sorted(set(machine)):
             rows = machine == each
+            if rows.sum() < 3:
+                raise RunError(
+                    f"machine '{each}' has {rows.sum()} training clips, back-end '{self.name}' "
+                    "needs at least 3; add clips"
+                )
             share = self.share or _likeliest_share(x[rows], names[rows], domains[rows])
             pooled, sections = _decompose(x[rows], names[rows])
             for section, (mean, variances, axes) in sections.items():
@@ -539,7 +557,8 @@ def _scale(distances: Array) -> Array:
     floor = max(1e-3 * float(np.median(distances)), np.finfo(np.float64).tiny)
     logarithm = np.log(np.maximum(distances, floor))
     deviation = float(logarithm.std())
-    return np.array([floor, float(logarithm.mean()), deviation if deviation > 0 else 1.0])
+    # Distances between copies of one clip differ by rounding alone, which is no scale.
+    return np.array([floor, float(logarithm.mean()), deviation if deviation > 1e-6 else 1.0])
 
 
 BACKENDS: dict[str, type[Backend]] = {

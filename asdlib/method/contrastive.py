@@ -7,7 +7,7 @@ are stated by the paper, [I] inferred from prior work, [O] open, our choice.
 Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,9 +26,20 @@ from asdlib.method.losses import ArcFaceHead, SubClusterAdaCosHead, supervised_c
 from asdlib.method.pretrained import PUBLIC, check_front_end, describe_encoder, make_encoder
 from asdlib.method.training import Training, train
 from asdlib.method.weights import PretrainedParams
-from asdlib.system import Progress, System, finite_batches, per_clip, section_keys, with_prefix
+from asdlib.system import (
+    MOST,
+    Count,
+    Progress,
+    System,
+    finite_batches,
+    per_clip,
+    section_keys,
+    silence,
+    with_prefix,
+)
 
-CropFrames = Annotated[int, Field(ge=8)]
+SHORTEST_CROP = 8
+CropFrames = Annotated[Count, Field(ge=SHORTEST_CROP)]
 
 
 class ContrastiveParams(BaseModel):
@@ -43,7 +54,9 @@ class ContrastiveParams(BaseModel):
     pretrained: PretrainedParams | None = Field(
         None, description="weights to start from, or their folder alone; by default random ones [O]"
     )
-    projection_size: int = Field(128, ge=2, description="size of the projected embedding [O]")
+    projection_size: int = Field(
+        128, ge=2, le=8192, description="size of the projected embedding [O]"
+    )
     loss: Literal["supervised_contrastive", "nt_xent"] = Field(
         "supervised_contrastive", description="supervised contrast [I]; nt_xent: views only"
     )
@@ -61,7 +74,7 @@ class ContrastiveParams(BaseModel):
     arcface_scale: float = Field(
         3.3, gt=0, description="ArcFace: factor of the cosines, the inverse of a temperature"
     )
-    subclusters: int = Field(16, ge=1, description="sub-cluster AdaCos: centres a class")
+    subclusters: int = Field(16, ge=1, le=1024, description="sub-cluster AdaCos: centres a class")
     classes: Literal["section", "machine"] = Field(
         "section", description="a class is a machine type and its section, or the type alone [O]"
     )
@@ -74,8 +87,10 @@ class ContrastiveParams(BaseModel):
     crops: Literal["same", "different"] = Field(
         "same", description="both views from one crop of the clip, or each from its own [O]"
     )
-    batch_size: int = Field(64, ge=2, description="clips in a batch; views are twice as many [O]")
-    epochs: int = Field(48, ge=0, description="passes over the training clips, fixed [O]")
+    batch_size: int = Field(
+        64, ge=2, le=MOST, description="clips in a batch; views are twice as many [O]"
+    )
+    epochs: int = Field(48, ge=0, le=MOST, description="passes over the training clips, fixed [O]")
     learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's cosine schedule [O]")
     weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW [O]")
     batch_norm: Literal["clean", "training"] = Field(
@@ -96,7 +111,7 @@ class ContrastiveParams(BaseModel):
         "clip",
         description="at test: the whole clip, or the mean over windows of the longest crop [O]",
     )
-    score_batch_size: int = Field(32, ge=1, description="clips embedded at a time")
+    score_batch_size: Count = Field(32, description="clips embedded at a time")
 
     @field_validator("encoder", "backend")
     @classmethod
@@ -130,6 +145,10 @@ class ContrastiveParams(BaseModel):
         given = self.crop_frames
         return (given,) if isinstance(given, int) else tuple(sorted(set(given)))
 
+    def lengths_within(self, n_frames: int) -> list[int]:
+        """Lengths of training crops where the shortest clip has `n_frames`."""
+        return sorted({min(length, n_frames) for length in self.crop_lengths})
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if not self.crop_lengths:
@@ -159,6 +178,7 @@ class CropBatches:
 
     def __init__(self, rows: Rows, params: ContrastiveParams, seed: int) -> None:
         self.rows = rows
+        self.lengths = params.lengths_within(int(rows.frames.min()))
         self.params = params
         self.seed = seed
         self.epoch: Callable[[], int] = lambda: 0
@@ -194,7 +214,7 @@ class CropBatches:
     def __iter__(self) -> Iterator[Batch]:
         """Draw the batches of the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch()])
-        lengths = self.params.crop_lengths
+        lengths = self.lengths
         for positions in np.array_split(self.order(rng), len(self)):
             n_frames = lengths[rng.integers(len(lengths))] if len(lengths) > 1 else lengths[0]
             crops = [self._crop(positions, n_frames, rng)]
@@ -342,16 +362,29 @@ class Contrastive(System[ContrastiveParams]):
         Raises
         ------
         RunError
-            If a crop is longer than the shortest clip, or the training fails.
+            If a clip is too short, a machine is silent, or the training fails.
         """
         shortest, longest = int(rows.frames.min()), max(self.params.crop_lengths)
-        if longest > shortest:
+        if shortest < SHORTEST_CROP:
+            clip = rows.manifest["clip"].iloc[int(np.argmin(rows.frames))]
             raise RunError(
-                f"crop_frames={longest} is longer than the shortest training clip "
-                f"({shortest} frames); set crop_frames to at most {shortest}"
+                f"clip '{clip}' has {shortest} frames, expected at least {SHORTEST_CROP} for a "
+                "crop; leave it out, or build the store with a shorter hop"
+            )
+        if longest > shortest:
+            self.notices_.append(
+                f"crop_frames={longest} is longer than the shortest training clip; crops have "
+                f"{shortest} frames instead"
+            )
+        one_class = len(set(class_names(section_keys(rows.manifest), self.params.classes))) == 1
+        if one_class and self.params.loss != "nt_xent" and self.params.contrast_weight:
+            self.notices_.append(
+                "all training clips are of one class: the contrast has no negatives and learns "
+                "nothing about it; train on more sections or machines, or set loss=nt_xent"
             )
         mean, std = mean_and_deviation(rows)
-        self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies())
+        lengths = self.params.lengths_within(shortest)
+        self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies(), lengths=lengths)
         if not self.params.epochs:
             return
         training = ContrastiveTraining(
@@ -432,6 +465,9 @@ class Contrastive(System[ContrastiveParams]):
         self.network_.load_state_dict(with_prefix(tensors, "network."))
         backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
         self.backend_ = backend_from_state(backend)
+        # A back-end of another shape or other sections is better found now than with the clips.
+        size = self.network_.size_of(self.params.embedding)
+        self.backend_.score(np.zeros((len(self.sections_), size)), self.sections_)
 
     def _build(
         self,
@@ -440,6 +476,7 @@ class Contrastive(System[ContrastiveParams]):
         std: float,
         mel_frequencies: np.ndarray,
         description: dict[str, Any] | None = None,
+        lengths: Sequence[int] = (),
     ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
         params = self.params
@@ -448,7 +485,7 @@ class Contrastive(System[ContrastiveParams]):
             mean=mean,
             std=std,
             mel_frequencies=mel_frequencies,
-            crop_lengths=params.crop_lengths,
+            crop_lengths=lengths,
         )
         self.mel_frequencies_ = mel_frequencies
         n_classes = len(set(class_names(self.sections_, params.classes)))
@@ -474,16 +511,17 @@ def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]
     Raises
     ------
     RunError
-        If all values are equal: such clips cannot be standardised.
+        If a machine is silent: in each of its clips all values are equal.
     """
     count, total, squares = 0, 0.0, 0.0
-    for _, log_mel in finite_batches(rows, batch_size):
+    machine, heard = rows.manifest["machine"].to_numpy(dtype=str), set()
+    for positions, log_mel in finite_batches(rows, batch_size):
+        heard.update(machine[positions[np.ptp(log_mel, axis=(1, 2)) > 0]])
         values = log_mel.astype(np.float64)
         count += values.size
         total += float(values.sum())
         squares += float(np.square(values).sum())
+    for silent in sorted(set(machine) - heard):
+        raise silence(silent)
     mean = total / count
-    variance = squares / count - mean**2
-    if variance <= 1e-12 * max(1.0, mean**2):
-        raise RunError(f"all log-mel values equal {mean:g}: silent clips cannot be trained on")
-    return mean, float(np.sqrt(variance))
+    return mean, float(np.sqrt(squares / count - mean**2))

@@ -144,6 +144,7 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, embedding_size: int, projection_size: int = 128) -> None:
         super().__init__()
+        self.size = projection_size
         self.layers = nn.Sequential(
             nn.Linear(embedding_size, embedding_size),
             nn.ReLU(),
@@ -177,6 +178,11 @@ class Network(nn.Module):
         encoder = self.encoder
         sizes = (encoder.n_mels, encoder.time_mean_size, encoder.embedding_size)
         return dict(zip(("spectrum", "feature_map", "encoder"), sizes, strict=True))
+
+    def size_of(self, kind: str) -> int:
+        """Size D of an embedding of this kind."""
+        sizes = self.level_sizes
+        return {**sizes, "levels": sum(sizes.values()), "projection": self.head.size}[kind]
 
     def embed(self, log_mel: Tensor, kind: str) -> Tensor:
         """Embed (B, F, T) as (B, D), with `kind` as in `ContrastiveParams.embedding`."""

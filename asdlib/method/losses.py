@@ -19,7 +19,7 @@ from asdlib.errors import ConfigError
 def supervised_contrastive_loss(
     embeddings: Tensor,
     labels: Tensor,
-    temperature: float = 0.07,
+    temperature: float = 0.1,
     *,
     domains: Tensor | None = None,
     clips: Tensor | None = None,
@@ -41,7 +41,7 @@ def supervised_contrastive_loss(
     labels
         Class of each embedding, shape (N,), integer.
     temperature
-        τ > 0; 0.07 as Khosla et al. [O].
+        τ > 0; 0.1 as Khosla et al., 0.07 is common too [O].
     domains
         Domain of each embedding, shape (N,), integer; needed by `cross_domain`.
     clips
@@ -66,7 +66,7 @@ def supervised_contrastive_loss(
     (L_out). Positives across domains of one class: Meng et al., arXiv 2509.15570.
     """
     if not (math.isfinite(temperature) and temperature > 0):
-        raise ConfigError(f"temperature is {temperature}, expected a number above 0, such as 0.07")
+        raise ConfigError(f"temperature is {temperature}, expected a number above 0, such as 0.1")
     for name, column in (("labels", labels), ("domains", domains), ("clips", clips)):
         if column is not None and column.shape != embeddings.shape[:1]:
             raise ConfigError(
@@ -161,9 +161,9 @@ class SubClusterAdaCosHead(nn.Module):
     Notes
     -----
     K. Wilkinghoff, "Sub-Cluster AdaCos: Learning Representations for Anomalous Sound Detection",
-    IJCNN 2021. The scale is the dynamic one of X. Zhang et al., "AdaCos: Adaptively Scaling Cosine
-    Logits", CVPR 2019, arXiv 1905.00292, over all centres; the angle of an embedding is that to the
-    nearest centre of its class [O].
+    IJCNN 2021, and subcluster_adacos.py in github.com/wilkinghoff/sub-cluster-AdaCos (7ddba84),
+    where the angle of an embedding is the sum of those to all centres of its class. The scale is
+    that of X. Zhang et al., "AdaCos: Adaptively Scaling Cosine Logits", CVPR 2019 (1905.00292).
     """
 
     scale: Tensor
@@ -193,8 +193,8 @@ class SubClusterAdaCosHead(nn.Module):
             return functional.cross_entropy(logits, labels)
 
     def _adapt(self, cosine: Tensor, labels: Tensor) -> None:
-        own = cosine[torch.arange(len(labels), device=labels.device), labels].amax(dim=1)
-        angle = torch.acos(own.clamp(-1, 1)).quantile(0.5).clamp(max=math.pi / 4)
+        own = cosine[torch.arange(len(labels), device=labels.device), labels]
+        angle = torch.acos(own.clamp(-1, 1)).sum(dim=1).quantile(0.5).clamp(max=math.pi / 4)
         total = torch.logsumexp((self.scale * cosine).flatten(), dim=0) - math.log(len(labels))
         self.scale = total / torch.cos(angle)
 

@@ -6,10 +6,10 @@ say [O]. A public checkpoint brings its architecture and its front end with it; 
 trained system carries all its weights, and is loaded without the source.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,6 +28,13 @@ static method ``front_end(folder)`` that describes what it was trained on.
 """
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
+
+
+class _Description(BaseModel, extra="allow"):
+    """What has to be in ``encoder.json``."""
+
+    encoder: str
+    front_end: dict[str, Any]
 
 
 class Frozen(Encoder):
@@ -152,15 +159,13 @@ def read_description(folder: Path) -> dict[str, Any]:
         If it is missing or damaged.
     """
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = (folder / DESCRIPTION).read_bytes()
+        return _Description.model_validate_json(content).model_dump()
     except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict) or not content.keys() >= {"encoder", "front_end"}:
         raise RunError(
             f"'{folder}' has no readable {DESCRIPTION}; expected a folder that asd pretrain has "
             "written"
-        )
-    return content
+        ) from None
 
 
 def _load_weights(encoder: Encoder, name: str, folder: Path) -> None:

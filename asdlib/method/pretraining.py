@@ -26,7 +26,7 @@ from asdlib.features import FeatureStore, Rows
 from asdlib.files import only_process, whole_folder
 from asdlib.method.contrastive import Contrastive, ContrastiveParams
 from asdlib.method.pretrained import DESCRIPTION, WEIGHTS, read_description
-from asdlib.system import Progress, validate_params
+from asdlib.system import Count, Progress, validate_params
 
 _REQUEST = "request.json"
 
@@ -37,7 +37,7 @@ class PretrainingParams(ContrastiveParams):
     loss: Literal["nt_xent"] = "nt_xent"
     classifier: Literal["none"] = "none"
     pretrained: None = None
-    epochs: int = Field(48, ge=1, description="passes over the clips, fixed [O]")
+    epochs: Count = Field(48, description="passes over the clips, fixed [O]")
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,12 @@ def pretrain(
         If there are too few clips, `out` holds something else, or another process is at work on it.
     """
     checked = validate_params(PretrainingParams, params, "pretrain")
+    system = Contrastive(seed=seed, **checked.model_dump())
     opened, out = FeatureStore.open(store), Path(out)
     rows, left_out = _rows(opened, max(checked.crop_lengths))
     request = {
-        "params": checked.model_dump(mode="json"),
+        # The back-end has no part in it, and its parameters came after the first encoders.
+        "params": checked.model_dump(mode="json", exclude={"backend_params"}),
         "seed": seed,
         "store_fingerprint": opened.fingerprint,
         "asdlib": asdlib.__version__,
@@ -101,7 +103,6 @@ def pretrain(
                 shutil.rmtree(folder)
                 folder.mkdir()
                 begun.write_text(key)
-            system = Contrastive(seed=seed, **checked.model_dump())
             system.fit_network(rows, folder / "training", progress)
             assert system.history_ is not None  # there is an epoch at least
             losses = system.history_["loss"].tolist()

@@ -11,9 +11,9 @@ import gc
 import hashlib
 import logging
 import math
-import pickle
 import signal
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from asdlib.features import Rows
 from asdlib.files import whole_file
 from asdlib.system import Progress
 
+_WAY_OUT = "delete it to train from the start"
+_PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "history", "generator")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
 
 
@@ -50,6 +52,7 @@ class Training(L.LightningModule):
         Source of random numbers on the CPU; its state is part of a checkpoint.
     """
 
+    begun = False
     checkpoint: Path | None = None
     report: Callable[[int], None] | None = None
 
@@ -85,6 +88,10 @@ class Training(L.LightningModule):
 
     def end_epoch(self) -> None:
         """Do what remains in an epoch before the checkpoint is written."""
+
+    def on_train_start(self) -> None:
+        """Note that a checkpoint, if there was one, is restored."""
+        self.begun = True
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Report a finished step."""
@@ -157,7 +164,12 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(training, batches, ckpt_path=resume)
+        try:
+            trainer.fit(training, batches, ckpt_path=resume)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if resume and not training.begun:
+                raise RunError(f"checkpoint '{resume}' is damaged; {_WAY_OUT}") from error
+            raise
 
 
 @contextlib.contextmanager
@@ -194,14 +206,17 @@ def _signals_as_usual() -> Iterator[None]:
 
 def _check_checkpoint(path: Path, identity: str) -> None:
     """Refuse a checkpoint that is damaged or of another training."""
-    way_out = "delete it to train from the start"
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself checks no sums
+            if archive.testzip():
+                raise ValueError
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
-        raise RunError(f"checkpoint '{path}' is damaged; {way_out}") from None
-    if content.get("training") != identity:
+        found, _ = content["training"], [content[part] for part in _PARTS]
+    except Exception:  # whatever is wrong with a file, it is one line
+        raise RunError(f"checkpoint '{path}' is damaged; {_WAY_OUT}") from None
+    if found != identity:
         raise RunError(
-            f"checkpoint '{path}' is of a training with other parameters, seed or clips; {way_out}"
+            f"checkpoint '{path}' is of a training with other parameters, seed or clips; {_WAY_OUT}"
         )
 
 

@@ -68,7 +68,7 @@ class AudioSpectrogramTransformer(Encoder):
     @staticmethod
     def front_end(folder: Path) -> dict[str, Any]:
         """Return the front end that the checkpoint in `folder` was trained on, as in stores."""
-        n_mels = int(_read_config(folder).get("num_mel_bins", 128))
+        n_mels = _read_config(folder).get("num_mel_bins", 128)
         return PRESETS["ast"].model_copy(update={"n_mels": n_mels}).describe()
 
     @classmethod
@@ -90,6 +90,7 @@ class AudioSpectrogramTransformer(Encoder):
                 model, info = ASTModel.from_pretrained(
                     folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
                 )
+            encoder = cls(config, params, model)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(
@@ -103,7 +104,7 @@ class AudioSpectrogramTransformer(Encoder):
                 f"checkpoint '{folder}' lacks {len(missing)} weights, the first is '{missing[0]}'; "
                 "fetch or copy it again"
             )
-        return cls(config, params, model)
+        return encoder
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Compute the last layer's patches, shape (B, H, F', T'), of spectrograms (B, F, T)."""
@@ -190,7 +191,9 @@ def _add_adapters(model: nn.Module, params: PretrainedParams) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        kind = config.get("model_type")
+        kind, n_mels = config.get("model_type"), config.get("num_mel_bins", 128)
+        if type(n_mels) is not int or not 0 < n_mels <= 4096:
+            raise ValueError
     except (OSError, ValueError, AttributeError):
         raise RunError(
             f"'{folder}' has no readable {CONFIG}; expected a checkpoint as save_pretrained of "

@@ -38,7 +38,7 @@ class PretrainedParams(BaseModel):
         "finetune",
         description="what is trained: the head alone, everything, or low-rank adapters [O]",
     )
-    lora_rank: int = Field(8, ge=1, description="rank of the adapters, with mode=lora [O]")
+    lora_rank: int = Field(8, ge=1, le=1024, description="rank of the adapters, with mode=lora [O]")
     lora_alpha: float = Field(
         16.0, gt=0, description="the adapters' output is scaled by lora_alpha / lora_rank [O]"
     )

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +60,8 @@ SCORING = ("backend", "backend_params", "embedding", "score_batch_size", "segmen
 
 SLOTS = "ASDLIB_SLOTS"
 """Environment variable: folder with a lock file for each core."""
+
+_STALE = 14 * 24 * 3600.0
 
 PROCESSES = "ASDLIB_PROCESSES"
 """Environment variable: processes that a notebook may start."""
@@ -211,12 +213,23 @@ def execute(
                 test=_clips(planned.test_rows),
                 year=planned.year,
                 seconds=seconds,
+                told=detector.notices_,
                 **taken,
             )
 
+    _remove_stale(workdir.parent)
     result = find_or_make(out, config.key, make, wait=wait)
     shutil.rmtree(workdir, ignore_errors=True)
     return result
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove checkpoints of trainings that nobody has gone on with for a fortnight."""
+    for left in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):  # another process may have just removed it
+            times = [path.stat().st_mtime for path in (left, *left.glob("*"))]
+            if time.time() - max(times) > _STALE:
+                shutil.rmtree(left)
 
 
 def find_or_make(
@@ -245,10 +258,13 @@ def find_or_make(
     return replace(load_run(out), cached=False)
 
 
-def write_run(folder: Path, scores: pd.DataFrame, *, year: int, **facts: Any) -> None:
+def write_run(
+    folder: Path, scores: pd.DataFrame, *, year: int, told: Iterable[str] = (), **facts: Any
+) -> None:
     """Write score files, metrics and the record of a run; `facts` are those of `RunRecord`.
 
-    `scores` has the columns ``machine, section, clip, label, domain, anomaly_score``.
+    `scores` has the columns ``machine, section, clip, label, domain, anomaly_score``; `told` are
+    notices of the training.
     """
     write_score_folder(scores, folder, year)
     metrics, notices = _evaluate(scores, year)
@@ -256,7 +272,7 @@ def write_run(folder: Path, scores: pd.DataFrame, *, year: int, **facts: Any) ->
     record = RunRecord(
         year=year,
         scores=score_files(folder),
-        notices=tuple(notices),
+        notices=(*told, *notices),
         finished=now(),
         environment=describe_environment(),
         **facts,

@@ -5,6 +5,7 @@ To check a system of your own, add it to `SYSTEMS`.
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pandas as pd
 import pytest
 import torch
 from baseline_stores import make_store, poison
+from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file, save_file
 
 from asdlib.baselines import Autoencoder, Autoencoder2022, MobileNetV2, TimeStatistics
-from asdlib.errors import ConfigError, RunError
-from asdlib.features import FeatureStore, Rows
+from asdlib.errors import AsdError, ConfigError, RunError
+from asdlib.features import FeatureStore, FrontEnd, Rows, write_store
 from asdlib.method import Contrastive
 from asdlib.system import System, choose_device
 
@@ -181,7 +183,7 @@ def test_rows_that_cannot_be_trained_on(
 @pytest.mark.parametrize(
     ("few", "message"),
     [
-        ("statistics", "section 'fan/00' has 1 training clip, expected at least 2"),
+        ("statistics", "section 'fan/00' has 1 training clips, expected at least 3"),
         ("mobilenetv2", "machine 'fan' has the one section '00', expected at least 2"),
         ("contrastive", "1 training clips; the contrastive system needs at least 2"),
     ],
@@ -265,6 +267,12 @@ def change_tensors(folder: Path, make: Callable[[dict[str, Any]], dict[str, Any]
     save_file(make(load_file(folder / "model.safetensors")), folder / "model.safetensors")
 
 
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
 
@@ -273,18 +281,37 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, r"\(model.json: No such file"),
     "no model.json": (lambda at: (at / "model.json").unlink(), r"\(model.json: No such file"),
     "no numbers": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: No such"),
-    "cut facts": (lambda at: (at / "model.json").write_text('{"system": "con'), "Unterminated"),
-    "no text": (lambda at: (at / "model.json").write_bytes(b"\xff\xfe\x00"), "decode"),
-    "a list": (lambda at: (at / "model.json").write_text("[1, 2]"), "list indices"),
-    "an empty object": (lambda at: (at / "model.json").write_text("{}"), "it lacks 'system'"),
+    "cut facts": (
+        lambda at: (at / "model.json").write_text('{"system": "con'),
+        "Invalid JSON: EOF",
+    ),
+    "no text": (lambda at: (at / "model.json").write_bytes(b"\xff\xfe\x00"), "Invalid JSON"),
+    "a list": (lambda at: (at / "model.json").write_text("[1, 2]"), "should be an object"),
+    "an empty object": (
+        lambda at: (at / "model.json").write_text("{}"),
+        r"model\.json\.system: Field required",
+    ),
     "another system": (
         lambda at: change(at / "model.json", system="diffusion"),
         "holds system 'diffusion' of format 1, expected .* load it with its own class",
     ),
     "another format": (lambda at: change(at / "model.json", format=2), "of format 2, expected"),
     "unknown parameter": (lambda at: change(at / "model.json", params={"foo": 1}), "'foo'"),
-    "no sections": (lambda at: change(at / "model.json", sections=None), "sections=None"),
+    "no sections": (
+        lambda at: change(at / "model.json", sections=None),
+        r"model\.json\.sections: Input should be",
+    ),
     "other numbers": (lambda at: change(at / "model.json", sha256="0" * 64), "does not belong"),
+    "a flipped bit": (lambda at: flip(at / "model.safetensors", -5), "does not belong"),
+    "no section": (lambda at: change(at / "model.json", sections=["fan"]), "match pattern"),
+    "other sections": (
+        lambda at: change(at / "model.json", sections=["fan/00", "fan/77"]),
+        "train again",
+    ),
+    "a deep list": (
+        lambda at: (at / "model.json").write_text("[" * 5000 + "]" * 5000),
+        "recursion limit|Invalid JSON",
+    ),
     "cut numbers": (lambda at: cut(at / "model.safetensors"), "does not belong"),
     "a tensor less": (
         lambda at: change_tensors(at, lambda tensors: dict(list(tensors.items())[:-1])),
@@ -313,6 +340,98 @@ def test_a_damaged_model_is_refused_in_one_line(
     assert message.startswith(f"'{folder}' holds ")
     assert "\n" not in message
     assert "train again" in message or "load it with its own class" in message
+
+
+def test_weights_of_another_seed_are_noticed(
+    name: str, fitted: System[Any], saved: Path, store: FeatureStore, tmp_path: Path
+) -> None:
+    build(name, seed=4).fit(store.rows(split="train", machine="fan")).save(tmp_path / "other")
+    shutil.copytree(saved, tmp_path / "model")
+    shutil.copy(tmp_path / "other" / "model.safetensors", tmp_path / "model")
+    with pytest.raises(RunError, match=r"model\.safetensors does not belong to model\.json"):
+        type(fitted).load(tmp_path / "model")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_model_is_loaded_or_refused_in_one_line(
+    name: str, saved: Path, store: FeatureStore, data: st.DataObject
+) -> None:
+    """Facts of any kind in the place of others, or any bit flipped."""
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(shutil.copytree(saved, Path(folder) / "model"))
+        facts = json.loads((at / "model.json").read_text())
+        if data.draw(st.booleans()):
+            del facts["sha256"]
+            position = data.draw(st.integers(0, 2000))
+            flip(at / "model.safetensors", position)
+        else:
+            inner = data.draw(st.sampled_from([facts, facts["params"], facts["front_end"]]))
+            inner[data.draw(st.sampled_from(sorted(inner)))] = data.draw(JSON)
+        (at / "model.json").write_text(json.dumps(facts))
+        message = ""
+        try:
+            SYSTEMS[name][0].load(at).score(store.rows(split="test"))
+        except AsdError as error:
+            message = str(error)
+        assert "\n" not in message
+
+
+HUGE = [10**18, 10**30]
+COUNTS = {
+    "statistics": ["batch_size"],
+    "autoencoder": ["epochs", "batch_size", "n_frames", "hidden", "bottleneck", "score_batch_size"],
+    "autoencoder2022": ["epochs"],
+    "mobilenetv2": ["epochs", "batch_size", "train_hop_frames", "test_hop_frames", "alpha"],
+    "contrastive": ["epochs", "batch_size", "projection_size", "subclusters", "score_batch_size"],
+}
+
+
+def test_no_parameter_is_without_bounds(name: str) -> None:
+    system = SYSTEMS[name][0]
+    for key in COUNTS[name]:
+        for value in (-1, *HUGE):
+            with pytest.raises(ConfigError, match=f"{name}: {key}={value} is refused: "):
+                system(**{key: value})
+    for seed in (-1, 2**63, 10**30):
+        with pytest.raises(ConfigError, match=f"seed={seed} is refused: expected 0 to "):
+            system(seed=seed)
+    assert system(seed=2**63 - 1).seed == 2**63 - 1
+
+
+def test_values_of_any_length_and_depth_are_refused_in_a_short_line() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    for wrong in ({"crop_frames": deep}, {"backend": "x" * 5000}, {"y" * 5000: 1}, {"loss": deep}):
+        with pytest.raises(ConfigError) as told:
+            Contrastive(**wrong)
+        assert len(str(told.value)) < 800
+    for wrong in ({"bank_size": 10**18}, {"time_canvas": 1e30}, {"running_batches": 10**30}):
+        with pytest.raises(ConfigError, match="is refused"):
+            Contrastive(augmentation=wrong)
+
+
+def test_a_silent_machine_is_refused(name: str, store: FeatureStore, tmp_path: Path) -> None:
+    features = store.features.astype(np.float32)
+    features[(store.manifest["machine"] == "pump").to_numpy()] = -100.0
+    front_end = FrontEnd.model_validate(
+        {k: v for k, v in store.front_end.items() if k in FrontEnd.model_fields}
+    )
+    silent = write_store(
+        tmp_path / "silent", store.manifest, features, front_end, frames=store.frames
+    )
+    with pytest.raises(RunError, match="machine 'pump' all|section 'pump/00' are all alike"):
+        build(name).fit(silent.rows(split="train"))
 
 
 def test_a_failed_write_leaves_no_model(

@@ -83,7 +83,9 @@ def test_each_step_has_its_switch() -> None:
     torch.testing.assert_close(pre, ((x + 30) / 12).expand(2, -1, -1, -1))
     post = block(**ALL_OFF | {"post_norm": True})(x).double()
     assert (float(post.mean()), float(post.std(correction=0))) == pytest.approx((0, 1), abs=1e-5)
-    assert not post_normalise(torch.full((2, 3, 4, 5), 7.0)).any(), "equal values become zero"
+    for level in (7.0, -41.7, 0.1, 1e-3, 12345.6):
+        equal = post_normalise(torch.full((2, 3, 32, 65), level))
+        assert not equal.any(), "equal values become zero"
     crop = block(**ALL_OFF | {"rrc": True, "time_scale": (0.6, 0.6), "time_canvas": 1.0})
     ones = torch.ones(64, 32, 16)
     torch.testing.assert_close(crop(ones), torch.ones(2, 64, 32, 16), msg="crops lie inside")

@@ -191,8 +191,12 @@ def test_sections_that_vary_alike_lean_on_each_other_and_others_do_not() -> None
     assert chosen_share(alike, sections) == 1.0
     assert chosen_share(unlike, sections) < 0.5
     # Nothing can be held out of one clip in each domain: no likelihood, the largest share.
-    two = build_backend("pooled_mahalanobis").fit(alike[:2], sections[:2], ["source", "target"])
-    assert two.models_["fan/00"]["share"] == 1.0
+    few = build_backend("pooled_mahalanobis").fit(
+        alike[38:42], sections[38:42], ["source", "target"] * 2
+    )
+    assert few.models_["fan/00"]["share"] == 1.0
+    with pytest.raises(RunError, match="machine 'fan' has 2 training clips, .* at least 3"):
+        build_backend("pooled_mahalanobis").fit(alike[:2], sections[:2])
 
 
 def test_level_sum_is_the_mean_of_standardised_logarithms() -> None:
@@ -276,12 +280,29 @@ def test_equal_clips_and_many_dimensions_are_survived(name: str, params: dict[st
         assert np.isfinite(scores).all()
 
 
+def test_few_target_clips_share_the_covariance_of_all() -> None:
+    """One clip has no covariance: its distance would be in other units than that of the source."""
+    train = np.concatenate((clips(40), clips(2, seed=1, shift=9)))
+    test, domains = clips(7, seed=2), np.array(["source"] * 40 + ["target"] * 2, object)
+    for n in (41, 42):
+        own, shared = (
+            score("selective_mahalanobis", train[:n], test, domains[:n], covariance=covariance)
+            for covariance in ("own", "shared")
+        )
+        assert (own / shared).max() < 3
+
+
+def test_level_sum_of_copies_has_an_ordinary_scale() -> None:
+    copies = np.repeat(clips(1), 12, axis=0) * (1 + 1e-15 * np.arange(12))[:, None]
+    assert abs(score("level_sum", copies, clips(3, seed=1), levels=("encoder",))).max() < 1e3
+    assert abs(score("level_sum", copies, clips(3, seed=1), levels=("feature_map",))).max() < 1e3
+
+
 @pytest.mark.parametrize(
     ("name", "params", "n"),
     [
-        ("mahalanobis", {}, 1),
-        ("selective_mahalanobis", {}, 1),
-        ("pooled_mahalanobis", {}, 1),
+        ("mahalanobis", {}, 2),
+        ("selective_mahalanobis", {}, 2),
         ("knn", {"k": 5}, 4),
         ("local_density_knn", {"density_k": 4}, 4),
         ("gaussian_mixture", {"n_components": 3}, 2),
@@ -293,6 +314,11 @@ def test_too_few_clips_are_refused(name: str, params: dict[str, Any], n: int) ->
     with pytest.raises(RunError, match=message):
         score(name, clips(n), clips(1), **params)
     score(name, clips(n + 1), clips(1), **params)
+
+
+def test_a_mixture_that_fits_nothing_is_refused_in_one_line() -> None:
+    with pytest.raises(RunError, match="no mixture of 4 Gaussians fits 10 clips"):
+        score("gaussian_mixture", clips(10), clips(1), n_components=4, regularisation=1e-300)
 
 
 KNN = build_backend("knn")

@@ -153,17 +153,39 @@ def test_progress_is_told(store: FeatureStore) -> None:
     assert embedding == sorted(embedding)
 
 
-def test_a_crop_longer_than_a_clip_is_refused(store: FeatureStore) -> None:
-    with pytest.raises(RunError, match=r"crop_frames=18 .* \(17 frames\); set .* at most 17"):
-        fitted(store, crop_frames=18)
-    fitted(store, crop_frames=17, epochs=0)
+@pytest.mark.parametrize("given", [64, (12, 64)])
+def test_crops_are_no_longer_than_the_shortest_clip(
+    store: FeatureStore, tmp_path: Path, given: Any
+) -> None:
+    system = fitted(store, crop_frames=given, segment="sliding")
+    told = "crop_frames=64 is longer than the shortest training clip; crops have 17 frames instead"
+    assert system.notices_ == [told]
+    fits = (17,) if given == 64 else (12, 17)
+    same = fitted(store, crop_frames=fits)
+    assert same.notices_ == []
+    assert same.history_ is not None
+    assert same.history_.equals(system.history_)
+    system.save(tmp_path)
+    test = store.rows(split="test")
+    np.testing.assert_array_equal(Contrastive.load(tmp_path).score(test), system.score(test))
+    short = make_store(tmp_path / "short", frames=(20, 7))
+    with pytest.raises(RunError, match="has 7 frames, expected at least 8"):
+        fitted(short)
+
+
+def test_one_class_without_negatives_is_noticed(store: FeatureStore) -> None:
+    rows = store.rows(split="train", machine="fan")
+    one = quick_system(epochs=0, classes="machine").fit(rows)
+    assert "the contrast has no negatives" in one.notices_[0]
+    for changes in ({}, {"classes": "machine", "loss": "nt_xent"}):
+        assert not quick_system(epochs=0, **changes).fit(rows).notices_
 
 
 def test_silence_is_refused(tmp_path: Path, store: FeatureStore) -> None:
     silent = write_store(
         tmp_path / "silent", store.manifest, np.full((44, 16, 20), -100.0), FRONT_END
     )
-    with pytest.raises(RunError, match="all log-mel values equal -100: silent clips"):
+    with pytest.raises(RunError, match="machine 'fan' all log-mel values are equal"):
         fitted(silent)
 
 

@@ -1,6 +1,8 @@
 """Pre-training without labels, and contrastive trainings that start from pre-trained weights."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from contrastive_rows import FRONT_END, QUICK, make_store, quick_system
+from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
 
 from asdlib.errors import AsdError, ConfigError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, write_store
 from asdlib.method import Contrastive
+from asdlib.method.pretrained import check_front_end, make_encoder
 from asdlib.method.pretraining import Pretrained, pretrain
+from asdlib.method.weights import PretrainedParams
 
 PARAMS = QUICK | {"loss": "nt_xent"}
 
@@ -238,6 +243,40 @@ def test_weights_of_another_front_end_or_encoder_are_refused(
         fitted(store, encoder="mobilefacenet", pretrained=str(made.path))
     with pytest.raises(RunError, match=r"no readable encoder\.json|no \*\.safetensors"):
         fitted(store, pretrained=str(tmp_path))
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_folder_of_weights_is_used_or_refused_in_one_line(
+    store: FeatureStore, made: Pretrained, checkpoint: Path, data: st.DataObject
+) -> None:
+    public = data.draw(st.booleans())
+    source = checkpoint if public else made.path
+    file = "config.json" if public else "encoder.json"
+    weights = "model.safetensors" if public else "encoder.safetensors"
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(shutil.copytree(source, Path(folder) / "weights"))
+        if data.draw(st.booleans()):
+            content = bytearray((at / weights).read_bytes())
+            content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+            (at / weights).write_bytes(content)
+        else:
+            facts = json.loads((at / file).read_text())
+            facts[data.draw(st.sampled_from(sorted(facts)))] = data.draw(
+                st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just([1])
+            )
+            (at / file).write_text(json.dumps(facts))
+        params = PretrainedParams(source=str(at))
+        message = ""
+        try:
+            check_front_end("ast" if public else "small_cnn", params, store)
+        except AsdError as error:
+            message = str(error)
+        try:
+            make_encoder("ast" if public else "small_cnn", 128 if public else 16, params)
+        except AsdError as error:
+            message += str(error)
+        assert "\n" not in message
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora"])

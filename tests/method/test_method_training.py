@@ -3,6 +3,8 @@
 import logging
 import signal
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from contrastive_rows import make_store, quick, quick_system
+from hypothesis import given, settings, strategies as st
 from threadpoolctl import threadpool_limits
 
 from asdlib.errors import RunError
@@ -288,6 +291,14 @@ def test_signals_end_a_training(
     assert_equal(trained(rows, tmp_path), trained(rows))
 
 
+@pytest.fixture(scope="module")
+def whole(rows: Rows, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Checkpoint of a whole training, and its result."""
+    folder = tmp_path_factory.mktemp("whole")
+    result = trained(rows, folder, epochs=1)
+    return (folder / "epoch.ckpt").read_bytes(), result
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
 def test_a_damaged_checkpoint_is_refused(rows: Rows, tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "epoch.ckpt"
@@ -297,6 +308,44 @@ def test_a_damaged_checkpoint_is_refused(rows: Rows, tmp_path: Path, content: by
     file.write_bytes(content)
     with pytest.raises(RunError, match=r"checkpoint .*epoch\.ckpt' is damaged; delete it"):
         trained(rows, tmp_path)
+
+
+@given(position=st.integers(0, 10**9), mask=st.integers(1, 255))
+@settings(max_examples=40, deadline=None)
+def test_any_changed_byte_of_a_checkpoint_is_noticed_or_changes_nothing(
+    rows: Rows, whole: Any, position: int, mask: int
+) -> None:
+    content, result = whole
+    changed = bytearray(content)
+    changed[position % len(changed)] ^= mask
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "epoch.ckpt").write_bytes(changed)
+        try:
+            assert_equal(trained(rows, Path(folder), epochs=1), result)
+        except RunError as error:
+            told = str(error)
+        else:
+            told = "delete it"
+    assert "delete it" in told
+
+
+@pytest.mark.parametrize("content", [[], {}, {"training": 1}, "text", 7, None])
+def test_a_checkpoint_of_something_else_is_refused(
+    rows: Rows, tmp_path: Path, content: object
+) -> None:
+    torch.save(content, tmp_path / "epoch.ckpt")
+    with pytest.raises(RunError, match="delete it to train from the start"):
+        trained(rows, tmp_path)
+
+
+def test_a_checkpoint_that_lacks_parts_is_refused(rows: Rows, whole: Any, tmp_path: Path) -> None:
+    file = tmp_path / "epoch.ckpt"
+    file.write_bytes(whole[0])
+    content = torch.load(file, weights_only=True)
+    for key in content:
+        torch.save({k: v for k, v in content.items() if k != key}, file)
+        with suppress(RunError):  # what Lightning does not need may be missing
+            assert_equal(trained(rows, tmp_path, epochs=1), whole[1])
 
 
 def test_a_checkpoint_of_another_training_is_refused(

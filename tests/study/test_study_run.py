@@ -1,9 +1,11 @@
 """One run: what it writes, what it refuses, what it finds again, and whose network it takes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,26 @@ def quick_run(store: FeatureStore, out: Path, system: str = "statistics", **more
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in listing(folder) if "." in name}
+
+
+def test_checkpoints_that_nobody_went_on_with_are_removed(
+    store: FeatureStore, tmp_path: Path, cache: Path
+) -> None:
+    old, new = cache / "training" / "old", cache / "training" / "new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "epoch.ckpt").write_bytes(b"x")
+    month = time.time() - 30 * 24 * 3600
+    for path in (old / "epoch.ckpt", old, new):
+        os.utime(path, (month, month))
+    quick_run(store, tmp_path / "run")
+    assert [path.name for path in (cache / "training").iterdir()] == ["new"]
+
+
+def test_notices_of_the_training_are_kept(store: FeatureStore, tmp_path: Path) -> None:
+    params = QUICK["contrastive"] | {"crop_frames": 1000}
+    result = run_system("contrastive", store.path, store.path, tmp_path / "run", params=params)
+    assert "crop_frames=1000 is longer than the shortest" in result.record.notices[0]
 
 
 @pytest.mark.parametrize("system", sorted(QUICK))
