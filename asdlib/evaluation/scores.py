@@ -140,15 +140,7 @@ def _rows(
             raise ScoreError(f"{place} has {len(fields)} fields; expected 'file name,score'")
         value = _number(fields[1], kind, place)
         name = PureWindowsPath(fields[0]).name
-        try:
-            clip = parse_name(name, machine=machine, split="test", year=year)
-        except DataError as error:
-            raise ScoreError(f"{place}: {error}") from None
-        if clip.section != section or (domain and f"_{clip.domain}" != domain):
-            raise ScoreError(
-                f"{place}: clip '{name}' is not of section '{section}'{domain.replace('_', ' ')}, "
-                "which the file is named for"
-            )
+        _check_clip(name, machine, section, domain.removeprefix("_"), year, place)
         here = f"'{path.name}' line {line}"
         first = seen.setdefault((machine, section, clip_key(name)), here)
         if first != here:
@@ -157,6 +149,19 @@ def _rows(
     if not rows:
         raise ScoreError(f"'{path}' is empty; expected lines 'file name,score'")
     return rows
+
+
+def _check_clip(name: str, machine: str, section: str, domain: str, year: int, place: str) -> None:
+    """Refuse a clip that is not named like one of its section, and in 2021 of its domain."""
+    try:
+        clip = parse_name(name, machine=machine, split="test", year=year)
+    except DataError as error:
+        raise ScoreError(f"{place}: {error}") from None
+    if clip.section != section or (year == 2021 and domain and clip.domain != domain):
+        of = f"'{section}' {domain}".strip() if year == 2021 else f"'{section}'"
+        raise ScoreError(
+            f"{place}: clip '{name}' is not of section {of}, which its score file is named for"
+        )
 
 
 def write_score_folder(
@@ -174,15 +179,30 @@ def write_score_folder(
     year : 2020 to 2026
     kind : scores or decisions
     """
+    by_file = score_lines(df, year, kind)
+    for name, lines in by_file.items():
+        content = io.StringIO()
+        csv.writer(content, lineterminator="\n").writerows(sorted(lines.items()))
+        write_text(Path(path) / name, content.getvalue(), ScoreError)
+    return sorted(Path(path) / name for name in by_file)
+
+
+def score_lines(
+    df: pd.DataFrame, year: int, kind: Kind = "anomaly_score"
+) -> dict[str, dict[str, str]]:
+    """Check a score table; return its score files as file name → clip → number.
+
+    What :func:`read_score_folder` would refuse raises a :class:`~asdlib.errors.ScoreError`.
+    """
     wanted = ["machine", "section", "clip", _COLUMN[kind]]
     missing = [name for name in wanted if name not in df.columns]
     if missing or df.empty:
         lack = f"lacks the column '{missing[0]}'" if missing else "has no rows"
         raise ScoreError(f"table {lack}; nothing was written (needed: {', '.join(wanted)})")
-    by_file: dict[Path, dict[str, str]] = {}
+    by_file: dict[str, dict[str, str]] = {}
     for row in df.to_dict("records"):
         machine, section, clip, value = (row[name] for name in wanted)
-        place = f"clip '{clip}' of {machine}/{section}"
+        place = f"clip {clip!r} of {machine}/{section}"
         for column in ("machine", "section"):
             plain_name(str(row[column]), f"{place}: {column}", ScoreError)
         domain = row.get("domain", "")
@@ -192,16 +212,13 @@ def write_score_folder(
                 "(known: 'source', 'target')"
             )
         name = _file_name(kind, year, machine, section, domain)
-        lines = by_file.setdefault(Path(path) / name, {})
+        _check_clip(clip, machine, section, domain, year, place)
+        lines = by_file.setdefault(name, {})
         if clip in lines:
             raise ScoreError(f"{place} occurs twice; give it once")
         lines[clip] = repr(int(value) if kind == "decision_result" else float(value))
         _number(lines[clip], kind, place)
-    for file, lines in by_file.items():
-        content = io.StringIO()
-        csv.writer(content, lineterminator="\n").writerows(sorted(lines.items()))
-        write_text(file, content.getvalue(), ScoreError)
-    return sorted(by_file)
+    return by_file
 
 
 def read_truth(path: str | Path, year: int) -> pd.DataFrame:

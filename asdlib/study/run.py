@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from asdlib.data import detect_year
 from asdlib.errors import RunError
 from asdlib.evaluation import evaluate, write_score_folder
+from asdlib.evaluation.scores import score_lines
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.files import (
     cache_folder,
@@ -103,7 +104,9 @@ def plan(
     check_sections(section_keys(train_rows.manifest), test_rows.manifest)
     # What cannot be written or evaluated is better found now than after hours of training.
     year = _year(test_rows)
-    _evaluate(test_rows.manifest.assign(anomaly_score=0.0), year)
+    unscored = test_rows.manifest.assign(anomaly_score=0.0)
+    score_lines(unscored, year)
+    _evaluate(unscored, year)
     config = RunConfig(
         system=system,
         params=detector.params.model_dump(mode="json"),

@@ -70,6 +70,23 @@ def test_a_name_never_becomes_a_path(tmp_path, column, name):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "clip",
+    [
+        "",
+        "clip.wav",
+        "normal\n.wav",
+        "../x.wav",
+        "section_01_source_test_normal_0000.wav",
+        "\x1b.wav",
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(tmp_path, clip):
+    with pytest.raises(ScoreError, match="clip"):
+        write_score_folder(scores_of([clip]), tmp_path / "out", 2022)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["Average", " fan", "fan.", "x" * 65])
 def test_a_machine_in_a_file_name_is_checked(tmp_path, name):
     write(tmp_path, f"anomaly_score_{name}_id_00.csv", GOOD)
@@ -213,7 +230,7 @@ REFUSED = [
             ",1\n"
         },
         2021,
-        "not of section '00' source, which the file is named for",
+        "not of section '00' source, which its score file",
     ),
     ({"readme.txt": "x"}, 2020, "no score files; expected 'anomaly_score_<machine>_id"),
     ({f"below/{NAME}": GOOD}, 2020, "no score files.* the folder '.*below' has some"),
@@ -239,7 +256,7 @@ def test_what_would_be_evaluated_wrongly_is_refused(tmp_path, files, year, messa
         (lambda d: d.iloc[:0], "has no rows"),
         (lambda d: d.drop(columns="section"), "lacks the column 'section'"),
         (lambda d: d.assign(anomaly_score=[*d.anomaly_score[:-1], np.nan]), "'nan'"),
-        (lambda d: d.assign(clip="a.wav"), "occurs twice"),
+        (lambda d: d.assign(clip=d["clip"][0]), "occurs twice"),
         (lambda d: d.drop(columns="domain"), "2021 are one for each domain"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from study_stores import FRONT_END, QUICK, listing, make_manifest, make_store, score_bytes
 
-from asdlib.errors import AsdError, RunError, StoreError
+from asdlib.errors import AsdError, RunError, ScoreError, StoreError
 from asdlib.features import FeatureStore
 from asdlib.files import lock_file
 from asdlib.study import RunResult, load_run, read_scores, run as run_system
@@ -431,6 +431,20 @@ def test_clips_without_labels_and_sections_of_one_class(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="'broken'"):
         relabelled(tmp_path, "clip == 'anomaly_id_00_00000009.wav'", "broken")
+
+
+def test_clips_that_no_score_file_can_name_are_found_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        pytest.fail("trained in vain")
+
+    monkeypatch.setattr(system_class("statistics"), "fit", fit)
+    manifest = make_manifest()
+    manifest["clip"] = manifest["clip"].replace("anomaly_id_00_00000009.wav", "a.wav")
+    with pytest.raises(ScoreError, match=r"/test/a\.wav' has no test name of 2020"):
+        quick_run(make_store(tmp_path / "store", manifest), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_second_process_on_the_same_folder(store: FeatureStore, tmp_path: Path) -> None:
