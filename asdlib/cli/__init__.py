@@ -61,6 +61,6 @@ def _main() -> int:
 def _fail(message: str, code: int = 1) -> int:
     """Print an error as one line; what is very long is cut in the middle."""
     printable = (word if word.isprintable() else ascii(word)[1:-1] for word in message.split())
-    words = [shorten(word, 120) for word in printable]
-    print(f"error: {shorten(' '.join(words), 320)}", file=sys.stderr)
+    words = [shorten(word, 200) for word in printable]
+    print(f"error: {shorten(' '.join(words), 400)}", file=sys.stderr)
     return code

@@ -109,7 +109,7 @@ def test_long_names_are_cut_in_the_middle(asd: Asd, store: Path, tmp_path: Path)
         ["decide", "n" * 200 + "/" + "m" * 200],
     ):
         message = asd(*words).error
-        assert len(message) <= 320
+        assert len(message) <= 400
         assert "…" in message
 
 
