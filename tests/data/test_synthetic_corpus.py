@@ -186,6 +186,18 @@ def test_foreign_and_incomplete_folders_are_refused(tmp_path: Path) -> None:
         write_corpus(TINY, tmp_path / "thesis.txt")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
     write_corpus(ONE, tmp_path / "c", jobs=1)
+    truth = tmp_path / "c/synthetic.csv"
+    text = truth.read_text()
+    for changed in (
+        "",
+        text.split("\n")[0],
+        text.replace("\n", ",x\n", 3),
+        text.replace("0", "1", 1),
+    ):
+        truth.write_text(changed)
+        with pytest.raises(DataError, match=r"synthetic\.csv' was changed"):
+            write_corpus(ONE, tmp_path / "c")
+    truth.write_text(text)
     clip = tmp_path / "c/fan/test/normal_id_00_00000001.wav"
     for content in (b"", clip.read_bytes()[:-2]):
         clip.write_bytes(content)

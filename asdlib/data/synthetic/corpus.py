@@ -357,10 +357,6 @@ def write_corpus(
         raise DataError(f"jobs {jobs} must be at least 1")
     target = Path(out).absolute()
     with only_process(target, DataError, "writing"):
-        if is_taken(target):
-            return _existing(spec, target)
-        for left in target.parent.glob(f".{glob.escape(target.name)}.*partial"):
-            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
         plans = plan_corpus(spec)
         table = clip_table(plan.clip for plan in plans)
         # The clip table sorts its rows as the plans are.
@@ -369,6 +365,11 @@ def write_corpus(
         table["band"] = pd.Series([plan.band for plan in plans], dtype="object")
         table["speed"] = [round(plan.conditions.speed, 6) for plan in plans]
         table["load"] = [round(plan.conditions.load, 6) for plan in plans]
+        if is_taken(target):
+            _check_existing(spec, target, table)
+            return table
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*partial"):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
         with whole_folder(target, DataError) as partial:
             done = 0
             on_progress(done, len(plans))
@@ -386,22 +387,21 @@ def _describe(spec: SyntheticSpec) -> dict[str, Any]:
     return {"generator": VERSION, "sample_rate": RATE, "spec": content}
 
 
-def _existing(spec: SyntheticSpec, target: Path) -> pd.DataFrame:
-    """Return the table of a finished corpus; refuse another one, or something else."""
+def _check_existing(spec: SyntheticSpec, target: Path, table: pd.DataFrame) -> None:
+    """Refuse what is not this corpus, whole."""
     way_out = "remove it or choose another folder"
     try:
         found = json.loads((target / SPEC).read_text(encoding="utf-8"))
         old, new = (said | said.pop("spec") for said in (dict(found), _describe(spec)))
-    except (OSError, ValueError, KeyError, TypeError):
+        truth = (target / TRUTH).read_text(encoding="utf-8")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"'{target}' exists and is no synthetic corpus; {way_out}") from None
     differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if differ:
-        what = ", ".join(f"{k} {old.get(k)} instead of {new.get(k)}" for k in differ)
+        what = ", ".join(f"{k} {str(old.get(k))[:80]} instead of {new.get(k)}" for k in differ)
         raise DataError(f"folder '{target}' holds another synthetic corpus ({what}); {way_out}")
-    try:
-        table = read_truth(target)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"'{target / TRUTH}' cannot be read ({error}); {way_out}") from error
+    if truth != table.to_csv(index=False, lineterminator="\n"):
+        raise DataError(f"'{target / TRUTH}' was changed; {way_out}")
     size = _WAV_HEADER + 2 * round(spec.seconds * RATE)
     lost = [p for p in table["path"] if not (f := target / p).is_file() or f.stat().st_size != size]
     if lost:
@@ -409,7 +409,6 @@ def _existing(spec: SyntheticSpec, target: Path) -> pd.DataFrame:
             f"folder '{target}' lacks {len(lost)} of its {len(table)} clips, or they were changed; "
             f"the first is '{lost[0]}'; {way_out}"
         )
-    return table
 
 
 def read_truth(folder: str | Path) -> pd.DataFrame:
