@@ -41,7 +41,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "classroom",
     layout: Annotated[Layout, typer.Option(help="official layout")] = Layout.dcase2020,
-    seed: Annotated[int, typer.Option(min=0, help="another seed, other clips")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another seed, other clips")] = 0,
     jobs: options.Jobs = None,
 ) -> None:
     """Write synthetic machine recordings, WAV files in an official layout."""

@@ -1,5 +1,6 @@
 """Commands about recordings and stores, as a user types them."""
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,19 @@ def test_download_without_a_yes_fetches_nothing(
     assert outcome.code == 1
     assert "--yes" in outcome.err
     assert not any((tmp_path / "root").rglob("*.wav"))
+
+
+def test_a_closed_input_is_no_yes(
+    asd: Any, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    outcome = asd(*arguments(server, tmp_path / "root"))
+    assert outcome.code == 1
+    assert "nothing was downloaded; --yes answers" in outcome.err
+
+
+def test_synth_refuses_a_seed_without_bounds(asd: Any, tmp_path: Path) -> None:
+    assert "'--seed'" in asd("synth", tmp_path / "out", "--seed", 2**63).error
 
 
 def test_unknown_dataset_lists_the_known(asd: Any) -> None:

@@ -441,7 +441,8 @@ def _written(
         place.mkdir(parents=True, exist_ok=True)
     chunks = [plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK)]
     worth = max(1, int(len(plans) * spec.seconds / _SECONDS_WORTH_A_PROCESS))
-    n_jobs = min(jobs or min(os.cpu_count() or 1, worth), len(chunks))
+    cores = os.cpu_count() or 1
+    n_jobs = min(jobs or min(cores, worth), len(chunks), 4 * cores)
     if n_jobs == 1:
         yield from (write_clips(spec, chunk, folder) for chunk in chunks)
         return
