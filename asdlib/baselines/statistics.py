@@ -114,8 +114,8 @@ class TimeStatistics(System[TimeStatisticsParams]):
             n_clips = (keys == section).sum()
             if n_clips < 3:
                 raise RunError(
-                    f"section '{section}' has {n_clips} training clips, expected at least 3 to "
-                    "estimate a covariance; add clips or leave the section out"
+                    f"section '{section}' has too few training clips: {n_clips}, expected at "
+                    "least 3 to estimate a covariance; add clips or leave the section out"
                 )
         vectors = self._vectors(rows, progress)
         for section in self.sections_:

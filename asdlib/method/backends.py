@@ -74,8 +74,9 @@ class Backend(ABC):
         for section, n_clips in zip(*np.unique(names, return_counts=True), strict=True):
             if n_clips < self._min_clips():
                 raise RunError(
-                    f"section '{section}' has {n_clips} training clips, back-end '{self.name}' "
-                    f"needs at least {self._min_clips()}; add clips or lower its parameters"
+                    f"section '{section}' has too few training clips: {n_clips}; back-end "
+                    f"'{self.name}' needs at least {self._min_clips()}; add clips or lower its "
+                    "parameters"
                 )
         self.models_ = self._fit_sections(x, names, of_clip)
         return self
@@ -433,8 +434,8 @@ class PooledMahalanobis(Mahalanobis):
             rows = machine == each
             if rows.sum() < 3:
                 raise RunError(
-                    f"machine '{each}' has {rows.sum()} training clips, back-end '{self.name}' "
-                    "needs at least 3; add clips"
+                    f"machine '{each}' has too few training clips: {rows.sum()}; back-end "
+                    f"'{self.name}' needs at least 3; add clips"
                 )
             share = self.share or _likeliest_share(x[rows], names[rows], domains[rows])
             pooled, sections = _decompose(x[rows], names[rows])

@@ -342,7 +342,9 @@ class Contrastive(System[ContrastiveParams]):
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         if len(rows) < 2:
-            raise RunError(f"{len(rows)} training clips; the contrastive system needs at least 2")
+            raise RunError(
+                f"too few training clips: {len(rows)}; the contrastive system needs at least 2"
+            )
         if self.params.pretrained:
             self.params.pretrained.resolved()
             check_front_end(self.params.encoder, self.params.pretrained, rows.store)

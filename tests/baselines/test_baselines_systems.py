@@ -183,9 +183,9 @@ def test_rows_that_cannot_be_trained_on(
 @pytest.mark.parametrize(
     ("few", "message"),
     [
-        ("statistics", "section 'fan/00' has 1 training clips, expected at least 3"),
+        ("statistics", "section 'fan/00' has too few training clips: 1, expected at least 3"),
         ("mobilenetv2", "machine 'fan' has the one section '00', expected at least 2"),
-        ("contrastive", "1 training clips; the contrastive system needs at least 2"),
+        ("contrastive", "too few training clips: 1; the contrastive system needs at least 2"),
     ],
 )
 def test_too_little_to_learn_from(few: str, message: str, store: FeatureStore) -> None:

@@ -15,7 +15,7 @@ from asdlib.study import ablation, load_run
 Asd = Callable[..., Outcome]
 
 TINY = [
-    *("seeds=1", "epochs=1", "n_sections=2", "n_train=8", "n_test=2", "target_share=0.25"),
+    *("seeds=1", "epochs=1", "n_sections=2", "n_train=12", "n_test=2", "target_share=0.25"),
     *("seconds=1.5", "params.crop_frames=16", "params.batch_size=8"),
     'machines={"dcase2020": ["fan"], "dcase2022": ["valve"]}',
 ]

@@ -365,6 +365,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_resume_after_kill(tmp_path: Path, out: Path) -> None:
     root = tmp_path / "wav"
     write_tree(root, 200)
@@ -386,6 +387,7 @@ def test_resume_after_kill(tmp_path: Path, out: Path) -> None:
     assert_resumes(root, out, at_least=20)
 
 
+@pytest.mark.slow
 def test_resume_after_ctrl_c(tmp_path: Path, out: Path) -> None:
     root = tmp_path / "wav"
     write_tree(root, 200)

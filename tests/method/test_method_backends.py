@@ -195,7 +195,7 @@ def test_sections_that_vary_alike_lean_on_each_other_and_others_do_not() -> None
         alike[38:42], sections[38:42], ["source", "target"] * 2
     )
     assert few.models_["fan/00"]["share"] == 1.0
-    with pytest.raises(RunError, match="machine 'fan' has 2 training clips, .* at least 3"):
+    with pytest.raises(RunError, match="'fan' has too few training clips: 2; .* at least 3"):
         build_backend("pooled_mahalanobis").fit(alike[:2], sections[:2])
 
 
@@ -310,7 +310,7 @@ def test_level_sum_of_copies_has_an_ordinary_scale() -> None:
     ],
 )
 def test_too_few_clips_are_refused(name: str, params: dict[str, Any], n: int) -> None:
-    message = f"section 'fan/00' has {n} training clips, .* at least {n + 1}"
+    message = f"section 'fan/00' has too few training clips: {n}; .* at least {n + 1}"
     with pytest.raises(RunError, match=message):
         score(name, clips(n), clips(1), **params)
     score(name, clips(n + 1), clips(1), **params)

@@ -34,6 +34,7 @@ def commands(tmp_path: Path) -> list[list[str]]:
     return [json.loads(line) for line in noted.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_command_is_one_that_asd_understands(commands: list[list[str]]) -> None:
     known = get_command(app).commands
     assert {command[0] for command in commands} == {"run", "fuse", "compare", "ablate"}
@@ -41,6 +42,7 @@ def test_every_command_is_one_that_asd_understands(commands: list[list[str]]) ->
         known[name].make_context(name, list(arguments))
 
 
+@pytest.mark.slow
 def test_the_commands_make_the_runs_that_are_kept(commands: list[list[str]]) -> None:
     made = [
         Path(command[command.index("--out") + 1]).name
@@ -54,6 +56,7 @@ def test_the_commands_make_the_runs_that_are_kept(commands: list[list[str]]) -> 
     assert named == set(zip(systems["system"], systems["run"], strict=True))
 
 
+@pytest.mark.slow
 def test_the_ablation_has_the_groups_and_parameters_that_are_kept(
     commands: list[list[str]],
 ) -> None:

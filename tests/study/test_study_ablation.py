@@ -77,6 +77,7 @@ def test_every_variant_is_valid_and_of_a_known_group() -> None:
     assert len(described) == len(ABLATION) - 2
 
 
+@pytest.mark.slow
 def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> None:
     # Two clips a section are too few for three of the back-ends.
     store = make_store(tmp_path / "store", n_train=2, n_test=6)
@@ -133,6 +134,7 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
     assert not (tmp_path / "bad").exists()
 
 
+@pytest.mark.slow
 def test_a_crop_is_as_long_in_seconds_with_another_front_end(tmp_path: Path) -> None:
     wav = write_recordings(tmp_path / "wav", n_train=4, n_test=2)
     store = build_store(wav, tmp_path / "store", jobs=1).path

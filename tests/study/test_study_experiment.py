@@ -43,6 +43,7 @@ def failing(tmp_path: Path) -> Variant:
     return Variant("statistics", train=make_store(tmp_path / "gap", manifest[~gone]), seeds=(7,))
 
 
+@pytest.mark.slow
 def test_parallel_runs_give_what_single_ones_give(
     store: FeatureStore, tmp_path: Path, failing: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_what_is_there_is_not_computed_again(
     assert len(given) == 2
 
 
+@pytest.mark.slow
 def test_runs_that_are_trained_alike_share_one_network(store: FeatureStore, tmp_path: Path) -> None:
     """They are told apart by what trains, and give what runs with networks of their own give."""
     other = make_store(tmp_path / "other", seed=1)
@@ -193,6 +195,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_an_experiment_that_is_killed(store: FeatureStore, tmp_path: Path) -> None:
     script, out = tmp_path / "killed.py", tmp_path / "out"
     script.write_text(textwrap.dedent(KILLED))

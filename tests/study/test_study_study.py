@@ -82,6 +82,7 @@ def test_a_study_runs_once(study: Study) -> None:
     assert study.run("statistics", params={"statistics": "mean+deviation"}).path != result.path
 
 
+@pytest.mark.slow
 def test_an_experiment_lies_over_the_profile(
     study: Study, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_table_is_kept(study: Study) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["numbers.csv"]
 
 
+@pytest.mark.slow
 def test_a_variant_may_have_the_layout_of_2022(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
