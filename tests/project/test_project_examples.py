@@ -20,10 +20,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "book" / "examples"
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import an example; what it registers is forgotten after the test."""
-    for registry in (encoders.ENCODERS, backends.BACKENDS, config.SYSTEMS):
-        for key, value in list(registry.items()):
-            monkeypatch.setitem(registry, key, value)  # type: ignore[arg-type]
+    """Import an example."""
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -33,9 +30,9 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Give the registries back as they were."""
+    """Forget after each test what an example has registered."""
     kept = [dict(r) for r in (encoders.ENCODERS, backends.BACKENDS, config.SYSTEMS)]
     yield
     for registry, before in zip(
@@ -62,7 +59,7 @@ def test_every_example_is_printed_in_the_book() -> None:
 
 
 def test_own_system_and_threshold(
-    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registries: None
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     example = load("own_system", monkeypatch)
     result = run("level", store.path, store.path, tmp_path / "run", params={"quantile": 0.9})
@@ -77,7 +74,7 @@ def test_own_system_and_threshold(
     assert all(np.isfinite(list(found.values())))
 
 
-def test_own_encoder(monkeypatch: pytest.MonkeyPatch, registries: None) -> None:
+def test_own_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     load("own_encoder", monkeypatch)
     encoder = encoders.build_encoder("mel_mean", n_mels=32)
     x = torch.randn(3, 32, 20)
@@ -86,7 +83,7 @@ def test_own_encoder(monkeypatch: pytest.MonkeyPatch, registries: None) -> None:
     config.make_system("contrastive", {"encoder": "mel_mean"})
 
 
-def test_own_backend(monkeypatch: pytest.MonkeyPatch, registries: None) -> None:
+def test_own_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     load("own_backend", monkeypatch)
     rng = np.random.default_rng(0)
     embeddings, sections = rng.normal(size=(40, 5)), np.repeat(["a/00", "b/00"], 20)
