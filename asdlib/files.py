@@ -211,8 +211,7 @@ def only_process(
     doing
         What another process does with it, in words: "building", "writing".
     lock
-        Lock file. By default ``.<name>.lock`` beside `path`, which is removed at the end; a given
-        one stays.
+        Lock file, which is removed at the end; by default ``.<name>.lock`` beside `path`.
     wait
         Wait for another process instead of refusing.
     """
