@@ -1,7 +1,6 @@
 """Whatever lies in the files of a run, whoever reads it ends with one clear line."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from asdlib.study.config import SYSTEMS, describe_parameters, make_system, parse
 from asdlib.study.held_out import decide_run, held_out
 
 QUIET = settings(
-    max_examples=int(os.environ.get("ASDLIB_FUZZ", "60")),
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
