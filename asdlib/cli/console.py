@@ -51,7 +51,7 @@ Report = Callable[[str, int, int], None]
 
 
 def count(number: int, thing: str) -> str:
-    """Say how many there are: "1 clip", "2 clips"."""
+    """Return a number with its noun: "1 clip", "2 clips"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 

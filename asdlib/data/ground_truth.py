@@ -206,16 +206,16 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     row_of = known.get_indexer(keys)
     there = row_of >= 0
     for column in [name for name in ("label", "domain") if name in truth]:
-        said, told = joined[column].to_numpy(), truth[column].to_numpy()[row_of]
-        wrong = there & (said != "") & (said != told)
+        said, true = joined[column].to_numpy(), truth[column].to_numpy()[row_of]
+        wrong = there & (said != "") & (said != true)
         if wrong.any():
             row = int(wrong.argmax())
             raise DataError(
                 f"clip '{joined['clip'].iloc[row]}' of '{keys[row][0]}' has {column} "
-                f"'{said[row]}', but the ground truth says '{told[row]}'; give the ground truth "
+                f"'{said[row]}', but the ground truth says '{true[row]}'; give the ground truth "
                 "of the same year"
             )
-        joined[column] = np.where(there, told, said)
+        joined[column] = np.where(there, true, said)
     return joined
 
 

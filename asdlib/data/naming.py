@@ -268,8 +268,8 @@ def detect_year(names: Iterable[str]) -> int:
         if any(mark.search(path) for path in with_section):
             return year
     first_shot = all(path.rpartition("/")[2].startswith("section_00") for path in with_section)
-    told = len(with_section) > 1 or _BLIND.search(with_section[0])
-    return 2023 if first_shot and told else 2022
+    marked = len(with_section) > 1 or _BLIND.search(with_section[0])
+    return 2023 if first_shot and marked else 2022
 
 
 def clip_key(name: str) -> str:

@@ -216,7 +216,7 @@ def execute(
                 test=_clips(planned.test_rows),
                 year=planned.year,
                 seconds=seconds,
-                told=detector.notices_,
+                of_training=detector.notices_,
                 **taken,
             )
 
@@ -262,12 +262,12 @@ def find_or_make(
 
 
 def write_run(
-    folder: Path, scores: pd.DataFrame, *, year: int, told: Iterable[str] = (), **facts: Any
+    folder: Path, scores: pd.DataFrame, *, year: int, of_training: Iterable[str] = (), **facts: Any
 ) -> None:
     """Write score files, metrics and the record of a run; `facts` are those of `RunRecord`.
 
-    `scores` has the columns ``machine, section, clip, label, domain, anomaly_score``; `told` are
-    notices of the training.
+    `scores` has the columns ``machine, section, clip, label, domain, anomaly_score``; `of_training`
+    are notices of the training.
     """
     write_score_folder(scores, folder, year)
     metrics, notices = _evaluate(scores, year)
@@ -275,7 +275,7 @@ def write_run(
     record = RunRecord(
         year=year,
         scores=score_files(folder),
-        notices=(*told, *notices),
+        notices=(*of_training, *notices),
         finished=now(),
         environment=describe_environment(),
         **facts,
