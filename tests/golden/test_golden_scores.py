@@ -17,6 +17,8 @@ import torch
 from make_scores import LAYOUTS, OUT, SETTINGS, arithmetic, scores_of, write_corpus
 from threadpoolctl import threadpool_limits
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = json.loads(OUT.read_text())
 SAME_ARITHMETIC = arithmetic() == GOLDEN["arithmetic"]
 TOLERANCE = {"statistics": 1e-6, "network": 1e-3}

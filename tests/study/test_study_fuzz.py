@@ -14,6 +14,8 @@ from asdlib.study.comparison import read_run
 from asdlib.study.config import SYSTEMS, describe_parameters, make_system, parse_overrides
 from asdlib.study.held_out import decide_run, held_out
 
+pytestmark = pytest.mark.slow
+
 QUIET = settings(
     max_examples=60,
     deadline=None,
