@@ -5,6 +5,11 @@ The command line prints it and exits with a code other than zero.
 """
 
 
+def shorten(text: str, most: int) -> str:
+    """Cut the middle out of a text that is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2 - 2]} … {text[2 - most // 2 :]}"
+
+
 class AsdError(Exception):
     """Base of all errors that asdlib raises on purpose."""
 

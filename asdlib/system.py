@@ -28,7 +28,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from asdlib.errors import ConfigError, RunError
+from asdlib.errors import ConfigError, RunError, shorten
 from asdlib.features import Rows
 from asdlib.features.front_end import differences
 from asdlib.files import write_bytes, write_text
@@ -397,7 +397,7 @@ def _short(value: object) -> str:
         text = repr(value)
     except (RecursionError, ValueError):  # too deep, or a number of too many digits
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 120 else f"{text[:80]}…{text[-39:]}"
+    return shorten(text, 120)
 
 
 def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:

@@ -12,8 +12,8 @@ import typer
 
 from asdlib import __version__
 from asdlib.cli import data, runs, study  # noqa: F401  (they add their commands)
-from asdlib.cli.console import app, err_console, out_console, shorten
-from asdlib.errors import AsdError
+from asdlib.cli.console import app, err_console, out_console
+from asdlib.errors import AsdError, shorten
 from asdlib.files import is_disk_full
 
 __all__ = ["app", "main"]

@@ -55,11 +55,6 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def shorten(text: str, most: int) -> str:
-    """Cut the middle out of a text that is longer than `most` characters."""
-    return text if len(text) <= most else f"{text[: most // 2 - 2]} … {text[2 - most // 2 :]}"
-
-
 def say(text: str) -> None:
     """Print one line of text as it stands, however long."""
     out_console.print(text, soft_wrap=True, markup=False)

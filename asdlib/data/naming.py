@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from asdlib.errors import AsdError, DataError
+from asdlib.errors import AsdError, DataError, shorten
 
 __all__ = ["Clip", "clip_key", "detect_year", "parse_name", "plain_name"]
 
@@ -130,8 +130,7 @@ def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
     reason = next((reason for reason, found in reasons.items() if found), None)
     if reason is None:
         return name
-    shown = name if len(name) <= 64 else f"{name[:40]}…{name[-20:]}"
-    raise error(f"{what} {shown!r} {reason}; rename it")
+    raise error(f"{what} {shorten(name, 64)!r} {reason}; rename it")
 
 
 def parse_name(

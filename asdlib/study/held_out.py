@@ -127,6 +127,10 @@ def _read(path: Path, clips: int) -> pd.DataFrame:
         different = len(table.drop_duplicates(COLUMNS[:3]))
         if not len(table) == different == clips:
             raise ValueError(f"{different} clips in {len(table)} lines, expected {clips}")
+    except PermissionError as error:
+        raise RunError(
+            f"'{path}' cannot be read ({error.strerror}); check its permissions"
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(

@@ -1,8 +1,8 @@
 """Stores that a study makes for itself: of synthetic machines, and derived from other stores.
 
 The name of a derived store (fewer clips, fewer mel bins, another front end) holds the fingerprint
-of its source: a second call finds it, and a changed source makes a new one. A process
-that needs a store which another one is making waits for it.
+of its source: a second call finds it, and a changed source makes a new one. A process that needs a
+store which another one is making waits for it.
 
 Shapes: N clips, F mel bins, T frames.
 """

@@ -182,6 +182,19 @@ def test_damaged_runs_are_named(
         decide_run(copied.path)
 
 
+def test_without_permission_scores_are_not_called_damaged(
+    copied: RunResult, runs: dict[str, RunResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out(copied, store_of(runs))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("asdlib.study.held_out.pd.read_csv", refuse)
+    with pytest.raises(RunError, match=r"held_out\.csv' cannot be read .* check its permissions"):
+        held_out(copied)
+
+
 def test_fused_scores_are_means_on_the_scale_of_normal_clips(
     runs: dict[str, RunResult], tmp_path: Path
 ) -> None:
