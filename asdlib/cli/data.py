@@ -175,9 +175,9 @@ def check(
 def features(
     wav_root: Root,
     store: Annotated[Path, typer.Argument(help="feature store to make")],
-    preset: Annotated[str, typer.Option(help="front end: dcase2020, dcase2022, byola or ast")] = (
-        "dcase2020"
-    ),
+    preset: Annotated[
+        str, typer.Option(help="front end: dcase2020, dcase2022, byola, ast or efficientat")
+    ] = "dcase2020",
     jobs: options.Jobs = None,
     channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,

@@ -17,8 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asdlib.features.front_end import FrontEnd
-from asdlib.features.logmel import mel_filters, periodic_hann
+from asdlib.features.front_end import PREEMPHASIS, FrontEnd
+from asdlib.features.logmel import hann_window, mel_filters
 
 SCRATCH_FRAMES = 4
 """Frames whose power is computed before it is transposed; few stay in the innermost cache."""
@@ -31,7 +31,7 @@ _FRAMES_AT_ONCE = 320
 
 
 class ClipTransform:
-    """Log-mel spectrograms of clips with ``stft`` framing, one after the other.
+    """Log-mel spectrograms of clips with centred frames, one after the other.
 
     Its buffers are used again, so that no two threads may share one object.
     """
@@ -39,7 +39,7 @@ class ClipTransform:
     def __init__(self, front_end: FrontEnd) -> None:
         self.front_end = front_end
         n_frequencies = front_end.n_fft // 2 + 1
-        window = periodic_hann(front_end.n_fft).to(torch.float32).numpy()
+        window = hann_window(front_end).to(torch.float32).numpy()
         # A power of two scales exactly.
         self._windows: dict[Any, NDArray[np.float32]] = {
             np.dtype(np.float32): window,
@@ -60,6 +60,9 @@ class ClipTransform:
         """Fill `out`, (F, T) of any floating type, with the log-mel spectrogram of a clip (S,)."""
         whole: Any = np.ascontiguousarray(samples)
         n_frames = self.front_end.n_frames(len(samples))
+        if self.front_end.framing == "efficientat":
+            unit = np.float32(1 if whole.dtype == np.float32 else 2.0**-15)
+            whole = unit * whole[1:] - np.float32(PREEMPHASIS) * unit * whole[:-1]
         for start in range(0, n_frames, _FRAMES_AT_ONCE):
             piece = slice(start, min(start + _FRAMES_AT_ONCE, n_frames))
             out[:, piece] = self._piece(whole, piece)

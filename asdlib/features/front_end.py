@@ -1,11 +1,13 @@
 """Every parameter of a log-mel front end, and the named presets.
 
 A `FrontEnd` fixes how samples become log-mel values: frames under a window, their power spectrum,
-triangular mel filters, a logarithm. There are two kinds of framing. ``stft`` is the field's usual
+triangular mel filters, a logarithm. There are three kinds of framing. ``stft`` is the field's usual
 one: frames are centred, the window is a periodic Hann window of ``n_fft`` samples. ``kaldi`` is the
 filter bank of the Kaldi toolkit, on which Audio Spectrogram Transformers are trained: frames of
 25 ms every 10 ms that lie within the clip; from each its mean is removed, then come pre-emphasis, a
-symmetric Hann window and zeros up to ``n_fft``; filters are triangles in mel.
+symmetric Hann window and zeros up to ``n_fft``; filters are triangles in mel. ``efficientat`` lies
+between the two: pre-emphasis of the whole clip, which takes its first sample, then centred frames
+under a symmetric Hann window of 25 ms with zeros on both sides, and Kaldi's filters.
 
 The parameters go into the ``feature.json`` of a store, so that no system is ever given features of
 another front end. This module needs no torch; the transform itself is in ``logmel``.
@@ -26,9 +28,11 @@ Scale = Literal[
     "10*log10(mel + eps)", "10*log10(max(mel, eps))", "ln(mel + eps)", "ln(max(mel, eps))"
 ]
 
+PREEMPHASIS = 0.97
 _HIGHEST_RATE = 1_000_000
 _FIXED = {"window": "hann", "center": True, "layout": "clip, mel, frame"}
-_KALDI = {"window": "hann, symmetric", "center": False, "preemphasis": 0.97, "remove_mean": True}
+_EFFICIENTAT = {"window": "hann, symmetric", "preemphasis": PREEMPHASIS}
+_KALDI = _EFFICIENTAT | {"center": False, "remove_mean": True}
 
 
 class FrontEnd(BaseModel):
@@ -53,7 +57,7 @@ class FrontEnd(BaseModel):
     scale, eps
         The logarithm, and the small constant that keeps it finite.
     framing
-        ``"stft"`` or ``"kaldi"``, see the head of this module; Kaldi's fixes most of the others.
+        See the head of this module; ``"kaldi"`` fixes most of the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +74,7 @@ class FrontEnd(BaseModel):
     pad_mode: Literal["reflect", "constant"] = "reflect"
     scale: Scale = "10*log10(mel + eps)"
     eps: float = Field(float(np.finfo(np.float64).eps), gt=0.0)
-    framing: Literal["stft", "kaldi"] = "stft"
+    framing: Literal["stft", "kaldi", "efficientat"] = "stft"
 
     @model_validator(mode="after")
     def _check_frequencies(self) -> Self:
@@ -82,34 +86,38 @@ class FrontEnd(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _check_kaldi(self) -> Self:
+    def _check_framing(self) -> Self:
+        needed: dict[str, Any] = {}
+        if self.framing != "stft":
+            needed = {"mel_scale": "htk", "norm": None}
+            needed["n_fft"] = max(self.n_fft, 2 ** (self.win_length - 1).bit_length())
         if self.framing == "kaldi":
-            needed = {
+            needed |= {
                 "n_fft": 2 ** (self.win_length - 1).bit_length(),
                 "hop_length": self.sample_rate // 100,
                 "power": 2.0,
-                "mel_scale": "htk",
-                "norm": None,
                 "scale": "ln(max(mel, eps))",
                 "eps": float(np.finfo(np.float32).eps),
             }
-            for name, value in needed.items():
-                if getattr(self, name) != value:
-                    raise ValueError(
-                        f"framing 'kaldi' at {self.sample_rate} Hz needs {name} {value!r}, "
-                        f"not {getattr(self, name)!r}"
-                    )
+        for name, value in needed.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"framing '{self.framing}' at {self.sample_rate} Hz needs {name} {value!r}, "
+                    f"not {getattr(self, name)!r}"
+                )
         return self
 
     @property
     def win_length(self) -> int:
         """Samples under the window."""
-        return self.sample_rate // 40 if self.framing == "kaldi" else self.n_fft
+        return self.n_fft if self.framing == "stft" else self.sample_rate // 40
 
     @property
     def shortest(self) -> int:
         """Samples that a clip has to have."""
-        return self.win_length if self.framing == "kaldi" else self.n_fft // 2 + 1
+        if self.framing == "kaldi":
+            return self.win_length
+        return self.n_fft // 2 + 1 + (self.framing == "efficientat")
 
     @property
     def unit(self) -> str:
@@ -120,7 +128,7 @@ class FrontEnd(BaseModel):
         """Count the frames T of a clip of `n_samples` samples."""
         if self.framing == "kaldi":
             return 1 + (n_samples - self.win_length) // self.hop_length
-        return 1 + n_samples // self.hop_length
+        return 1 + (n_samples - (self.framing == "efficientat")) // self.hop_length
 
     def mel_frequencies(self) -> NDArray[np.float64]:
         """Return the centre frequency of every mel bin in Hz, shape (F,)."""
@@ -132,6 +140,8 @@ class FrontEnd(BaseModel):
         if self.framing == "kaldi":
             del stated["pad_mode"]
             return stated | _KALDI
+        if self.framing == "efficientat":
+            return stated | _EFFICIENTAT
         # Stores from before there was a choice do not name it.
         del stated["framing"]
         return stated
@@ -157,6 +167,7 @@ class FrontEnd(BaseModel):
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
     """List the parameters that two descriptions state differently, with both values."""
+    one, other = ({"framing": "stft"} | each for each in (one, other))
     return "; ".join(
         f"{key} {value!r} and {other[key]!r}"
         for key, value in one.items()
@@ -217,6 +228,16 @@ PRESETS: dict[str, FrontEnd] = {
         eps=float(np.finfo(np.float32).eps),
         framing="kaldi",
     ),
+    "efficientat": FrontEnd(
+        sample_rate=32000,
+        hop_length=320,
+        f_max=15000.0,
+        mel_scale="htk",
+        norm=None,
+        scale="ln(mel + eps)",
+        eps=1e-5,
+        framing="efficientat",
+    ),
 }
 """Front ends by name.
 
@@ -226,6 +247,8 @@ padding and the way to keep the logarithm finite differ.
 ``byola``: BYOL-A (Niizumi et al., IJCNN 2021): 64 bins, a frame every 10 ms, natural logarithm.
 ``ast``: the Audio Spectrogram Transformer (Gong et al., Interspeech 2021, Section 2.1), as
 ``ASTFeatureExtractor`` of the transformers library computes it, before its normalisation.
+``efficientat``: MobileNetV3 of AudioSet (Schmid et al., ICASSP 2023; models/preprocess.py in
+fschmid56/EfficientAT, bcaaae8), at test and before its normalisation.
 """
 
 

@@ -1,8 +1,9 @@
 """The log-mel transform: waveforms to log-mel spectrograms, with torchaudio's mel filters.
 
-The values agree with librosa for the same parameters (a test holds both to 1e-3 dB), and the
-preset ``ast`` with the feature extractor of the transformers library (1e-5). `LogMel` takes batches
-on any device; stores are built by the faster ``clip_transform``.
+The values agree with librosa for the same parameters (a test holds both to 1e-3 dB), the preset
+``ast`` with the feature extractor of the transformers library (1e-5), and ``efficientat`` with its
+formulas (1e-4). `LogMel` takes batches on any device; stores are built by the faster
+``clip_transform``.
 
 Shapes: B batch, S samples, K frequencies, F mel bins, T frames.
 """
@@ -12,10 +13,11 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torchaudio.compliance.kaldi import fbank, get_mel_banks
 from torchaudio.functional import melscale_fbanks
 
 from asdlib.errors import DataError
-from asdlib.features.front_end import FrontEnd, preset
+from asdlib.features.front_end import PREEMPHASIS, FrontEnd, preset
 
 
 class LogMel(nn.Module):
@@ -36,7 +38,7 @@ class LogMel(nn.Module):
         self.dtype = dtype
         if self.front_end.framing == "kaldi":
             return
-        self.register_buffer("window", periodic_hann(self.front_end.n_fft).to(dtype))
+        self.register_buffer("window", hann_window(self.front_end).to(dtype))
         self.register_buffer("filters", mel_filters(self.front_end).T.to(dtype))
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -52,6 +54,8 @@ class LogMel(nn.Module):
             )
         if front_end.framing == "kaldi":
             return kaldi_log_mel(waveform, front_end).to(torch.float32)
+        if front_end.framing == "efficientat":
+            waveform = waveform[:, 1:] - PREEMPHASIS * waveform[:, :-1]
         half = front_end.n_fft // 2
         frames = pad(waveform, (half, half), mode=front_end.pad_mode).unfold(
             -1, front_end.n_fft, front_end.hop_length
@@ -65,14 +69,22 @@ class LogMel(nn.Module):
         return log_mel.to(torch.float32)
 
 
-def periodic_hann(n_samples: int) -> Tensor:
-    """Make the window in double precision: rounding of a smaller one leaks into empty bins."""
-    return torch.hann_window(n_samples, dtype=torch.float64)
+def hann_window(front_end: FrontEnd) -> Tensor:
+    """Make the window, shape (n_fft,), in double precision: a rounded one leaks into empty bins."""
+    n_fft, n_window = front_end.n_fft, front_end.win_length
+    hann = torch.hann_window(n_window, front_end.framing == "stft", dtype=torch.float64)
+    left = (n_fft - n_window) // 2
+    return pad(hann, (left, n_fft - n_window - left))
 
 
 def mel_filters(front_end: FrontEnd) -> Tensor:
     """Make the mel filters of a front end, shape (K, F), single precision."""
-    filters: Tensor = melscale_fbanks(
+    filters: Tensor
+    if front_end.framing == "efficientat":
+        rate, band = front_end.sample_rate, (front_end.f_min, front_end.f_max)
+        filters, _ = get_mel_banks(front_end.n_mels, front_end.n_fft, rate, *band, 0.0, 0.0, 1.0)
+        return pad(filters, (0, 1)).T
+    filters = melscale_fbanks(
         n_freqs=front_end.n_fft // 2 + 1,
         f_min=front_end.f_min,
         f_max=front_end.f_max,
@@ -86,8 +98,6 @@ def mel_filters(front_end: FrontEnd) -> Tensor:
 
 def kaldi_log_mel(waveform: Tensor, front_end: FrontEnd) -> Tensor:
     """Transform waveforms (B, S) to log-mels (B, F, T) by Kaldi's filter bank, clip by clip."""
-    from torchaudio.compliance.kaldi import fbank
-
     return torch.stack(
         [
             fbank(

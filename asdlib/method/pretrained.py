@@ -16,11 +16,16 @@ from torch import Tensor
 
 from asdlib.errors import ConfigError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd
+from asdlib.features.front_end import differences
+from asdlib.method.efficientat import EfficientAT
 from asdlib.method.encoders import Encoder, build_encoder
 from asdlib.method.transformer import AudioSpectrogramTransformer
 from asdlib.method.weights import PretrainedParams
 
-PUBLIC = {"ast": AudioSpectrogramTransformer}
+PUBLIC: dict[str, type[AudioSpectrogramTransformer] | type[EfficientAT]] = {
+    "ast": AudioSpectrogramTransformer,
+    "efficientat": EfficientAT,
+}
 """Encoders that exist only with weights of a public checkpoint.
 
 Each is made by ``from_folder(folder, params)``, or from its ``config`` and params alone, and has a
@@ -131,22 +136,15 @@ def check_front_end(name: str, pretrained: PretrainedParams, store: FeatureStore
         needed = PUBLIC[name].front_end(folder)
     else:
         needed = read_description(folder)["front_end"]
-    # Stores do not name the usual framing; other parts of the description follow from the rest.
-    there = {"framing": "stft", "n_mels": store.n_mels} | store.front_end
-    needed = {"framing": "stft"} | needed
-    differ = [
-        f"{key} {there[key]!r} instead of {needed[key]!r}"
-        for key in FrontEnd.model_fields
-        if key in there and key in needed and there[key] != needed[key]
-    ]
+    differ = differences(store.described, needed)
     if differ:
         way = f"the front end of '{folder}'"
         for preset, front_end in PRESETS.items():
-            if {"framing": "stft"} | front_end.describe() == needed:
+            if FrontEnd.from_description(needed) == front_end:
                 way = f"asd features … --preset {preset}"
         raise StoreError(
             f"store '{store.path}' has another front end than the encoder {name} of "
-            f"'{pretrained.source}': {'; '.join(differ)}; build a store with {way}"
+            f"'{pretrained.source}': {differ}; build a store with {way}"
         )
 
 

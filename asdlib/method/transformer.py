@@ -21,7 +21,7 @@ from torch.nn import functional
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import PRESETS
 from asdlib.method.encoders import Encoder
-from asdlib.method.weights import CONFIG, PretrainedParams, check_extra, weight_files
+from asdlib.method.weights import CONFIG, PretrainedParams, add_adapters, check_extra, weight_files
 
 _MODEL_TYPE = "audio-spectrogram-transformer"
 _LORA_TARGETS = ["q_proj", "v_proj", "query", "value"]
@@ -58,7 +58,7 @@ class AudioSpectrogramTransformer(Encoder):
         self.n_frequency = (self.n_mels - self.patch_size) // settings.frequency_stride + 1
         model.embeddings = _AnyLengthEmbeddings(model.embeddings, self.n_frequency)
         if params.mode == "lora":
-            _add_adapters(model, params)
+            add_adapters(model, params, _LORA_TARGETS)
         self.pooling = params.pooling
         self.body = model
         self.last = nn.Identity()
@@ -173,19 +173,6 @@ class _AnyLengthEmbeddings(nn.Module):
             over_time = grid.transpose(1, 2)
             grid = functional.interpolate(over_time, n_time, mode="linear").transpose(1, 2)
         return torch.cat((first, grid.reshape(1, -1, size)), dim=1)
-
-
-def _add_adapters(model: nn.Module, params: PretrainedParams) -> None:
-    """Put low-rank adapters beside query and value layers; nothing else is trained then.
-
-    E. Hu et al., "LoRA", ICLR 2022, arXiv 2106.09685, Section 4.2.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    adapters = LoraConfig(
-        r=params.lora_rank, lora_alpha=params.lora_alpha, target_modules=_LORA_TARGETS
-    )
-    inject_adapter_in_model(adapters, model)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

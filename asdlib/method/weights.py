@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from asdlib.errors import ConfigError, DownloadError, RunError
 
@@ -85,6 +86,18 @@ def check_extra() -> None:
             f"public models need {', '.join(missing)}, not installed here; install asdlib with the "
             "extra 'pretrained'"
         )
+
+
+def add_adapters(model: nn.Module, params: PretrainedParams, layers: list[str]) -> None:
+    """Put low-rank adapters beside layers of these names; nothing else is trained then.
+
+    E. Hu et al., "LoRA", ICLR 2022, arXiv 2106.09685, Section 4.2: on query and value layers.
+    """
+    check_extra()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    adapters = LoraConfig(r=params.lora_rank, lora_alpha=params.lora_alpha, target_modules=layers)
+    inject_adapter_in_model(adapters, model)
 
 
 def weights_folder(source: str, revision: str | None = None) -> Path:

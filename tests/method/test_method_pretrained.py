@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 import torch
 from fake_hub import COMMIT, fake_hub
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 from asdlib.errors import AsdError, ConfigError, DownloadError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, write_store
 from asdlib.method import transformer, weights
-from asdlib.method.encoders import SmallCNN
+from asdlib.method.efficientat import EfficientAT
+from asdlib.method.encoders import Encoder, SmallCNN
 from asdlib.method.pretrained import Frozen, check_front_end, describe_encoder, make_encoder
 from asdlib.method.weights import (
     Offer,
@@ -59,8 +62,85 @@ def checkpoint(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the names and shapes that EfficientAT publishes, of width 0.1."""
+    encoder = EfficientAT({"width": 0.1}, PretrainedParams(source="x"))
+    generator = torch.Generator().manual_seed(0)
+    published = {"classifier.5.bias": torch.zeros(527)}
+    for name, tensor in encoder.body.state_dict().items():
+        values = 0.5 * torch.randn(tensor.shape, generator=generator)
+        if tensor.dim() < 2:
+            values = values.abs() + 0.5
+        name = re.sub(r"(block\.\d)\.fc", r"\1.conc_se_layers.0.fc", name)
+        published[f"features.{name}"] = values.to(tensor.dtype)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    save_file(published, folder / "mn01.safetensors")
+    return folder
+
+
 def ast(folder: Path, **changes: Any) -> Any:
     return make_encoder("ast", 128, PretrainedParams(source=str(folder), **changes)).eval()
+
+
+def mobilenet_by_hand(weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Compute the last feature map of log-mels (B, F, T) from published weights, layer by layer."""
+
+    def layer(x: torch.Tensor, name: str, activation: Any = lambda x: x, stride: int = 1) -> Any:
+        kernel, norm = weights[f"{name}.0.weight"], f"{name}.1"
+        groups = x.shape[1] // kernel.shape[1]
+        x = functional.conv2d(x, kernel, None, stride, kernel.shape[-1] // 2, groups=groups)
+        mean, variance, factor, offset = (
+            weights[f"{norm}.{part}"][:, None, None]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return activation((x - mean) / (variance + 0.001).sqrt() * factor + offset)
+
+    def hardswish(x: torch.Tensor) -> torch.Tensor:
+        return x * (x + 3).clamp(0, 6) / 6
+
+    x = layer(x[:, None], "features.0", hardswish, 2)
+    for number in range(1, 16):
+        before, block = x, f"features.{number}.block"
+        activation = torch.relu if number < 7 else hardswish
+        stride = 2 if number in (2, 4, 7, 13) else 1
+        parts = sorted({int(n.split(".")[3]) for n in weights if n.startswith(f"{block}.")})
+        for part in parts:
+            name, squeeze = f"{block}.{part}", f"{block}.{part}.conc_se_layers.0"
+            if f"{squeeze}.fc1.weight" in weights:
+                h = x.mean(dim=(2, 3)) @ weights[f"{squeeze}.fc1.weight"].T
+                h = torch.relu(h + weights[f"{squeeze}.fc1.bias"])
+                h = h @ weights[f"{squeeze}.fc2.weight"].T + weights[f"{squeeze}.fc2.bias"]
+                x = x * torch.sigmoid(h)[:, :, None, None]
+            elif part == parts[-1]:
+                x = layer(x, name)
+            else:
+                depthwise = weights[f"{name}.0.weight"].shape[1] == 1
+                x = layer(x, name, activation, stride if depthwise else 1)
+        x = x + before if x.shape == before.shape else x
+    return layer(x, "features.16", hardswish)
+
+
+def test_mobilenets_compute_what_their_published_weights_say(
+    mobilenet: Path,
+) -> None:
+    folders = {mobilenet: 96}
+    if "ASDLIB_REAL_DATA" in os.environ:
+        folders[Path(os.environ["ASDLIB_REAL_DATA"]) / "weights"] = 384
+    for folder, size in folders.items():
+        weights = load_file(next(folder.glob("*.safetensors")))
+        encoder = make_encoder("efficientat", 128, PretrainedParams(source=str(folder))).eval()
+        for n_frames, n_time in ((64, 2), (40, 2), (200, 7)):
+            x = spectrograms(n_frames)
+            with torch.inference_mode():
+                expected = mobilenet_by_hand(weights, x)
+                assert expected.shape == (3, size, 4, n_time)
+                close = {"rtol": 1e-4, "atol": 1e-4 * float(expected.abs().max())}
+                torch.testing.assert_close(encoder.feature_map(x), expected, **close)
+                rows = expected.mean(dim=3).flatten(1)
+                torch.testing.assert_close(encoder.time_mean(x), rows, **close)
+                torch.testing.assert_close(encoder(x), expected.mean(dim=(2, 3)), **close)
+        assert encoder.time_mean_size == 4 * size == 4 * encoder.embedding_size
 
 
 def spectrograms(n_frames: int = MAX_FRAMES, n_clips: int = 3) -> torch.Tensor:
@@ -124,31 +204,34 @@ def test_shorter_inputs_take_the_middle_positions_longer_ones_interpolate(checkp
     torch.testing.assert_close(double[:, 9], grid[:, 4])
 
 
-def trained_names(encoder: torch.nn.Module) -> list[str]:
+def trained_names(encoder: Encoder) -> list[str]:
     """Names of the parameters that one step of training changes."""
     encoder.train()
     before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=0.1, weight_decay=0.5)
-    head = torch.nn.Linear(32, 1)
+    head = torch.nn.Linear(encoder.embedding_size, 1)
     head(encoder(spectrograms())).sum().backward()
     optimiser.step()
     return [n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])]
 
 
+@pytest.mark.parametrize("name", ["ast", "efficientat"])
 @pytest.mark.parametrize("mode", ["frozen", "finetune", "lora"])
 def test_the_mode_decides_what_is_trained_and_the_rest_is_saved_too(
-    checkpoint: Path, tmp_path: Path, mode: str
+    name: str, checkpoint: Path, mobilenet: Path, tmp_path: Path, mode: str
 ) -> None:
     params = PretrainedParams(source=str(tmp_path / "copy"), mode=mode, lora_rank=3)
-    shutil.copytree(checkpoint, tmp_path / "copy")
-    encoder, x = make_encoder("ast", 128, params).eval(), spectrograms()
+    shutil.copytree(checkpoint if name == "ast" else mobilenet, tmp_path / "copy")
+    encoder, x = make_encoder(name, 128, params).eval(), spectrograms()
+    plain = make_encoder(name, 128, params.model_copy(update={"mode": "finetune"})).eval()
     with torch.inference_mode():
-        torch.testing.assert_close(encoder(x), ast(checkpoint)(x), msg="adapters begin as nothing")
+        torch.testing.assert_close(encoder(x), plain(x), msg="adapters begin as nothing")
     changed = set(trained_names(encoder))
     adapters = {name: p for name, p in encoder.named_parameters() if "lora_" in name}
     if mode == "lora":
-        assert len(adapters) == 2 * 2 * 2, "two matrices for query and value of both layers"
-        assert {min(p.shape) for p in adapters.values()} == {3}
+        # Two matrices each: query and value of both layers; 27 convolutions of one point.
+        assert len(adapters) == {"ast": 2 * 2 * 2, "efficientat": 2 * 27}[name]
+        assert all(3 in p.shape for p in adapters.values())
         assert changed
         assert changed <= set(adapters)
     else:
@@ -158,7 +241,7 @@ def test_the_mode_decides_what_is_trained_and_the_rest_is_saved_too(
     save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
     description = json.loads(json.dumps(describe_encoder(encoder)))
     shutil.rmtree(tmp_path / "copy")
-    again = make_encoder("ast", 128, params, description)
+    again = make_encoder(name, 128, params, description)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     with torch.inference_mode():
         assert torch.equal(again.eval()(x), encoder.eval()(x))
@@ -222,6 +305,23 @@ def test_damaged_checkpoints_are_refused(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("how", ["lacks weights", "cut short", "other network"])
+def test_damaged_weights_of_mobilenets_are_refused(
+    mobilenet: Path, tmp_path: Path, how: str
+) -> None:
+    weights, file = load_file(mobilenet / "mn01.safetensors"), tmp_path / "weights.safetensors"
+    if how == "lacks weights":
+        del weights["features.3.block.1.0.weight"]
+    elif how == "other network":
+        weights = {"encoder.weight": torch.zeros(3)}
+    save_file(weights, file)
+    if how == "cut short":
+        file.write_bytes(file.read_bytes()[:5000])
+    params = PretrainedParams(source=str(tmp_path))
+    with pytest.raises(RunError, match="damaged or not those of a MobileNetV3"):
+        make_encoder("efficientat", 128, params)
+
+
 def test_the_fingerprint_is_of_the_weights_and_not_of_the_path(
     checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -243,11 +343,14 @@ def small_store(path: Path, front_end: FrontEnd) -> FeatureStore:
 
 def test_a_store_of_another_front_end_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     params = PretrainedParams(source=str(checkpoint))
-    check_front_end("ast", params, small_store(tmp_path / "ast", PRESETS["ast"]))
+    for name in ("ast", "efficientat"):
+        check_front_end(name, params, small_store(tmp_path / name, PRESETS[name]))
     store = small_store(tmp_path / "dcase2020", PRESETS["dcase2020"])
     with pytest.raises(StoreError, match=r"asd features … --preset ast$") as raised:
         check_front_end("ast", params, store)
-    assert "n_fft 1024 instead of 512" in str(raised.value)
+    assert "n_fft 1024 and 512" in str(raised.value)
+    with pytest.raises(StoreError, match=r"sample_rate .* --preset efficientat$"):
+        check_front_end("efficientat", params, store)
     with pytest.raises(ConfigError, match="takes 128 mel bins, got 64"):
         make_encoder("ast", 64, params)
 
