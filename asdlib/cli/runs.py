@@ -190,7 +190,7 @@ def pretrain(
 
 @app.command()
 def weights(
-    name: Annotated[str, typer.Argument(help="owner/name of a checkpoint on the public hub")],
+    name: Annotated[str, typer.Argument(help="mn04, mn10, ast, or owner/name on the public hub")],
     revision: Annotated[str | None, typer.Option(help="branch, tag or commit")] = None,
     yes: options.Yes = False,
 ) -> None:

@@ -1,7 +1,8 @@
 """Weights trained elsewhere: named in a configuration, found, identified, fetched when asked.
 
 Nothing is downloaded implicitly: `fetch` alone transfers files, and shows licence and size first.
-Only safetensors files are read: loading a pickle would run whatever is in it.
+Encoders read safetensors files. A pickle (``.pt``, ``.pth``) can run any code when it is loaded: of
+it torch's restricted reader takes nothing but tensors, which become a safetensors file at once.
 """
 
 import hashlib
@@ -13,13 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from asdlib.data.fetch import Fetcher
 from asdlib.errors import ConfigError, DownloadError, RunError
+from asdlib.files import cache_folder, only_process, reading, whole_folder
 
 CONFIG = "config.json"
 _WANTED = [CONFIG, "*.safetensors", "*.safetensors.index.json"]
+_PICKLES = (".pt", ".pth")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -30,7 +36,8 @@ class PretrainedParams(BaseModel):
 
     source: str = Field(
         min_length=1,
-        description="folder of a checkpoint, or owner/name of one that `asd weights` has fetched",
+        description="folder of a checkpoint, a file *.pt, or the name of what `asd weights` has "
+        "fetched",
     )
     revision: str | None = Field(
         None, description="branch, tag or commit of a fetched checkpoint; by default its main one"
@@ -100,8 +107,40 @@ def add_adapters(model: nn.Module, params: PretrainedParams, layers: list[str]) 
     inject_adapter_in_model(adapters, model)
 
 
+@dataclass(frozen=True)
+class Release:
+    """Weights in a public release, for the encoder ``efficientat`` and its preset."""
+
+    file: str
+    n_bytes: int
+    """About: four times the numbers in it."""
+    sha256: str | None = None
+    """Of the safetensors file that is made of it; None where it is not known."""
+
+    licence, version = "MIT", "v0.0.1"
+    address = f"https://github.com/fschmid56/EfficientAT/releases/download/{version}/"
+
+
+RELEASES = {
+    "mn01": Release("mn01_as_mAP_298.pt", 505_608),
+    "mn02": Release("mn02_as_mAP_378.pt", 1_318_932),
+    "mn04": Release(
+        "mn04_as_mAP_432.pt",
+        3_973_940,
+        "e6dc8600fecfeccb27913e1dbba0df67d7fc9f6d282ef7fcdaf881ccbf5a2e7c",
+    ),
+    "mn05": Release("mn05_as_mAP_443.pt", 5_774_548),
+    "mn10": Release("mn10_as_mAP_471.pt", 19_605_108),
+    "mn20": Release("mn20_as_mAP_478.pt", 71_832_532),
+    "mn30": Release("mn30_as_mAP_482.pt", 156_638_452),
+    "mn40": Release("mn40_as_mAP_484.pt", 274_099_796),
+}
+HUB = {"ast": "MIT/ast-finetuned-audioset-10-10-0.4593"}
+"""Short names: of files of the release, which name their mean average precision, and on the hub."""
+
+
 def weights_folder(source: str, revision: str | None = None) -> Path:
-    """Find the folder of a checkpoint: `source` itself, or where the hub's cache holds it.
+    """Find the folder of a checkpoint: `source` itself, or where a cache holds it.
 
     Raises
     ------
@@ -111,10 +150,19 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
+    if folder.suffix in _PICKLES and folder.is_file():
+        return _as_safetensors(folder)
+    if source in RELEASES:
+        if not _cached(source).is_dir():
+            raise RunError(
+                f"weights '{source}' are not on this machine; fetch them with asd weights {source}"
+            )
+        return _cached(source)
+    source = HUB.get(source, source)
     if folder.exists() or not _HUB_NAME.fullmatch(source):
         raise ConfigError(
-            f"weights '{source}' are not there; expected a folder with a checkpoint, or owner/name "
-            "of one on the public hub"
+            f"weights '{source}' are not there; expected a folder with a checkpoint, a file *.pt, "
+            f"owner/name of one on the public hub, or {', '.join([*RELEASES, *HUB])}"
         )
     check_extra()
     from huggingface_hub import snapshot_download
@@ -147,7 +195,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", *_PICKLES))
         has = f"only {pickles[0]}, a pickle" if pickles else "no *.safetensors file"
         raise RunError(
             f"'{folder}' holds {has}; expected the safetensors format, which "
@@ -167,9 +215,37 @@ def weights_sha256(folder: Path) -> str:
     return total.hexdigest()
 
 
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of a pickle, and nothing else, or raise a `RunError`."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        return {str(name): tensor.clone().contiguous() for name, tensor in content.items()}
+    except Exception as error:  # the reader has many ways to refuse a file
+        raise RunError(
+            f"'{file}' is damaged, or holds more than named tensors; it is not loaded, since a "
+            "pickle can run any code: get weights in the safetensors format"
+        ) from error
+
+
+def _cached(name: str) -> Path:
+    return cache_folder() / "weights" / name
+
+
+def _as_safetensors(pickle: Path) -> Path:
+    """Return the folder of a pickle's tensors, which is made once for each content."""
+    with reading(pickle, RunError, "copy it again"), pickle.open("rb") as stream:
+        folder = _cached(hashlib.file_digest(stream, "sha256").hexdigest())
+    with only_process(folder, wait=True):
+        if not folder.is_dir():
+            tensors = read_tensors(pickle)
+            with whole_folder(folder) as partial:
+                save_file(tensors, partial / "weights.safetensors")
+    return folder
+
+
 @dataclass(frozen=True)
 class Offer:
-    """Name, exact version, stated licence and size of a checkpoint on a hub."""
+    """Name, exact version, stated licence and size of a checkpoint."""
 
     name: str
     commit: str
@@ -219,16 +295,23 @@ def fetch(
     confirm: Callable[[Offer], bool],
     endpoint: str | None = None,
 ) -> Path:
-    """Fetch what `offer` found into a folder of the hub's cache, if `confirm` returns True for it.
+    """Fetch a release, or what `offer` found, into a cache, if `confirm` returns True for it.
 
     Raises
     ------
-    ConfigError, DownloadError
-        See `offer`; also if the offer is declined or the transfer fails.
+    ConfigError, DownloadError, RunError
+        See `offer`; also if the offer is declined, the transfer fails, or what came is no weights.
     """
-    offered = offer(name, revision, endpoint=endpoint)
+    name = HUB.get(name, name)
+    release = RELEASES.get(name)
+    if release:
+        offered = Offer(name, release.version, release.licence, release.n_bytes)
+    else:
+        offered = offer(name, revision, endpoint=endpoint)
     if not confirm(offered):
         raise DownloadError("nothing was fetched; --yes answers the question beforehand")
+    if release:
+        return _fetch_release(release, _cached(name), endpoint or release.address)
     from huggingface_hub import snapshot_download
 
     with _hub_errors(name, revision):
@@ -240,6 +323,26 @@ def fetch(
             f"'{name}' changed on the hub while it was fetched: {folder.name[:12]}, agreed to was "
             f"{offered.commit[:12]}; give the same command again"
         )
+    return folder
+
+
+def _fetch_release(release: Release, folder: Path, address: str) -> Path:
+    """Fetch a file of the release, unless it is there, and keep its tensors in `folder`."""
+    with only_process(folder, DownloadError, "fetching"):
+        if folder.is_dir():
+            return folder
+        with Fetcher() as client, whole_folder(folder, DownloadError) as partial:
+            pickle, made = partial / release.file, partial / "weights.safetensors"
+            with pickle.open("ab") as sink:
+                client.fetch(f"{address}{release.file}", sink)
+            save_file(read_tensors(pickle), made)
+            pickle.unlink()
+            found = hashlib.sha256(made.read_bytes()).hexdigest()
+            if release.sha256 not in (None, found):
+                raise DownloadError(
+                    f"{release.file} has other tensors than expected: SHA-256 {found[:12]}…, not "
+                    f"{str(release.sha256)[:12]}…; nothing was kept"
+                )
     return folder
 
 

@@ -1,10 +1,14 @@
 """Encoders from checkpoints, tiny random ones in the format of public ones, and a hub's cache."""
 
+import hashlib
 import inspect
 import json
 import os
 import re
 import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_hub import COMMIT, fake_hub
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch.nn import functional
 
 from asdlib.errors import AsdError, ConfigError, DownloadError, RunError, StoreError
@@ -361,6 +365,87 @@ def test_optional_packages_are_imported_inside_functions_only(module: ModuleType
     assert re.search(r"^    +from (transformers|huggingface_hub)", source, re.MULTILINE)
     at_top = r"^(from|import) (transformers|peft|huggingface_hub)"
     assert not re.search(at_top, source, re.MULTILINE)
+
+
+class Hostile:
+    """Makes a file when it is loaded."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.witness,)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_of_a_pickle_the_tensors_are_kept_and_nothing_else(
+    mobilenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv("ASDLIB_CACHE", str(tmp_path / "cache"))
+    tensors, file = load_file(mobilenet / "mn01.safetensors"), tmp_path / f"mn01{suffix}"
+    torch.save(tensors, file)
+    params = PretrainedParams(source=str(file)).resolved()
+    with torch.inference_mode():
+        from_pickle = make_encoder("efficientat", 128, params).eval()(spectrograms())
+        source = params.model_copy(update={"source": str(mobilenet)})
+        assert torch.equal(
+            make_encoder("efficientat", 128, source).eval()(spectrograms()), from_pickle
+        )
+    assert [f.name for f in params.folder.iterdir()] == ["weights.safetensors"]
+
+    for content in (
+        tensors | {"x": Hostile(tmp_path / "witness")},
+        Hostile(tmp_path / "witness"),
+        [1],
+    ):
+        torch.save(content, file)
+        with pytest.raises(RunError, match="more than named tensors; it is not loaded"):
+            PretrainedParams(source=str(file)).resolved()
+    file.write_bytes(b"")
+    with pytest.raises(RunError, match="is damaged"):
+        PretrainedParams(source=str(file)).resolved()
+    assert not (tmp_path / "witness").exists()
+    assert len(list((tmp_path / "cache" / "weights").iterdir())) == 1, "nothing half-written"
+    with pytest.raises(ConfigError, match="expected a folder with a checkpoint, a file"):
+        weights_folder(str(tmp_path / "none.pt"))
+
+
+def test_a_release_is_fetched_once_agreed_to_and_checked(
+    mobilenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASDLIB_CACHE", str(tmp_path / "cache"))
+    made = save(load_file(mobilenet / "mn01.safetensors"))
+    torch.save(load_file(mobilenet / "mn01.safetensors"), tmp_path / "mn01.pt")
+    torch.save({"x": Hostile(tmp_path / "witness")}, tmp_path / "hostile.pt")
+    pinned = {"mn01": hashlib.sha256(made).hexdigest(), "other": 64 * "0", "hostile": None}
+    for name, sha256 in pinned.items():
+        file = "hostile.pt" if name == "hostile" else "mn01.pt"
+        monkeypatch.setitem(weights.RELEASES, name, weights.Release(file, 100, sha256))
+    with pytest.raises(RunError, match="fetch them with asd weights mn01"):
+        weights_folder("mn01")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        with pytest.raises(DownloadError, match="nothing was fetched"):
+            fetch("mn01", confirm=lambda o: o != Offer("mn01", "v0.0.1", "MIT", 100))
+        folder = fetch("mn01", confirm=agree, endpoint=address)
+        with pytest.raises(DownloadError, match="other tensors than expected"):
+            fetch("other", confirm=agree, endpoint=address)
+        with pytest.raises(RunError, match="it is not loaded"):
+            fetch("hostile", confirm=agree, endpoint=address)
+        server.shutdown()
+    assert fetch("mn01", confirm=agree, endpoint=address) == weights_folder("mn01") == folder
+    assert [f.name for f in folder.iterdir()] == ["weights.safetensors"]
+    assert (folder / "weights.safetensors").read_bytes() == made
+    assert [f.name for f in folder.parent.iterdir()] == ["mn01"]
+    assert not (tmp_path / "witness").exists()
+
+
+@pytest.mark.skipif("ASDLIB_REAL_DATA" not in os.environ, reason="ASDLIB_REAL_DATA is not set")
+def test_the_real_file_is_the_one_that_is_declared() -> None:
+    file = Path(os.environ["ASDLIB_REAL_DATA"]) / "weights" / "mn04_as.safetensors"
+    assert hashlib.sha256(save(load_file(file))).hexdigest() == weights.RELEASES["mn04"].sha256
 
 
 NAME = "lab/tiny-ast"
