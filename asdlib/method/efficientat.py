@@ -46,7 +46,8 @@ class EfficientAT(Encoder):
     """Encoder for the front end ``efficientat``; one million parameters at width 0.4 (mn04).
 
     The embedding is what the published classifier reads: the mean of the last feature map over time
-    and frequency, 960 · width numbers.
+    and frequency, 960 · width numbers. As with transformers, step 1 of the augmentation leaves
+    deviation 1, and the encoder halves its input.
 
     Parameters
     ----------
@@ -103,6 +104,10 @@ class EfficientAT(Encoder):
             ]
             add_adapters(self.body, params, pointwise)
         self.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """See `Encoder.feature_map`; the input is halved."""
+        return super().feature_map(0.5 * x)
 
     @staticmethod
     def front_end(folder: Path) -> dict[str, Any]:
