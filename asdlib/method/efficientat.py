@@ -159,7 +159,7 @@ class _Excitation(nn.Module):
         self.fc2 = nn.Linear(_channels(n_channels // 4), n_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.fc2(self.fc1(x.mean(dim=(2, 3))).relu()).sigmoid()
+        weights: Tensor = self.fc2(self.fc1(x.mean(dim=(2, 3))).relu()).sigmoid()
         return x * weights[:, :, None, None]
 
 
