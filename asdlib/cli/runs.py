@@ -285,7 +285,7 @@ def conditions(
     results = Results(out, {}, command="asd conditions", **facts)
     table = study_conditions(spec, work or out, processes=jobs, on_done=_report)
     with results.writing() as folder:
-        effects = summarise_conditions(table).round(4)
+        effects = summarise_conditions(table).round(6)
         _publish({"conditions": table.round(6), "effects": effects}, folder)
     say(f"tables, figure and provenance in {out}")
 
@@ -346,9 +346,12 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="folder for the tables")] = None,
     data: Annotated[str | None, typer.Option(help="what was scored, in words")] = None,
     split: Annotated[str, typer.Option(help="which part of it")] = "test rows of the store",
-    selection: Annotated[str, typer.Option(help="how epoch and parameters were chosen")] = (
-        "last epoch, parameters given in advance"
-    ),
+    selection: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="how epoch and parameters were chosen; NAME=TEXT for one system"
+        ),
+    ] = None,
     year: Annotated[int | None, typer.Option(help="whose rules, for score files alone")] = None,
     ground_truth: options.Truth = None,
     quiet: options.Quiet = False,
@@ -371,7 +374,7 @@ def compare(
         data_kind=kind.value,
         data=data,
         split=split,
-        selection=selection,
+        selection=selection or (),
         published=published,
     )
     tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
@@ -389,10 +392,10 @@ def compare(
     print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
     if tests is not None:
         overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
-        points, p_values = ["difference", "low", "high"], ["p_value", "delong_p"]
+        points, p_values = ["difference", "low", "high"], ["p_value", "p_holm", "p_bh"]
         overall[points] = (100 * overall[points]).map("{:+.2f}".format)
         overall[p_values] = overall[p_values].map("{:.3g}".format).replace("nan", "")
-        print_frame(overall, "paired bootstrap over clips, difference to the reference in points")
+        print_frame(overall, "paired over clips and seeds, difference to the reference in points")
     if out is not None:
         say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 

@@ -1,7 +1,5 @@
 from .intervals import (
-    bootstrap_frame as bootstrap_frame,
-    delong_frame as delong_frame,
-    delong_test as delong_test,
+    interval_frame as interval_frame,
     paired_frame as paired_frame,
     t_interval as t_interval,
 )

@@ -9,7 +9,17 @@ Importing the room does not load torch: what needs it is imported when a run beg
 
 from asdlib.study.ablation import ABLATION, ablate
 from asdlib.study.experiment import Variant, experiment
-from asdlib.study.report import machine_rows, over_seeds, overall_rows, paired_differences
+from asdlib.study.report import (
+    adjusted,
+    compare_runs,
+    describe_difference,
+    describe_runs,
+    machine_rows,
+    over_seeds,
+    overall_rows,
+    paired_differences,
+    scores_of,
+)
 from asdlib.study.result import RunResult, load_run, read_scores
 from asdlib.study.run import run
 from asdlib.study.study import Study, check_number, project_folder
@@ -20,7 +30,11 @@ __all__ = [
     "Study",
     "Variant",
     "ablate",
+    "adjusted",
     "check_number",
+    "compare_runs",
+    "describe_difference",
+    "describe_runs",
     "experiment",
     "load_run",
     "machine_rows",
@@ -30,4 +44,5 @@ __all__ = [
     "project_folder",
     "read_scores",
     "run",
+    "scores_of",
 ]

@@ -20,7 +20,7 @@ from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore
 from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Done, Variant, experiment
-from asdlib.study.report import describe_difference, over_seeds, paired_differences
+from asdlib.study.report import adjusted, describe_difference, over_seeds, paired_differences
 from asdlib.study.stores import from_recordings, half_bins, synthetic_store
 
 FULL = "full"
@@ -331,8 +331,10 @@ def summarise(
     Returns
     -------
     ``group, variant``, columns `by`, ``machine, metric, seeds, mean, low, high`` (percent), then
-    ``difference, difference_low, difference_high`` in percentage points, paired over seeds, and
-    ``verdict`` in words. ``full`` has no difference. The mean over machines is named ``Average``.
+    ``difference, difference_low, difference_high`` in percentage points, paired over seeds,
+    ``p_value, p_holm, p_bh`` and ``verdict`` in words. ``full`` has no difference. The mean over
+    machines is named ``Average``; the comparisons of a machine, and those of the mean, are adjusted
+    together.
     """
     table = table[table["section"] == "Average"] if "section" in table else table
     table = pd.concat([part for _, part in table.groupby("machine", sort=False)])
@@ -340,17 +342,21 @@ def summarise(
     bounds = {"low": "difference_low", "high": "difference_high"}
     parts = []
     for metric in (name for name in METRICS if name in table):
-        gains = paired_differences(table, FULL, metric, by=places).drop(columns="seeds")
+        gains = paired_differences(table, FULL, metric, by=places)
+        gains = gains.drop(columns=["seeds", "p_holm", "p_bh", "shown"])
         means = over_seeds(table, rows, metric)
         part = means.merge(gains.rename(columns=bounds), how="left", on=[*places, "variant"])
         parts.append(part.assign(metric=metric))
     summary = pd.concat(parts, ignore_index=True)
+    by_machine = summary.groupby("machine")["p_value"]
+    summary = summary.join(pd.concat([adjusted(p_values) for _, p_values in by_machine]))
     differences = ["difference", *bounds.values()]
     summary["verdict"] = [
         "" if np.isnan(difference[0]) else describe_difference(*difference)
-        for difference in summary[differences].to_numpy(dtype=float)
+        for difference in summary[[*differences, "p_holm"]].to_numpy(dtype=float)
     ]
-    return summary[[*rows, "metric", "seeds", "mean", "low", "high", *differences, "verdict"]]
+    columns = ["metric", "seeds", "mean", "low", "high", *differences]
+    return summary[[*rows, *columns, "p_value", "p_holm", "p_bh", "verdict"]]
 
 
 def summarise_conditions(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,9 +2,9 @@
 
 Figures are fractions; NaN where a source gives none. Every row states its data, whether these are
 real or synthetic, the split, the training data, how the model was selected and the source; "not
-stated" where a source does not say it. Runs of one name are seeds of one system and become one row:
-means, and Student-t intervals over seeds. A single run has bootstrap intervals over its clips
-instead; the column ``interval`` says which.
+stated" where a source does not say it. Runs of one name are seeds of one system and become one row
+of means. Intervals are about other clips and, with several runs, other seeds; the column
+``interval`` says which.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,18 +19,17 @@ from asdlib.errors import ConfigError, ScoreError
 from asdlib.evaluation import (
     Evaluation,
     arithmetic_mean,
-    bootstrap_frame,
-    delong_frame,
     evaluate_folder,
+    interval_frame,
     load_published,
     mauc,
     mean_metrics,
     omega,
     paired_frame,
-    t_interval,
 )
 from asdlib.files import is_taken
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
+from asdlib.study.report import adjusted
 from asdlib.study.result import Results, RunRecord, load_run
 
 NOT_STATED = "not stated"
@@ -41,7 +40,6 @@ WORDS = (
 FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc", "pooled_auc", "pooled_pauc")
 BOUNDS = ("auc_low", "auc_high", "pauc_low", "pauc_high")
 COLUMNS = [*WORDS, *FIGURES, "seeds", "interval", *BOUNDS]
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -135,14 +133,15 @@ def compare(
     data_kind: str,
     data: str | None = None,
     split: str = "test rows of the store",
-    selection: str = "last epoch, parameters given in advance",
+    selection: Sequence[str] = (),
     published: bool = False,
 ) -> pd.DataFrame:
     """Make the table: one row for each system, then the published figures of the year.
 
     `data_kind` is "real" or "synthetic"; `data`, `split` and `selection` say what was scored, which
-    part of it, and how epoch and parameters were chosen. The published figures are those of the
-    machine type if there is only one, else averages. The table has the `COLUMNS` that any row has.
+    part of it, and how epoch and parameters were chosen, of a single system as ``NAME=TEXT``. The
+    published figures are those of the machine type if there is only one, else averages. The table
+    has the `COLUMNS` that any row has.
 
     Raises
     ------
@@ -152,15 +151,26 @@ def compare(
     """
     if not entries:
         raise ConfigError("nothing to compare; name runs, or score files by --scores NAME=FOLDER")
-    given = {"data": data, "data_kind": data_kind, "split": split, "selection": selection}
-    for name, text in given.items():
-        if text is not None and not text.strip():
-            raise ScoreError(f"{name} is {text!r} (write '{NOT_STATED}')")
     years = sorted({entry.evaluation.year for entry in entries})
     if len(years) > 1:
         raise ScoreError(f"runs of the years {years} have different metrics; compare one year")
-    rng = np.random.default_rng(0)
-    rows = [_measured(members, given, rng) for members in _by_name(entries).values()]
+    groups = _by_name(entries)
+    own = dict(text.split("=", 1) for text in selection if text.partition("=")[0] in groups)
+    common = [text for text in selection if text.partition("=")[0] not in groups]
+    if len(common) > 1:
+        raise ConfigError(
+            f"selection is '{common[0]}' and '{common[1]}'; give one, and others as NAME=TEXT "
+            f"of a system (there are: {', '.join(groups)})"
+        )
+    given = {"data": data, "data_kind": data_kind, "split": split}
+    given["selection"] = common[0] if common else "last epoch, parameters given in advance"
+    for name, text in given.items():
+        if text is not None and not text.strip():
+            raise ScoreError(f"{name} is {text!r} (write '{NOT_STATED}')")
+    rows = [
+        _measured(members, {**given, "selection": own.get(name, given["selection"])})
+        for name, members in groups.items()
+    ]
     if published:
         machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
         only = next(iter(machines)) if years[0] == 2020 and len(machines) == 1 else None
@@ -168,9 +178,7 @@ def compare(
     return pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
 
 
-def _measured(
-    members: Sequence[Entry], given: Mapping[str, str | None], rng: np.random.Generator
-) -> dict[str, Any]:
+def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> dict[str, Any]:
     """Join the runs of one name into one row."""
     words = [_words(entry, given) for entry in members]
     differ = [key for key in words[0] if len({one[key] for one in words}) > 1]
@@ -180,23 +188,18 @@ def _measured(
         )
     kind = "run" if members[0].record is not None else "score files"
     figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
-    if len(members) > 1:
-        bounds = {name: t_interval(figures[name])[1:] for name in figures.dropna(axis=1)}
-    else:
-        one = members[0].evaluation
-        frame = bootstrap_frame(one.scores, one.year, n_resamples=RESAMPLES, rng=rng)
-        overall = frame[frame["machine"] == "Average"]
-        bounds = dict(zip(overall["metric"], overall[["low", "high"]].to_numpy(), strict=True))
+    frame = interval_frame([e.evaluation.scores for e in members], members[0].evaluation.year)
+    overall = frame[frame["machine"] == "Average"].set_index("metric")
     row: dict[str, Any] = {
         **words[0],
         "origin": "measured",
         "source": f"{kind} {', '.join(entry.folder for entry in members)}",
         **{str(name): float(np.mean(values.to_numpy())) for name, values in figures.items()},
         "seeds": str(len(members)),
-        "interval": "seeds" if len(members) > 1 else "clips",
+        "interval": "clips and seeds" if len(members) > 1 else "clips",
     }
     for name in ("auc", "pauc"):
-        row[f"{name}_low"], row[f"{name}_high"] = bounds.get(name, (np.nan, np.nan))
+        row |= {f"{name}_{bound}": overall.at[name, bound] for bound in ("low", "high")}
     return row
 
 
@@ -265,8 +268,8 @@ def _averages(df: pd.DataFrame) -> pd.DataFrame:
 def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFrame:
     """Test every system against those named in `against`, by default the first, on the same clips.
 
-    The columns ``system, reference`` come before those of `paired_frame`, as fractions;
-    ``delong_p`` is DeLong's p-value of AUC where both systems have a single run.
+    The columns ``system, reference`` come before those of `paired_frame`, as fractions. Those of
+    `adjusted` follow for the comparisons of the averages over machines, of all pairs together.
 
     Raises
     ------
@@ -281,24 +284,18 @@ def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFr
         raise ConfigError(
             f"no system '{unknown[0]}' to test against (there are: {', '.join(groups)})"
         )
-    rng = np.random.default_rng(0)
     year = entries[0].evaluation.year
     scores = {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
     tables = []
     for reference in dict.fromkeys(against or list(groups)[:1]):
         for name in (name for name in groups if name != reference):
-            own, other = scores[name], scores[reference]
-            table = paired_frame(own, other, year, n_resamples=RESAMPLES, rng=rng)
+            table = paired_frame(scores[name], scores[reference], year)
             table.insert(0, "system", name)
             table.insert(1, "reference", reference)
-            table["delong_p"] = np.nan
-            if len(own) == len(other) == 1:
-                tests = delong_frame(own[0], other[0], year).assign(metric="auc")
-                keys = ["machine", "section", "metric"]
-                found = table[keys].merge(tests[[*keys, "p_value"]], how="left", on=keys)
-                table["delong_p"] = found["p_value"]
             tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    tests = pd.concat(tables, ignore_index=True)
+    averages = tests["p_value"].where(tests["machine"] == "Average")
+    return tests.join(adjusted(averages))
 
 
 def tidy(entries: Sequence[Entry]) -> pd.DataFrame:

@@ -2,16 +2,19 @@
 
 Metrics are between 0 and 1 in tidy results and in percent here. A table to summarise holds the rows
 of one mean: of all machines (`overall_rows`), or of each machine (`machine_rows`, with ``machine``
-in `by`). Intervals are 95 % Student-t intervals over seeds, NaN with one seed.
+in `by`). Intervals are 95 % Student-t intervals over seeds, NaN with one seed. A difference is
+*shown* where its p-value, adjusted for the number of comparisons, is below 0.05 (`adjusted`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from asdlib.errors import ConfigError
-from asdlib.evaluation import t_interval
+from asdlib.evaluation import paired_frame, t_interval
+from asdlib.study.config import make_system
+from asdlib.study.result import load_run, read_scores
 
 
 def overall_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -72,14 +75,16 @@ def paired_differences(
 
     Returns
     -------
-    Columns `by`, `variant`, ``difference, low, high, seeds``, and ``shown``: whether the interval
-    leaves out zero.
+    Columns `by`, `variant`, ``difference, low, high, seeds, p_value``, and those of `adjusted` for
+    all rows of the table.
 
     Raises
     ------
     ConfigError
         If a variant holds a seed twice, or there is no such reference.
     """
+    from scipy import stats
+
     _check_one_row_a_seed(table, [*by, variant, "seed"])
     if reference not in set(table[variant]):
         known = ", ".join(map(str, dict.fromkeys(table[variant])))
@@ -96,10 +101,69 @@ def paired_differences(
                 pair[once[0]] = pair[once[0]].max()
             difference = 100 * (pair[name] - pair[reference]).dropna().to_numpy()
             if len(difference):
-                mean, low, high = t_interval(difference)
-                rows.append((*key, name, mean, low, high, len(difference), low > 0 or high < 0))
-    columns = [*by, variant, "difference", "low", "high", "seeds", "shown"]
-    return pd.DataFrame(rows, columns=columns).astype({"shown": bool})
+                rows.append((*key, name, *t_interval(difference), len(difference)))
+    columns = [*by, variant, "difference", "low", "high", "seeds"]
+    found = pd.DataFrame(rows, columns=columns)
+    # The interval holds zero where p is above 0.05; where all seeds agree, p is 0 or 1.
+    freedom = found["seeds"] - 1
+    reach = (found["high"] - found["difference"]) / stats.t.ppf(0.975, freedom)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = (found["difference"] / reach).abs().where(found["difference"] != 0, 0.0)
+    found["p_value"] = 2 * stats.t.sf(t, freedom)
+    return found.join(adjusted(found["p_value"]))
+
+
+def scores_of(table: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+    """Read the labelled clip scores of every variant of a tidy table, a score table a seed."""
+    runs = table.groupby("variant", sort=False)["run"].unique()
+    return {str(name): [read_scores(run) for run in folders] for name, folders in runs.items()}
+
+
+def compare_runs(
+    scores: Mapping[str, Sequence[pd.DataFrame]], reference: str, year: int
+) -> pd.DataFrame:
+    """Compare all variants with one of them on the same clips, in percentage points.
+
+    Parameters
+    ----------
+    scores
+        From `scores_of`.
+    reference
+        Name of the variant that the others are compared with.
+    year
+        Whose metrics to take.
+
+    Returns
+    -------
+    ``variant, metric``, ``difference, low, high, p_value`` of the averages over machines (see
+    `asdlib.evaluation.paired_frame`: about other clips and seeds), and those of `adjusted` for AUC
+    and pAUC of all variants.
+    """
+    others = {name: group for name, group in scores.items() if name != reference}
+    tables = {name: paired_frame(group, scores[reference], year) for name, group in others.items()}
+    table = pd.concat(tables, names=["variant"]).reset_index("variant")
+    table = table[(table["machine"] == "Average") & table["metric"].isin(["auc", "pauc"])]
+    table = table.drop(columns=["machine", "section"]).reset_index(drop=True)
+    table[["difference", "low", "high"]] *= 100
+    return table.join(adjusted(table["p_value"]))
+
+
+def adjusted(p_values: "pd.Series[float]") -> pd.DataFrame:
+    """Adjust p-values for their number, with the index that they have.
+
+    Returns
+    -------
+    ``p_holm``, by the method of Holm (Scandinavian Journal of Statistics 6(2), 1979), which bounds
+    the chance of a single false statement among all; ``p_bh``, by that of Benjamini and Hochberg
+    (Journal of the Royal Statistical Society B 57(1), 1995), which bounds the share of false ones
+    among those made; and ``shown``: whether ``p_holm`` is below 0.05. NaN is no comparison.
+    """
+    from scipy import stats
+
+    p = p_values.dropna().sort_values()
+    holm = (p * np.arange(len(p), 0, -1)).cummax().clip(upper=1.0)
+    table = pd.DataFrame({"p_holm": holm, "p_bh": stats.false_discovery_control(p)})
+    return table.reindex(p_values.index).assign(shown=lambda rows: rows["p_holm"] < 0.05)
 
 
 def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:
@@ -112,14 +176,48 @@ def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:
         )
 
 
-def signed(value: float) -> str:
-    """Write one digit with a sign: a true minus, and none before what rounds to zero."""
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+def signed(value: float, digits: int = 1) -> str:
+    """Write a number with a sign: a true minus, and none before what rounds to zero."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
-def describe_difference(mean: float, low: float, high: float) -> str:
-    """Write a difference in points, its interval, and whether it is shown."""
+def describe_difference(mean: float, low: float, high: float, p: float) -> str:
+    """Write a difference in points, its interval, an adjusted p-value, and whether it is shown."""
     if np.isnan(low):
         return f"{signed(mean)} points (one seed: no interval)"
-    word = "shown" if low > 0 or high < 0 else "not shown to differ"
-    return f"{signed(mean)} points [{signed(low)}, {signed(high)}], {word}"
+    word = "shown" if p < 0.05 else "not shown to differ"
+    # Enough digits to see that an interval leaves out zero.
+    apart = [abs(bound) for bound in (low, high) if low * high > 0]
+    digits = next((d for d in (1, 2, 3) if all(round(bound, d) for bound in apart)), 4)
+    bounds = f"[{signed(low, digits)}, {signed(high, digits)}]"
+    return f"{signed(mean, digits)} points {bounds}, p {p_text(p)}, {word}"
+
+
+def p_text(p: float) -> str:
+    """Write a p-value after the letter p: two digits, more beside 0.05, "< 0.0001" below that."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.{4 if 0.045 < p < 0.055 else 2}g}"
+
+
+def describe_runs(table: pd.DataFrame) -> str:
+    """Say in one line what a tidy table rests on, from the records of its runs."""
+    records = [load_run(run).record for run in table["run"].unique()]
+    machines = [name for name in table["machine"].unique() if name != "Average"]
+
+    def each(values: Iterable[int]) -> str:
+        return " or ".join(f"{value:,}" for value in sorted(set(values)))
+
+    systems: dict[str, None] = {}
+    for config in (record.config for record in records):
+        params = make_system(config.system, config.params).params.model_dump()
+        words = [config.system]
+        words += [f"{params['epochs']} epochs"] if "epochs" in params else []
+        if config.system == "contrastive":
+            words.append(f"scored by {params['embedding']} with {params['backend']}")
+        systems[", ".join(words)] = None
+    return (
+        f"{len(machines)} machine types ({', '.join(machines)}); "
+        f"{each(r.train.clips for r in records)} training clips, "
+        f"{each(r.test.clips for r in records)} test clips; "
+        f"seeds {', '.join(map(str, sorted({r.config.seed for r in records})))}; "
+        f"{'; '.join(systems)}."
+    )

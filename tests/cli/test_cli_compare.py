@@ -58,7 +58,7 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     command += ["--scores", f"again={folder / 'reference'}", "--published", "--paired"]
     done = asd(*command, "--out", out).success
     assert done.err == ""
-    assert "paired bootstrap over clips" in done.out
+    assert "paired over clips and seeds" in done.out
     for word in ("measured,", "synthetic;", "published,", "real;"):
         assert word in done.out
     assert sorted(path.name for path in out.iterdir()) == [

@@ -1,4 +1,4 @@
-"""Bootstrap, paired tests, DeLong and Student t, against slow definitions."""
+"""Intervals and paired tests over clips and seeds, and Student t, against slow definitions."""
 
 import warnings
 from functools import partial
@@ -11,8 +11,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from asdlib.errors import ScoreError
-from asdlib.evaluation import bootstrap_frame, evaluate, intervals, paired_frame, t_interval
-from asdlib.evaluation.intervals import delong_frame, delong_test
+from asdlib.evaluation import evaluate, interval_frame, paired_frame, t_interval
+from asdlib.evaluation.intervals import standard_error, without_each
 
 OVERALL = ("Average", "Average")
 
@@ -39,99 +39,22 @@ def by_key(frame):
 
 @given(
     seed=st.integers(0, 10**6),
-    sizes=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    sizes=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     decimals=st.integers(0, 3),
     max_fpr=st.floats(0.01, 1),
 )
 @settings(max_examples=40, deadline=None)
-def test_weighted_metrics_equal_scikit_learn_on_resampled_clips(seed, sizes, decimals, max_fpr):
+def test_figures_without_each_clip_are_scikit_learns(seed, sizes, decimals, max_fpr):
     y, score = draw(seed, *sizes, decimals=decimals)
-    counts = np.concatenate(list(intervals.bootstrap_counts(y, 3, rng(seed))))
-    aucs, paucs = (intervals.weighted_pauc(y, score, counts, rate) for rate in (1, max_fpr))
-    for row, auc, pauc in zip(counts.astype(int), aucs, paucs, strict=True):
-        yy, ss = np.repeat(y, row), np.repeat(score, row)
-        assert auc == pytest.approx(roc_auc_score(yy, ss), abs=1e-12)
-        assert pauc == pytest.approx(roc_auc_score(yy, ss, max_fpr=max_fpr), abs=1e-12)
-
-
-def test_resamples_keep_the_size_of_every_stratum_and_draw_evenly(monkeypatch):
-    strata = np.array(["a"] * 5 + ["b"] * 3 + ["c"])
-    counts = np.concatenate(list(intervals.bootstrap_counts(strata, 4000, rng())))
-    assert counts.shape == (4000, 9)
-    for name in "abc":
-        assert (counts[:, strata == name].sum(axis=1) == (strata == name).sum()).all()
-    assert counts.mean(axis=0) == pytest.approx(np.ones(9), abs=0.06)
-    assert counts[:, 0].var() == pytest.approx(1 - 1 / 5, abs=0.06)
-    monkeypatch.setattr(intervals, "_BLOCK", 50)
-    assert [len(b) for b in intervals.bootstrap_counts([0] * 20, 7, rng())] == [2, 2, 2, 1]
-
-
-def test_intervals_of_one_set_agree_with_delong():
-    y, score = draw(1, 200, 200)
-    found, again = (bootstrap_frame(table_of(y, score), 2020, rng=rng(2)) for _ in range(2))
-    pd.testing.assert_frame_equal(found, again)
-    row = by_key(found).loc["fan", "00", "auc"]
-    assert row["estimate"] == pytest.approx(roc_auc_score(y, score), abs=1e-12)
-    # Against a constant score the variance of the difference is that of one AUC.
-    reach = 1.96 * delong_test(y, score, np.zeros(y.size)).standard_error
-    assert row["low"] == pytest.approx(row["estimate"] - reach, abs=0.01)
-    assert row["high"] == pytest.approx(row["estimate"] + reach, abs=0.01)
-
-
-@pytest.mark.parametrize("year", [2020, 2021, 2022])
-def test_frame_estimates_equal_the_metrics_frame(golden, year):
-    result = evaluate(golden["dcase2020" if year == 2020 else "dcase2022"].scores, year)
-    found = bootstrap_frame(result.scores, year, n_resamples=50, rng=rng())
-    wide = found.pivot(index=["machine", "section"], columns="metric", values="estimate")
-    want = result.frame.set_index(["machine", "section"])
-    pd.testing.assert_frame_equal(
-        wide.loc[want.index, list(want)], want, check_names=False, rtol=0, atol=1e-12
-    )
-    assert (found["low"] <= found["high"]).all()
-    omega = wide["omega"].dropna().tolist() if year != 2020 else []
-    expected = [] if year == 2020 else [result.to_json_dict()["omega"]]
-    assert omega == pytest.approx(expected, abs=1e-12)
-
-
-def test_frame_intervals_equal_those_of_a_slow_bootstrap(golden):
-    scores = golden["dcase2022"].scores
-    found = by_key(bootstrap_frame(scores, 2022, n_resamples=1500, rng=rng(5)))
-    part = scores[(scores["machine"] == "bearing") & (scores["section"] == "00")]
-    groups = [
-        (label == "anomaly", group.to_numpy())
-        for (domain, label), group in part.groupby(["domain", "label"])["anomaly_score"]
-        if domain == "source" or label == "anomaly"
+    order = rng(seed).permutation(y.size)
+    y, score = y[order], score[order]
+    whole = roc_auc_score(y, score, max_fpr=max_fpr)
+    kept = [np.arange(y.size) != i for i in range(y.size)]
+    each = [
+        roc_auc_score(y[k], score[k], max_fpr=max_fpr) if np.unique(y[k]).size == 2 else whole
+        for k in kept
     ]
-    g, slow = rng(6), []
-    for _ in range(1500):
-        drawn = [(y, g.choice(v, v.size)) for y, v in groups]
-        difference = np.subtract.outer(
-            np.concatenate([v for y, v in drawn if y]),
-            np.concatenate([v for y, v in drawn if not y]),
-        )
-        slow.append(np.mean((difference > 0) + 0.5 * (difference == 0)))
-    low, high = np.quantile(slow, [0.025, 0.975])
-    row = found.loc["bearing", "00", "auc_source"]
-    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.02)
-
-
-def test_what_is_not_defined_has_no_interval_and_does_not_spoil_averages(golden):
-    scores = golden["dcase2020"].scores
-    lone = (scores["section"] == "00") & (scores["label"] == "anomaly")
-    table = by_key(bootstrap_frame(scores[~lone], 2020, n_resamples=40, rng=rng()))
-    assert table.loc["fan", "00", "auc"].isna().all()
-    average, other = (table.loc["fan", section, "auc"] for section in ("Average", "02"))
-    assert average["estimate"] == pytest.approx(other["estimate"])
-
-
-def test_resamples_of_tables_keep_the_size_of_every_domain(golden):
-    scores = golden["dcase2022"].scores
-    target = (scores["domain"] == "target") & (scores["label"] == "normal")
-    one = scores[~target | scores["clip"].str.contains("_0000_")]
-    # Without strata of domains a resample could lose the only target clip, and divide 0 by 0.
-    with np.errstate(all="raise"):
-        found = bootstrap_frame(one, 2022, n_resamples=200, rng=rng())
-    assert found[["estimate", "low", "high"]].notna().all().all()
+    assert without_each(y, score, max_fpr) == pytest.approx([whole, *each], abs=1e-12)
 
 
 def slow_delong(y, a, b):
@@ -143,98 +66,141 @@ def slow_delong(y, a, b):
         parts.append((wins.mean(), wins.mean(axis=1), wins.mean(axis=0)))
     (auc_a, v_a, w_a), (auc_b, v_b, w_b) = parts
     variance = np.var(v_a - v_b, ddof=1) / v_a.size + np.var(w_a - w_b, ddof=1) / w_a.size
-    z = (auc_a - auc_b) / np.sqrt(variance)
-    return auc_a, auc_b, auc_a - auc_b, np.sqrt(variance), z, 2 * stats.norm.sf(abs(z))
+    return auc_a - auc_b, np.sqrt(variance)
 
 
-@given(st.integers(0, 10**6), st.integers(2, 25), st.integers(2, 25), st.integers(0, 2))
-@settings(max_examples=40, deadline=None)
-def test_delong_equals_the_slow_definition(seed, n_normal, n_anomaly, decimals):
-    y, a = draw(seed, n_normal, n_anomaly, decimals=decimals)
-    _, b = draw(seed + 1, n_normal, n_anomaly, 0.5, decimals)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        expected = slow_delong(y, a, b)
-    found = delong_test(y, a, b)
-    assert found[:4] == pytest.approx(expected[:4], abs=1e-9)
-    if expected[3] > 1e-8:
-        assert found[4:] == pytest.approx(expected[4:], rel=1e-6, abs=1e-9)
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+def test_single_runs_have_the_error_of_delong(decimals):
+    y, a = draw(11, 150, 130, decimals=decimals)
+    b = np.round(a + rng(12).normal(size=y.size), decimals)
+    difference, error = slow_delong(y, a, b)
+    groups = [table_of(y, a)], [table_of(y, b).sample(frac=1, random_state=0)]
+    row = by_key(paired_frame(*groups, 2020)).loc["fan", "00", "auc"]
+    assert row["difference"] == pytest.approx(difference, abs=1e-12)
+    # Student's t with some hundred degrees of freedom: just wider than the normal distribution.
+    assert 1.96 < (row["high"] - difference) / error < 1.985
+    assert row["p_value"] == pytest.approx(2 * stats.norm.sf(abs(difference / error)), abs=0.01)
+    # Against a constant score the error is that of one AUC, here on the logit scale.
+    auc, error = slow_delong(y, a, np.zeros(y.size))
+    alone = by_key(interval_frame([table_of(y, a)], 2020)).loc["fan", "00", "auc"]
+    auc += 0.5
+    reach = (np.log(alone["high"] / (1 - alone["high"])) - np.log(auc / (1 - auc))) / error
+    assert reach * auc * (1 - auc) == pytest.approx(1.97, abs=0.015)
+    assert 0 < auc - alone["low"] - (alone["high"] - auc) < error
 
 
-def test_delong_of_the_same_ranking_sees_no_difference():
-    y, score = draw(4)
-    found = delong_test(y, score, np.exp(score))
-    assert (found.difference, found.z, found.p_value) == (0.0, 0.0, 1.0)
-    opposite = delong_test([0, 0, 1, 1], [1, 2, 3, 4], [4, 3, 2, 1])
-    assert (opposite.difference, opposite.p_value) == (1.0, 0.0)
-    with np.errstate(all="raise"), warnings.catch_warnings(action="error"):
-        assert np.isnan(delong_test([0, 1, 1], [1, 2, 3], [3, 2, 1]).p_value)
+def test_errors_are_those_of_a_bootstrap(golden):
+    scores = golden["dcase2022"].scores
+    part = scores[(scores["machine"] == "bearing") & (scores["section"] == "00")]
+    y, score = (part["label"] == "anomaly").to_numpy(int), part["anomaly_score"].to_numpy()
+    strata = list(part.groupby(["domain", "label"]).indices.values())
+    (error,), (freedom,) = standard_error(without_each(y, score)[None], [], strata)
+    g, drawn = rng(6), []
+    for _ in range(800):
+        rows = np.concatenate([g.choice(stratum, stratum.size) for stratum in strata])
+        drawn.append(roc_auc_score(y[rows], score[rows], max_fpr=0.1))
+    assert error == pytest.approx(np.std(drawn), rel=0.15)
+    assert 2 < freedom < len(y) - 4
 
 
-def test_delong_frame_joins_clips_by_name_and_averages_sections(golden):
+@pytest.mark.parametrize("year", [2020, 2021, 2022])
+def test_frame_estimates_equal_the_metrics_frame(golden, year):
+    result = evaluate(golden["dcase2020" if year == 2020 else "dcase2022"].scores, year)
+    found = interval_frame([result.scores], year)
+    wide = found.pivot(index=["machine", "section"], columns="metric", values="estimate")
+    want = result.frame.set_index(["machine", "section"])
+    pd.testing.assert_frame_equal(
+        wide.loc[want.index, list(want)], want, check_names=False, rtol=0, atol=1e-12
+    )
+    assert (found["low"] <= found["estimate"]).all()
+    assert (found["estimate"] <= found["high"]).all()
+    omega = wide["omega"].dropna().tolist() if year != 2020 else []
+    expected = [] if year == 2020 else [result.to_json_dict()["omega"]]
+    assert omega == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_mean_over_sections_has_the_mean_of_their_variances(golden):
     a = golden["dcase2020"].scores
     b = a.assign(anomaly_score=a["anomaly_score"] + rng(1).normal(size=len(a)))
-    found = delong_frame(a, b.sample(frac=1, random_state=1), 2020)
-    assert len(found) == 6
-    for row in found.iloc[:-1].itertuples():
-        keep = (a["machine"] == row.machine) & (a["section"] == row.section)
-        y = (a.loc[keep, "label"] == "anomaly").to_numpy(int)
-        direct = delong_test(y, a[keep]["anomaly_score"], b[keep]["anomaly_score"])
-        assert list(row[3:]) == pytest.approx(list(direct), abs=1e-12)
-    last = found.iloc[-1]
-    assert last["difference"] == pytest.approx(found["difference"][:-1].mean(), abs=1e-12)
-    assert last["standard_error"] < found["standard_error"][:-1].min()
+    table = paired_frame([a], [b], 2020)
+    table["error"] = (table["high"] - table["difference"]) / 1.96
+    auc = table[(table["metric"] == "auc") & (table["machine"] == "fan")].set_index("section")
+    sections = auc.drop("Average")
+    want = np.sqrt((sections["error"] ** 2).sum()) / len(sections)
+    assert auc.loc["Average", "error"] == pytest.approx(want, rel=0.05)
 
 
-def test_paired_bootstrap_sees_a_large_difference_and_none_in_equal_systems():
+def test_what_is_not_defined_or_does_not_vary_has_no_interval(golden):
+    scores = golden["dcase2020"].scores
+    lone = (scores["section"] == "00") & (scores["label"] == "anomaly")
+    table = by_key(interval_frame([scores[~lone]], 2020))
+    assert table.loc["fan", "00", "auc"].isna().all()
+    average, other = (table.loc["fan", section, "auc"] for section in ("Average", "02"))
+    assert average["estimate"] == pytest.approx(other["estimate"])
+    perfect = [table_of([0, 0, 1, 1], [1, 2, 3, 4])]
+    with np.errstate(all="raise"), warnings.catch_warnings(action="error"):
+        row = interval_frame(perfect, 2020).iloc[0]
+        opposite = paired_frame(perfect, [table_of([0, 0, 1, 1], [4, 3, 2, 1])], 2020).iloc[0]
+    assert row["estimate"] == opposite["difference"] == 1.0
+    assert np.isnan([row["low"], row["high"], opposite["low"], opposite["p_value"]]).all()
+
+
+def test_seeds_widen_the_interval_of_the_clips():
+    y, score = draw(5, 150, 150, 1.5)
+    runs = [table_of(y, score + shift * y) for shift in (-0.4, 0.0, 0.4)]
+    one, same, seeds = (
+        by_key(interval_frame(group, 2020)).loc["fan", "00", "auc"]
+        for group in (runs[1:2], 3 * runs[1:2], runs)
+    )
+    pd.testing.assert_series_equal(one, same)
+    assert seeds["high"] - seeds["low"] > 1.5 * (one["high"] - one["low"])
+    # Clips that are heard alike by all runs: the seeds alone vary, and paired ones do not.
+    aucs = [evaluate(run, 2020).frame["auc"].iloc[0] for run in runs]
+    other = [run.assign(anomaly_score=run["anomaly_score"] ** 3) for run in runs]
+    paired = by_key(paired_frame(runs, other, 2020))
+    assert paired.loc["fan", "00", "auc"].tolist() == [0.0, 0.0, 0.0, 1.0]
+    apart = by_key(paired_frame(runs, runs[1:2], 2020)).loc["fan", "00", "auc"]
+    assert apart["difference"] == pytest.approx(np.mean(aucs) - aucs[1])
+    reach = stats.t.ppf(0.975, 2) * stats.sem(aucs)
+    assert apart["high"] - apart["difference"] == pytest.approx(reach, rel=0.05)
+
+
+def test_paired_test_sees_a_large_difference_and_none_in_equal_systems():
     y, score = draw(5, 150, 150, 2.0)
     own = table_of(y, score)
     noise = own.assign(anomaly_score=rng(8).normal(0, 3, y.size))
     pairs = ((own, noise), (noise, own), (own, own.assign(anomaly_score=2 * score)))
-    found, reverse, same = (
-        by_key(paired_frame([a], [b], 2020, n_resamples=500, rng=rng())).loc["fan", "00"]
-        for a, b in pairs
-    )
+    found, reverse, same = (by_key(paired_frame([a], [b], 2020)).loc["fan", "00"] for a, b in pairs)
     assert (found["low"] > 0).all()
-    assert found["difference"].between(found["low"], found["high"]).all()
-    assert found["p_value"].tolist() == reverse["p_value"].tolist() == [2 / 501] * 2
+    assert found["p_value"].to_numpy() == pytest.approx(reverse["p_value"].to_numpy())
+    assert (found["p_value"] < 1e-4).all()
     assert reverse["difference"].to_numpy() == pytest.approx(-found["difference"].to_numpy())
     assert same.to_numpy().tolist() == [[0.0, 0.0, 0.0, 1.0]] * 2
-
-
-def test_paired_bootstrap_agrees_with_delong():
-    y, a = draw(11, 150, 150)
-    b = a + rng(12).normal(size=y.size)
-    test = delong_test(y, a, b)
-    groups = [table_of(y, a)], [table_of(y, b).sample(frac=1, random_state=0)]
-    row = by_key(paired_frame(*groups, 2020, rng=rng(1), n_resamples=4000)).loc["fan", "00", "auc"]
-    assert row["difference"] == pytest.approx(test.difference, abs=1e-12)
-    assert row["high"] - row["low"] == pytest.approx(3.92 * test.standard_error, rel=0.1)
 
 
 def test_paired_frame_compares_sections_averages_and_omega(golden):
     a = golden["dcase2022"].scores
     b = a.assign(anomaly_score=rng(2).normal(size=len(a)))
-    table = by_key(paired_frame([a], [b], 2022, n_resamples=300, rng=rng(3)))
+    table = by_key(paired_frame([a], [b], 2022))
     assert table.loc[(*OVERALL, "omega"), "difference"] > 0
     assert table.loc[(*OVERALL, "auc"), "p_value"] < 0.05
     own, other = (evaluate(t, 2022).frame.set_index(["machine", "section"]) for t in (a, b))
     for key in (("bearing", "01"), ("bearing", "Average"), OVERALL):
         want = own.loc[key, "pauc"] - other.loc[key, "pauc"]
         assert table.loc[(*key, "pauc"), "difference"] == pytest.approx(want, abs=1e-12)
-    itself = paired_frame([a], [a], 2022, n_resamples=20, rng=rng(3))
-    assert (itself["p_value"] == 1).all()
 
 
 def test_systems_are_compared_on_the_same_clips_only(golden):
     a = golden["dcase2020"].scores
-    pair = partial(paired_frame, [a], year=2020, rng=rng())
+    pair = partial(paired_frame, [a], year=2020)
     with pytest.raises(ScoreError, match=r"no score by the second system \(1 such"):
         pair([a.iloc[1:]])
     other = a.assign(label=np.where(a["label"] == "normal", "anomaly", "normal"))
     with pytest.raises(ScoreError, match="in one table and 'anomaly' in the other|'normal' in the"):
         pair([other])
-    with pytest.raises(ScoreError, match="a group of runs is empty"):
-        pair([])
+    for empty in (partial(pair, []), partial(interval_frame, [], 2020)):
+        with pytest.raises(ScoreError, match="a group of runs is empty"):
+            empty()
 
 
 def test_t_interval_equals_scipy_and_needs_two_seeds():
@@ -250,5 +216,3 @@ def test_t_interval_equals_scipy_and_needs_two_seeds():
             t_interval(bad)
     with pytest.raises(ScoreError, match="confidence is 95"):
         t_interval(values, 95)
-    with pytest.raises(ScoreError, match="n_resamples is 0"):
-        bootstrap_frame(table_of(*draw(0)), 2020, rng=rng(), n_resamples=0)

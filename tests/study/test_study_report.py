@@ -108,3 +108,33 @@ def test_differences_within_groups() -> None:
         report.over_seeds(table, ["system"])
     with pytest.raises(ConfigError, match=r"no system 'c' to compare with \(known: a, b\)"):
         report.paired_differences(rows, "c", variant="system")
+
+
+def test_p_values_are_those_of_the_t_test_and_adjusted_for_their_number() -> None:
+    aucs = {"b": [0.80, 0.85, 0.90], "a": [0.79, 0.83, 0.89], "c": [0.7, 0.9, 0.8], "d": [0.7]}
+    found = differences(aucs)
+    a, b, c = (np.array(aucs[name]) for name in "abc")
+    p = [stats.ttest_rel(other, b).pvalue for other in (a, c)]
+    assert found["p_value"].tolist()[:2] == pytest.approx(p)
+    p.append(found["p_value"]["d"])
+    rank = stats.rankdata(p)
+    assert found["p_bh"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
+    # Holm (1979): the smallest times three, the next times two, never falling.
+    holm = np.minimum(1, np.maximum.accumulate(np.sort(p) * [3, 2, 1]))[rank.astype(int) - 1]
+    assert found["p_holm"].to_numpy() == pytest.approx(holm)
+    assert found["shown"].tolist() == (holm < 0.05).tolist()
+    one = report.adjusted(pd.Series([0.03, np.nan, 0.03]))
+    assert one["p_holm"].tolist()[::2] == [0.06, 0.06]
+    assert one["shown"].tolist() == [False] * 3
+
+
+def test_a_difference_is_written_with_the_digits_that_it_needs() -> None:
+    written = report.describe_difference
+    assert (
+        written(0.4, -0.3, 1.0, 0.281) == "+0.4 points [−0.3, +1.0], p = 0.28, not shown to differ"
+    )
+    assert written(3.1, 0.0039, 5.8, 0.04997) == (
+        "+3.100 points [+0.004, +5.800], p = 0.04997, shown"
+    )
+    assert written(-17.0, -20.0, -14.0, 1e-9).endswith("p < 0.0001, shown")
+    assert written(1.0, np.nan, np.nan, np.nan) == "+1.0 points (one seed: no interval)"
