@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
-import soxr
 import torch
 from numpy.typing import NDArray
+from torchaudio.functional import resample as resample_waveform
 
 from asdlib.data.clips import index_folder
 from asdlib.data.headers import Header, read_headers
@@ -52,6 +52,8 @@ SOURCE, RECORD = "source.json", "rows"
 _WHOLE_LINE = re.compile(r"^(\d+) (\d+)\n", re.ASCII | re.MULTILINE)
 
 _BATCH = 32
+_MOST_TAPS = 2**22
+"""Size of the filter bank of a resampler, phases times taps: 70,560 from 44,100 to 16,000 Hz."""
 _SAME_DB, _FLOOR_DB = 0.15, 100.0
 """Two machines round differently: by less than this, and more only this far below a clip's peak."""
 
@@ -192,8 +194,9 @@ class Sources:
                 header = self.headers[i]
                 samples = decode(path, header, self.channel)
                 if header.rate != self.front_end.sample_rate:
-                    rates = header.rate, self.front_end.sample_rate
-                    samples = soxr.resample(as_waveform(samples), *rates)
+                    waveform = torch.from_numpy(as_waveform(samples))
+                    rate = self.front_end.sample_rate
+                    samples = resample_waveform(waveform, header.rate, rate).numpy()
                 transform(samples, row[:, : self.front_end.n_frames(len(samples))])
         wrong = first_not_finite(block)
         if wrong is not None:
@@ -216,13 +219,17 @@ def inspect_sources(
         raise DataError(f"file '{broken[0][0]}' {broken[0][1]}{more}")
     headers = tuple(header for header in found if isinstance(header, Header))
     rate, shortest = front_end.sample_rate, front_end.shortest
-    # As soxr rounds them: to the nearest number, halves up.
-    n_samples = np.array([(2 * h.frames * rate + h.rate) // (2 * h.rate) for h in headers])
+    n_samples = np.array([-(-header.frames * rate // header.rate) for header in headers])
     for path, header, n in zip(paths, headers, n_samples, strict=True):
         if header.rate != rate and not resample:
             raise DataError(
                 f"file '{path}' has {header.rate} Hz, expected {rate} Hz; ask for "
                 "resampling (resample=True, --resample) or convert it"
+            )
+        if rate * header.rate // math.gcd(rate, header.rate) ** 2 > _MOST_TAPS:
+            raise DataError(
+                f"file '{path}' has {header.rate} Hz, which has too small a common divisor with "
+                f"{rate} Hz to be resampled in little memory; convert it with another program"
             )
         if channel is None and header.channels != 1:
             raise DataError(

@@ -219,25 +219,29 @@ def test_channels(tmp_path: Path, out: Path) -> None:
 
 
 def test_resampling_on_request(tmp_path: Path, out: Path) -> None:
-    for name, rate in (("0", 8000), ("1", 44100), ("2", 48001)):
+    for name, rate in (("0", 8000), ("1", 44100)):
         file = tmp_path / f"wav/fan/train/normal_id_00_0000000{name}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(file, np.sin(2 * np.pi * 1000 * np.arange(rate) / rate) * 0.5, rate)
     with pytest.raises(DataError, match=r"has 8000 Hz, expected 16000 Hz; .*--resample"):
         build_store(tmp_path / "wav", out)
-    with pytest.warns(UserWarning, match="3 of 3 files are resampled to 16000 Hz"):
+    with pytest.warns(UserWarning, match="2 of 2 files are resampled to 16000 Hz"):
         store = build_store(tmp_path / "wav", out, resample=True)
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
     expected = LogMel()(torch.from_numpy(tone)[None])[0].numpy()
-    assert store.frames.tolist() == [32, 32, 32]
+    assert store.frames.tolist() == [32, 32]
     strongest = expected[:, 10].argmax()
     for row in store.features.astype(np.float32):
         assert row[:, 10].argmax() == strongest
         np.testing.assert_allclose(row[strongest, 2:-2], expected[strongest, 2:-2], atol=0.2)
-    # 5119.3 samples at 16 kHz are not 5120, which would make another frame, of zeros.
-    soundfile.write(file, np.zeros(14110), 44100)
-    with pytest.warns(UserWarning, match="44100 Hz|8000 Hz"):
-        assert build_store(tmp_path / "wav", out.with_name("b"), resample=True).frames[2] == 10
+
+
+def test_a_rate_that_would_take_gigabytes_to_convert_is_refused(tmp_path: Path, out: Path) -> None:
+    file = tmp_path / "wav/fan/train/normal_id_00_00000000.wav"
+    file.parent.mkdir(parents=True)
+    soundfile.write(file, np.zeros(48_001, np.int16), 48_001)
+    with pytest.raises(DataError, match="has 48001 Hz, which has too small a common divisor"):
+        build_store(tmp_path / "wav", out, resample=True)
 
 
 def test_two_builds_of_the_same_store(root: Path, out: Path) -> None:
