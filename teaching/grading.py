@@ -88,6 +88,7 @@ def check_answers(notebook: Path, originals: Path = EXERCISES, *, timeout: int =
         client = NotebookClient(
             filled,
             timeout=timeout,
+            startup_timeout=600,
             allow_errors=True,
             extra_arguments=["--IPKernelApp.log_level=50"],
             resources={"metadata": {"path": folder}},

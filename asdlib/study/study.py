@@ -34,6 +34,7 @@ class Profile:
     preset: str = "dcase2020"  # front end of the 2020 layout
     years: tuple[int, ...] = (2020, 2022)  # layouts that it has
     seeds: tuple[int, ...] = (0, 1, 2)  # of every claim
+    processes: int | None = None  # runs at a time, where nobody says how many
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by system
 
     @property
@@ -48,6 +49,7 @@ _PROFILES = (
         "smoke",
         "synthetic",
         seeds=(0, 1),
+        processes=1,  # to start others takes longer than the runs
         params={
             "contrastive": {"epochs": 2, "crop_frames": 32, "batch_size": 16},
             "autoencoder": {"epochs": 2},
@@ -125,7 +127,7 @@ class Study:
     data_root
         Folder of the downloaded recordings; needed by ``dcase2020`` and ``dcase2022``.
     processes
-        Runs at a time; by default one a core, or one on a GPU.
+        Runs at a time; by default those of the profile, else one a core, or one on a GPU.
 
     Raises
     ------
@@ -144,7 +146,7 @@ class Study:
     ) -> None:
         self.profile = get_profile(profile)
         self.root = Path(workspace or project_folder() / "build" / "study") / profile
-        self.processes = processes
+        self.processes = processes or self.profile.processes
         self._given = Path((store if self.profile.source == "store" else data_root) or "")
         if self.profile.source == "store" and not store:
             raise ConfigError(

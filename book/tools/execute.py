@@ -191,6 +191,7 @@ def run_notebook(
             {name: value for name, value in parameters.items() if name in known},
             kernel_name="python3",
             progress_bar=False,
+            start_timeout=600,
             extra_arguments=KERNEL_ARGUMENTS,
         )
         seconds = time.perf_counter() - started
