@@ -153,7 +153,9 @@ def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
     if found["headings"] != 1:
         faults.append(f"{found['headings']} headings of the first rank")
     faults += [f"not loaded: {i['source']}" for i in found["images"] if not i["width"]]
-    faults += [f"no alt text: {i['source']}" for i in found["images"] if not i["alt"]]
+    # Where a picture has no text, the renderer puts the name of its file.
+    nameless = [i for i in found["images"] if not i["alt"] or i["alt"].endswith((".png", ".svg"))]
+    faults += [f"no alt text: {i['source']}" for i in nameless]
     faults += ["a drawing without a description" for text in found["drawings"] if not text]
     faults += [f"a sound of {s} s" for s in found["sounds"] if not s > 0.5]
     return faults

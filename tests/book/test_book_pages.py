@@ -26,6 +26,10 @@ def test_notebooks_ran_on_the_profile_and_show_what_they_computed(built: Path) -
         assert "Traceback (most recent call last)" not in text, name
         sounds += text.count("<audio")
         cells = json.loads((built / "study" / "smoke" / f"{name}.ipynb").read_text())["cells"]
+        for cell in cells:
+            if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+                alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+                assert alt.strip(), f"{name}: no text for the picture of {cell['source']}"
         tags = [cell["metadata"].get("tags", []) for cell in cells]
         assert sum("injected-parameters" in tag for tag in tags) == 1, name
         assert all(c["execution_count"] for c in cells if c["cell_type"] == "code"), name
