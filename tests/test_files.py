@@ -53,13 +53,13 @@ def test_a_folder_appears_whole_and_may_be_continued(tmp_path: Path, resume: boo
         pass
 
 
-@pytest.mark.parametrize("name", [".", "..", "/", "", "x/..", "a/" * 2000 + "x"])
-def test_an_output_without_a_name_or_too_deep_is_refused(name: str) -> None:
-    message = "no name of its own|2001 folders deep"
-    with pytest.raises(DataError, match=message), whole_folder(name, DataError):
-        pass
-    with pytest.raises(DataError, match=message), only_process(Path(name), DataError):
-        pass
+def test_an_output_without_a_name_or_too_deep_is_refused() -> None:
+    for name in [".", "..", "/", "", "x/..", "a/" * 2000 + "x"]:
+        message = "no name of its own|2001 folders deep"
+        with pytest.raises(DataError, match=message), whole_folder(name, DataError):
+            pass
+        with pytest.raises(DataError, match=message), only_process(Path(name), DataError):
+            pass
 
 
 def test_a_link_is_no_output_folder(tmp_path: Path) -> None:
@@ -77,20 +77,17 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("number", "message"),
-    [
+def test_what_the_disk_refuses_is_one_line(tmp_path: Path) -> None:
+    for number, message in [
         (errno.ENOSPC, "the disk of '.*x' is full; free some room"),
         (errno.EDQUOT, "the disk of '.*x' is full; free some room"),
         (errno.EACCES, r"'.*x' cannot be written \(Permission denied\); choose another place"),
-    ],
-)
-def test_what_the_disk_refuses_is_one_line(tmp_path: Path, number: int, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught, writing(tmp_path / "x", DataError):
-        raise OSError(number, os.strerror(number))
-    assert is_disk_full(caught.value.__cause__) is (number != errno.EACCES)
-    with pytest.raises(FileNotFoundError), writing(tmp_path / "x", DataError):
-        raise FileNotFoundError(errno.ENOENT, "x")
+    ]:
+        with pytest.raises(DataError, match=message) as caught, writing(tmp_path / "x", DataError):
+            raise OSError(number, os.strerror(number))
+        assert is_disk_full(caught.value.__cause__) is (number != errno.EACCES)
+        with pytest.raises(FileNotFoundError), writing(tmp_path / "x", DataError):
+            raise FileNotFoundError(errno.ENOENT, "x")
 
 
 def test_a_full_disk_names_the_file_as_it_would_be_called(tmp_path: Path) -> None:

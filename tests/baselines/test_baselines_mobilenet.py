@@ -43,10 +43,10 @@ def keras_size(module: nn.Module) -> int:
     return sum(t.numel() for t in [*module.parameters(), *buffers.values()])
 
 
-@pytest.mark.parametrize(("alpha", "size"), [(0.35, 410_208), (0.5, 706_224), (1.0, 2_257_984)])
-def test_published_sizes_without_top(alpha: float, size: int) -> None:
-    with torch.device("meta"):
-        assert keras_size(MobileNetV2Network(6, alpha).features) == size
+def test_published_sizes_without_top() -> None:
+    for alpha, size in [(0.35, 410_208), (0.5, 706_224), (1.0, 2_257_984)]:
+        with torch.device("meta"):
+            assert keras_size(MobileNetV2Network(6, alpha).features) == size
 
 
 def test_size_by_arithmetic() -> None:
@@ -65,12 +65,16 @@ def test_size_by_arithmetic() -> None:
     assert keras_size(network) == total + 1280 * 6 + 6
 
 
-@pytest.mark.parametrize(
-    ("width", "alpha", "rounded"),
-    [(32, 0.5, 16), (24, 0.5, 16), (16, 0.35, 8), (32, 0.35, 16), (24, 1.0, 24), (96, 0.75, 72)],
-)
-def test_widths_are_multiples_of_eight(width: int, alpha: float, rounded: int) -> None:
-    assert scaled_width(width, alpha) == rounded
+def test_widths_are_multiples_of_eight() -> None:
+    for width, alpha, rounded in [
+        (32, 0.5, 16),
+        (24, 0.5, 16),
+        (16, 0.35, 8),
+        (32, 0.35, 16),
+        (24, 1.0, 24),
+        (96, 0.75, 72),
+    ]:
+        assert scaled_width(width, alpha) == rounded
 
 
 def test_keras_conventions_of_the_layers() -> None:
@@ -87,23 +91,23 @@ def test_keras_conventions_of_the_layers() -> None:
     assert sum(block.adds_input for block in blocks) == 10
 
 
-@pytest.mark.parametrize(
-    ("size", "stride", "first"), [(8, 2, 0), (7, 2, -1), (8, 1, -1), (7, 1, -1)]
-)
-def test_same_padding_of_keras(size: int, stride: int, first: int) -> None:
+def test_same_padding_of_keras() -> None:
     """`first`: where the first kernel starts. Even sizes with stride 2 are padded at the end."""
-    convolution = SameConv2d(1, 1, stride)
-    nn.init.zeros_(convolution.weight)
-    with torch.no_grad():
-        convolution.weight[0, 0, 0, 0] = 1.0
-    ramp = torch.arange(1.0, size + 1)
-    image = ramp[:, None] * ramp[None]
-    with torch.no_grad():
-        out = convolution(image[None, None])[0, 0]
-    n_out = -(-size // stride)
-    picked = torch.tensor([max(first + stride * i + 1, 0) for i in range(n_out)], dtype=torch.float)
-    assert out.shape == (n_out, n_out)
-    assert torch.equal(out, picked[:, None] * picked[None])
+    for size, stride, first in [(8, 2, 0), (7, 2, -1), (8, 1, -1), (7, 1, -1)]:
+        convolution = SameConv2d(1, 1, stride)
+        nn.init.zeros_(convolution.weight)
+        with torch.no_grad():
+            convolution.weight[0, 0, 0, 0] = 1.0
+        ramp = torch.arange(1.0, size + 1)
+        image = ramp[:, None] * ramp[None]
+        with torch.no_grad():
+            out = convolution(image[None, None])[0, 0]
+        n_out = -(-size // stride)
+        picked = torch.tensor(
+            [max(first + stride * i + 1, 0) for i in range(n_out)], dtype=torch.float
+        )
+        assert out.shape == (n_out, n_out)
+        assert torch.equal(out, picked[:, None] * picked[None])
 
 
 def test_a_block_adds_its_input_only_where_the_shape_is_kept() -> None:

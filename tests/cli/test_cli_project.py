@@ -37,24 +37,23 @@ def test_an_empty_exercise_gets_no_points_and_says_why(asd: Asd, tmp_path: Path)
     assert "there is no notebook" in asd("check-answers", tmp_path / "none.ipynb").error
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_outside_of_a_checkout_there_is_nothing_to_render(
+    asd: Asd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in [
         ("study", "--profile", "smoke"),
         ("book",),
         ("slides", "s.html"),
         ("student-data", "Ada", "ada"),
         ("check-answers", "mine.ipynb"),
-    ],
-    ids=lambda arguments: arguments[0],
-)
-def test_outside_of_a_checkout_there_is_nothing_to_render(
-    asd: Asd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "lies in no checkout of the project (no _toc.yml here or above)" in asd(*arguments).error
-    assert not (tmp_path / "s.html").exists()
-    assert not (tmp_path / "ada").exists()
+    ]:
+        monkeypatch.chdir(tmp_path)
+        assert (
+            "lies in no checkout of the project (no _toc.yml here or above)"
+            in asd(*arguments).error
+        )
+        assert not (tmp_path / "s.html").exists()
+        assert not (tmp_path / "ada").exists()
 
 
 def test_the_project_is_found_from_any_folder_inside(

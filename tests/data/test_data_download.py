@@ -27,7 +27,7 @@ from fault_server import (
     recordings,
     zip_of,
 )
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.data import fetch as fetch_module
 from asdlib.data.download import LOCK_NAME, Plan, download, plan_download
@@ -49,7 +49,7 @@ LISTED = b'{"files": [{"key": "x.zip", "size": 1, "checksum": "md5:%b"}]}' % (b"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {"TRIES": 3, "FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.02, "TIMEOUT": 5, "PATIENCE": 0.5}
+    limits = {"TRIES": 3, "FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.02, "PATIENCE": 0.5}
     for name, value in limits.items():
         monkeypatch.setattr(fetch_module, name, value)
 
@@ -248,9 +248,7 @@ def test_refused(server: FaultServer, tmp_path: Path, name: str) -> None:
         assert server.requests(ZIP)[-1].sent == SIZE - len(held)
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8)
 @given(cuts=st.lists(st.integers(0, SIZE), max_size=6), ranges=st.booleans())
 def test_any_cuts_give_the_right_bytes(
     tmp_path_factory: pytest.TempPathFactory,
@@ -325,41 +323,45 @@ def test_a_record_is_pinned_only_with_a_file_that_is_verified(
     assert fetch(server, tmp_path) == ["dev_fan.zip"]
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("ALL_PROXY", "socks5://127.0.0.1:9"),
-        ("ALL_PROXY", "gopher://x:1"),
-        ("HTTP_PROXY", "http://x:port"),
-        ("HTTPS_PROXY", "http://[::1"),
-    ],
-)
+PROXIES = [
+    ("ALL_PROXY", "socks5://127.0.0.1:9"),
+    ("ALL_PROXY", "gopher://x:1"),
+    ("HTTP_PROXY", "http://x:port"),
+    ("HTTPS_PROXY", "http://[::1"),
+]
+
+
 def test_proxies_that_cannot_be_used(
-    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(DownloadError, match="the proxy of the environment cannot be used"):
-        plan(server, tmp_path)
+    for variable, value in PROXIES:
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(DownloadError, match="the proxy of the environment cannot be used"):
+            plan(server, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "url", ["mirror", "", "http://", "http://x:port", "http://[::1", "file:///x", "http://x/?q"]
-)
-def test_base_urls_that_are_none(tmp_path: Path, url: str) -> None:
-    with pytest.raises(DownloadError, match=r"base URL '.*' is not an http\(s\) address"):
-        plan_download("dcase2022", ["fan"], ["development"], tmp_path, base_url=url)
+def test_base_urls_that_are_none(tmp_path: Path) -> None:
+    for url in [
+        "mirror",
+        "",
+        "http://",
+        "http://x:port",
+        "http://[::1",
+        "file:///x",
+        "http://x/?q",
+    ]:
+        with pytest.raises(DownloadError, match=r"base URL '.*' is not an http\(s\) address"):
+            plan_download("dcase2022", ["fan"], ["development"], tmp_path, base_url=url)
 
 
 def test_ctrl_c_does_not_wait_for_a_silent_server(server: FaultServer, tmp_path: Path) -> None:
-    server.fail(ZIP, Fault(silent=20))
+    server.fail(ZIP, Fault(silent=3600))
     process, _ = start(server, tmp_path)
-    end = time.monotonic() + 60
-    while not (tmp_path / "dcase2022" / PART).exists() and time.monotonic() < end:
+    while not (tmp_path / "dcase2022" / PART).exists():
+        assert process.is_alive()
         time.sleep(0.05)
-    since = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
-    process.join(60)
-    assert time.monotonic() - since < 8  # 1 s where the machine is quiet
+    process.join(300)  # 1 s where the machine is quiet
     assert process.exitcode == 1
 
 
@@ -431,22 +433,22 @@ def test_file_list_of_other_years_comes_from_the_record(
     assert again.missing == ()
 
 
-@pytest.mark.parametrize(
-    ("said", "message"),
-    [
-        (b"<html>", "is not the JSON of a record .the document: Invalid JSON"),
-        (b"{}", "is not the JSON of a record .files: Field required"),
-        (LISTED.replace(b"x.zip", b"../../x.zip"), "files.0.key: String should match pattern"),
-        (LISTED.replace(b"1,", b"1" * 5000 + b","), "is not the JSON of a record"),
-        (LISTED.replace(b"1,", b"-1,"), "files.0.size"),
-        (LISTED.replace(b"md5:", b"sha:"), "files.0.checksum"),
-        (b'{"files": []}', r"has no dev_fan.zip \(it lists: no files\)"),
-    ],
-)
-def test_bad_record(server: FaultServer, tmp_path: Path, said: bytes, message: str) -> None:
-    server.add(f"/api/records/{RECORD}", said)
-    with pytest.raises(DownloadError, match=message):
-        plan(server, tmp_path)
+BAD_RECORDS = [
+    (b"<html>", "is not the JSON of a record .the document: Invalid JSON"),
+    (b"{}", "is not the JSON of a record .files: Field required"),
+    (LISTED.replace(b"x.zip", b"../../x.zip"), "files.0.key: String should match pattern"),
+    (LISTED.replace(b"1,", b"1" * 5000 + b","), "is not the JSON of a record"),
+    (LISTED.replace(b"1,", b"-1,"), "files.0.size"),
+    (LISTED.replace(b"md5:", b"sha:"), "files.0.checksum"),
+    (b'{"files": []}', r"has no dev_fan.zip \(it lists: no files\)"),
+]
+
+
+def test_bad_record(server: FaultServer, tmp_path: Path) -> None:
+    for said, message in BAD_RECORDS:
+        server.add(f"/api/records/{RECORD}", said)
+        with pytest.raises(DownloadError, match=message):
+            plan(server, tmp_path)
 
 
 def test_disk_full_during_the_transfer_ends_it_all(

@@ -5,78 +5,77 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.data.headers import BadFile, Header, read_header
 
 SAMPLES = np.random.default_rng(0).integers(-3000, 3000, size=(700, 2), dtype=np.int16)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize(
-    ("kind", "subtype"),
-    [
-        ("WAV", "PCM_16"),
-        ("WAV", "PCM_24"),
-        ("WAV", "FLOAT"),
-        ("WAVEX", "PCM_16"),
-        ("FLAC", "PCM_16"),
-        ("FLAC", "PCM_24"),
-    ],
-)
-def test_headers_equal_libsndfile(tmp_path: Path, channels: int, kind: str, subtype: str) -> None:
-    file = tmp_path / "clip"
-    soundfile.write(file, SAMPLES[:, :channels], 8000, subtype=subtype, format=kind)
-    header = read_header(str(file))
-    assert isinstance(header, Header)
-    assert (header.rate, header.channels, header.frames) == (8000, channels, 700)
-    assert (header.size, header.mtime_ns) == (file.stat().st_size, file.stat().st_mtime_ns)
-    assert (header.pcm16_at is not None) == (kind == "WAV" and subtype == "PCM_16")
+FORMATS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "PCM_24"),
+    ("WAV", "FLOAT"),
+    ("WAVEX", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("FLAC", "PCM_24"),
+]
 
 
-@pytest.mark.parametrize("length", [1, 26, 300])
-@pytest.mark.parametrize("before", [b"fmt ", b"data"])
-def test_other_chunks_are_passed_over(tmp_path: Path, before: bytes, length: int) -> None:
-    file = tmp_path / "clip.wav"
-    soundfile.write(file, SAMPLES[:, 0], 16000, subtype="PCM_16")
-    data = file.read_bytes()
-    at = data.index(before)
-    chunk = b"LIST" + length.to_bytes(4, "little") + b"x" * (length + length % 2)
-    file.write_bytes(data[:at] + chunk + data[at:] + b"tail" + (4).to_bytes(4, "little") + b"more")
-    header = read_header(str(file))
-    assert isinstance(header, Header)
-    assert header.frames == soundfile.info(str(file)).frames == 700
-    samples = np.frombuffer(file.read_bytes(), "<i2", 700, header.pcm16_at)
-    np.testing.assert_array_equal(samples, SAMPLES[:, 0])
+def test_headers_equal_libsndfile(tmp_path: Path) -> None:
+    for channels in (1, 2):
+        for kind, subtype in FORMATS:
+            file = tmp_path / "clip"
+            soundfile.write(file, SAMPLES[:, :channels], 8000, subtype=subtype, format=kind)
+            header = read_header(str(file))
+            assert isinstance(header, Header)
+            assert (header.rate, header.channels, header.frames) == (8000, channels, 700)
+            assert (header.size, header.mtime_ns) == (file.stat().st_size, file.stat().st_mtime_ns)
+            assert (header.pcm16_at is not None) == (kind == "WAV" and subtype == "PCM_16")
 
 
-@pytest.mark.parametrize(
-    ("at", "code", "value", "kind"),
-    [
-        (24, "<I", 0, "rate"),
-        (24, "<I", 1, "rate"),
-        (24, "<I", 2**32 - 1, "rate"),
-        (22, "<H", 0, "unreadable"),
-        (22, "<H", 65_535, "channels"),
-        (34, "<H", 0, "unreadable"),
-        (40, "<I", 0, "unreadable"),
-        (40, "<I", 4, "empty"),
-        (40, "<I", 2**32 - 1, "truncated"),
-    ],
-)
-def test_absurd_headers_are_refused(
-    tmp_path: Path, at: int, code: str, value: int, kind: str
-) -> None:
-    file = tmp_path / "clip.wav"
-    soundfile.write(file, np.zeros((70_000, 1), np.int16), 16000, subtype="PCM_16")
-    data = bytearray(file.read_bytes())
-    struct.pack_into(code, data, at, value)
-    file.write_bytes(data)
-    bad = read_header(str(file))
-    assert isinstance(bad, BadFile)
-    assert bad.kind == kind
+def test_other_chunks_are_passed_over(tmp_path: Path) -> None:
+    for length in [1, 26, 300]:
+        for before in [b"fmt ", b"data"]:
+            file = tmp_path / "clip.wav"
+            soundfile.write(file, SAMPLES[:, 0], 16000, subtype="PCM_16")
+            data = file.read_bytes()
+            at = data.index(before)
+            chunk = b"LIST" + length.to_bytes(4, "little") + b"x" * (length + length % 2)
+            file.write_bytes(
+                data[:at] + chunk + data[at:] + b"tail" + (4).to_bytes(4, "little") + b"more"
+            )
+            header = read_header(str(file))
+            assert isinstance(header, Header)
+            assert header.frames == soundfile.info(str(file)).frames == 700
+            samples = np.frombuffer(file.read_bytes(), "<i2", 700, header.pcm16_at)
+            np.testing.assert_array_equal(samples, SAMPLES[:, 0])
+
+
+ABSURD = [
+    (24, "<I", 0, "rate"),
+    (24, "<I", 1, "rate"),
+    (24, "<I", 2**32 - 1, "rate"),
+    (22, "<H", 0, "unreadable"),
+    (22, "<H", 65_535, "channels"),
+    (34, "<H", 0, "unreadable"),
+    (40, "<I", 0, "unreadable"),
+    (40, "<I", 4, "empty"),
+    (40, "<I", 2**32 - 1, "truncated"),
+]
+
+
+def test_absurd_headers_are_refused(tmp_path: Path) -> None:
+    for at, code, value, kind in ABSURD:
+        file = tmp_path / "clip.wav"
+        soundfile.write(file, np.zeros((70_000, 1), np.int16), 16000, subtype="PCM_16")
+        data = bytearray(file.read_bytes())
+        struct.pack_into(code, data, at, value)
+        file.write_bytes(data)
+        bad = read_header(str(file))
+        assert isinstance(bad, BadFile)
+        assert bad.kind == kind
 
 
 def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -88,9 +87,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
         assert "not an ordinary file" in bad.what
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150)
 @given(st.integers(0, 3), st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=4),
        st.integers(0, 3000))  # fmt: skip
 def test_any_bytes_are_a_header_or_a_fault(
@@ -110,11 +107,11 @@ def test_any_bytes_are_a_header_or_a_fault(
         assert header.frames * header.channels <= 16 * len(data)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
-def test_every_wav_that_was_cut_is_found(tmp_path: Path, subtype: str) -> None:
-    file = tmp_path / "clip.wav"
-    soundfile.write(file, SAMPLES, 16000, subtype=subtype)
-    for at in (0, 20, 44, 100, len(whole := file.read_bytes()) // 2, len(whole) - 4):
-        file.write_bytes(whole[:at])
-        assert isinstance(read_header(str(file)), BadFile), at
-        file.write_bytes(whole)
+def test_every_wav_that_was_cut_is_found(tmp_path: Path) -> None:
+    for subtype in ["PCM_16", "PCM_24", "FLOAT", "ULAW"]:
+        file = tmp_path / "clip.wav"
+        soundfile.write(file, SAMPLES, 16000, subtype=subtype)
+        for at in (0, 20, 44, 100, len(whole := file.read_bytes()) // 2, len(whole) - 4):
+            file.write_bytes(whole[:at])
+            assert isinstance(read_header(str(file)), BadFile), at
+            file.write_bytes(whole)

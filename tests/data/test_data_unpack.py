@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 from fault_server import recordings, zip_of
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.data import unpack as unpack_module
 from asdlib.data.unpack import RefusedError, unpack
@@ -62,10 +62,12 @@ def test_two_archives_share_a_machine_folder(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["dev_data/fan/train/a.wav", "train/a.wav"])
-def test_other_wrappings_come_to_the_official_layout(tmp_path: Path, name: str) -> None:
-    run(tmp_path, {name: b"1", "__MACOSX/fan/train/._a.wav": b"litter"})
-    assert tree(tmp_path / "out") == {"dev_data/fan/train/a.wav": b"1"}
+def test_other_wrappings_come_to_the_official_layout(tmp_path: Path) -> None:
+    for number, name in enumerate(["dev_data/fan/train/a.wav", "train/a.wav"]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run(folder, {name: b"1", "__MACOSX/fan/train/._a.wav": b"litter"})
+        assert tree(folder / "out") == {"dev_data/fan/train/a.wav": b"1"}
 
 
 def link(name: str, kind: int) -> zipfile.ZipInfo:
@@ -88,35 +90,35 @@ def encrypted() -> bytes:
     return bytes(raw)
 
 
-@pytest.mark.parametrize(
-    ("entries", "reason"),
-    [
-        ([A, ("../evil.wav", b"x")], "points outside"),
-        ([A, ("fan/../../evil.wav", b"x")], "points outside"),
-        ([A, ("/tmp/evil.wav", b"x")], "points outside"),
-        ([A, ("C:/evil.wav", b"x")], "points outside"),
-        ([A, ("fan\\..\\..\\evil.wav", b"x")], "points outside"),
-        ([A, ("fan/train/a\n.wav", b"x")], "no valid name"),
-        ([A, (link("fan/train/link.wav", stat.S_IFLNK), b"/etc/passwd")], "link or a device"),
-        ([A, (link("fan/train", stat.S_IFLNK), b"/tmp")], "link or a device"),
-        ([A, (link("fan/train/null.wav", stat.S_IFCHR), b"")], "link or a device"),
-        ([A, (link("fan/train/pipe.wav", stat.S_IFIFO), b"")], "link or a device"),
-        ([A, ("pump/train/a.wav", b"x")], "is not below 'fan/'"),
-        ([A, ("train/a.wav", b"x")], "two entries are called 'fan/train/a.wav'"),
-        ([A, ("train", b"x")], "'fan/train' is a file and a folder"),
-        ([], "holds no files"),
-        ({"fan/train/zeros.wav": bytes(32 << 20)}, "it unpacks to 33554432 bytes"),
-        (encrypted(), "is encrypted"),
-        (damaged(len(RAW) // 2), "damaged"),
-        *((RAW[: len(RAW) * tenth // 10], "damaged") for tenth in (0, 1, 5, 9)),
-    ],
-)
-def test_unsafe_and_broken_archives_are_refused_whole(
-    tmp_path: Path, entries: Entries | bytes, reason: str
-) -> None:
-    error = error_of(tmp_path, entries)
-    assert isinstance(error, RefusedError)
-    assert reason in str(error)
+UNSAFE = [
+    ([A, ("../evil.wav", b"x")], "points outside"),
+    ([A, ("fan/../../evil.wav", b"x")], "points outside"),
+    ([A, ("/tmp/evil.wav", b"x")], "points outside"),
+    ([A, ("C:/evil.wav", b"x")], "points outside"),
+    ([A, ("fan\\..\\..\\evil.wav", b"x")], "points outside"),
+    ([A, ("fan/train/a\n.wav", b"x")], "no valid name"),
+    ([A, (link("fan/train/link.wav", stat.S_IFLNK), b"/etc/passwd")], "link or a device"),
+    ([A, (link("fan/train", stat.S_IFLNK), b"/tmp")], "link or a device"),
+    ([A, (link("fan/train/null.wav", stat.S_IFCHR), b"")], "link or a device"),
+    ([A, (link("fan/train/pipe.wav", stat.S_IFIFO), b"")], "link or a device"),
+    ([A, ("pump/train/a.wav", b"x")], "is not below 'fan/'"),
+    ([A, ("train/a.wav", b"x")], "two entries are called 'fan/train/a.wav'"),
+    ([A, ("train", b"x")], "'fan/train' is a file and a folder"),
+    ([], "holds no files"),
+    ({"fan/train/zeros.wav": bytes(32 << 20)}, "it unpacks to 33554432 bytes"),
+    (encrypted(), "is encrypted"),
+    (damaged(len(RAW) // 2), "damaged"),
+    *((RAW[: len(RAW) * tenth // 10], "damaged") for tenth in (0, 1, 5, 9)),
+]
+
+
+def test_unsafe_and_broken_archives_are_refused_whole(tmp_path: Path) -> None:
+    for number, (entries, reason) in enumerate(UNSAFE):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        error = error_of(folder, entries)
+        assert isinstance(error, RefusedError)
+        assert reason in str(error)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +169,7 @@ PIECES = st.sampled_from(["fan", "train", "..", ".", "", "a.wav", "/", "C:", "\\
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(st.lists(st.lists(PIECES, min_size=1, max_size=5).map("/".join), max_size=4, unique=True))
 def test_no_name_ever_leaves_the_destination(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]

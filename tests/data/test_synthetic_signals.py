@@ -32,7 +32,7 @@ def test_a_key_names_one_stream() -> None:
 
 
 @given(hz=st.floats(20.0, 400.0), n=st.integers(1, 24), seed=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_harmonics_equal_the_sum_of_cosines(hz: float, n: int, seed: int) -> None:
     amplitudes = decaying(n, 0.7)
     phase = shaft_phase(np.random.default_rng(seed), hz, 2000, unsteady=0.01)
@@ -65,7 +65,7 @@ def test_a_steady_shaft_turns_at_its_frequency() -> None:
     times=st.lists(st.floats(-5.0, 105.0), max_size=20),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_impulses_equal_a_loop(times: list[float], seed: int) -> None:
     weights = np.random.default_rng(seed).uniform(0.1, 1.0, len(times))
     want = np.zeros(100)

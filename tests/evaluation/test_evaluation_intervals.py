@@ -43,7 +43,7 @@ def by_key(frame):
     decimals=st.integers(0, 3),
     max_fpr=st.floats(0.01, 1),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_figures_without_each_clip_are_scikit_learns(seed, sizes, decimals, max_fpr):
     y, score = draw(seed, *sizes, decimals=decimals)
     order = rng(seed).permutation(y.size)

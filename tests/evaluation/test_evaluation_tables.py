@@ -101,15 +101,15 @@ def test_decision_files_are_evaluated(golden, tmp_path):
         evaluate_folder(tmp_path, 2022)
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_every_published_row_has_a_source_and_figures_are_fractions(table):
-    df = load_published(table)
-    assert len(df) > 0
-    assert (df["source"].str.strip() != "").all()
-    assert (df["system"].str.strip() != "").all()
-    figures = df[list(TABLES[table])].to_numpy()
-    assert ((figures > 0.4) & (figures < 1) | np.isnan(figures)).all()
-    assert not np.isnan(figures).all(axis=1).any()
+def test_every_published_row_has_a_source_and_figures_are_fractions():
+    for table in TABLES:
+        df = load_published(table)
+        assert len(df) > 0
+        assert (df["source"].str.strip() != "").all()
+        assert (df["system"].str.strip() != "").all()
+        figures = df[list(TABLES[table])].to_numpy()
+        assert ((figures > 0.4) & (figures < 1) | np.isnan(figures)).all()
+        assert not np.isnan(figures).all(axis=1).any()
 
 
 def test_published_tables_say_what_is_certain():

@@ -24,20 +24,22 @@ def as_pcm(waveform: np.ndarray) -> np.ndarray:
     return np.round(waveform * 32767).astype(np.int16)
 
 
-@pytest.mark.parametrize("name", CENTRED)
-@pytest.mark.parametrize("kind", ["float32", "int16"])
-def test_noise_equals_librosa(name: str, kind: str) -> None:
-    waveform, front_end = noise(11.0), PRESETS[name]
-    samples = as_pcm(waveform) if kind == "int16" else waveform
-    if kind == "int16":
-        waveform = samples / 32768
-    expected = by_librosa(waveform, front_end)
-    # More frames than one piece holds.
-    assert expected.shape[1] > 320
-    np.testing.assert_allclose(ours(samples, front_end), expected, rtol=0, atol=TOLERANCE_DB)
+def test_noise_equals_librosa() -> None:
+    for name in CENTRED:
+        for kind in ["float32", "int16"]:
+            waveform, front_end = noise(11.0), PRESETS[name]
+            samples = as_pcm(waveform) if kind == "int16" else waveform
+            if kind == "int16":
+                waveform = samples / 32768
+            expected = by_librosa(waveform, front_end)
+            # More frames than one piece holds.
+            assert expected.shape[1] > 320
+            np.testing.assert_allclose(
+                ours(samples, front_end), expected, rtol=0, atol=TOLERANCE_DB
+            )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     n_samples=st.integers(1025, 5000),
     n_fft=st.sampled_from([256, 512, 1000, 1024, 2048]),
@@ -67,16 +69,16 @@ def test_any_parameters_equal_logmel_in_double(
     np.testing.assert_allclose(ours(samples, front_end), expected, rtol=0, atol=TOLERANCE_DB)
 
 
-@pytest.mark.parametrize("hz", [50.0, 997.0, 4000.0])
-def test_tones_differ_from_librosa_only_in_empty_bins(hz: float) -> None:
-    tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(16000) / 16000)
-    front_end = PRESETS["dcase2020"]
-    expected, got = by_librosa(tone, front_end), ours(tone.astype(np.float32), front_end)
-    loud = expected > expected.max(axis=0) - 80
-    assert loud.sum() > 3 * loud.shape[1]
-    np.testing.assert_allclose(got[loud], expected[loud], rtol=0, atol=0.01)
-    empty = expected < expected.max(axis=0) - 130
-    assert (got[empty] < (got.max(axis=0) - 110)[np.nonzero(empty)[1]]).all()
+def test_tones_differ_from_librosa_only_in_empty_bins() -> None:
+    for hz in [50.0, 997.0, 4000.0]:
+        tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(16000) / 16000)
+        front_end = PRESETS["dcase2020"]
+        expected, got = by_librosa(tone, front_end), ours(tone.astype(np.float32), front_end)
+        loud = expected > expected.max(axis=0) - 80
+        assert loud.sum() > 3 * loud.shape[1]
+        np.testing.assert_allclose(got[loud], expected[loud], rtol=0, atol=0.01)
+        empty = expected < expected.max(axis=0) - 130
+        assert (got[empty] < (got.max(axis=0) - 110)[np.nonzero(empty)[1]]).all()
 
 
 def test_clips_of_different_lengths_by_one_object() -> None:

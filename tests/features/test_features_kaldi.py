@@ -85,18 +85,15 @@ def test_the_description_says_what_is_special_and_comes_back() -> None:
     assert "framing" not in PRESETS["dcase2020"].describe(), "older stores do not name it"
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+def test_what_kaldi_cannot_do_is_refused() -> None:
+    for change, said in [
         ({"n_fft": 1024}, "needs n_fft 512, not 1024"),
         ({"hop_length": 512}, "needs hop_length 160, not 512"),
         ({"scale": "ln(mel + eps)"}, "needs scale"),
         ({"norm": "slaney"}, "needs norm None"),
-    ],
-)
-def test_what_kaldi_cannot_do_is_refused(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        FrontEnd.from_description(AST.describe() | change)
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            FrontEnd.from_description(AST.describe() | change)
 
 
 def test_a_store_of_it(tmp_path: Path) -> None:

@@ -47,13 +47,13 @@ def test_number_of_parameters() -> None:
     assert 0.9e6 < n_parameters(build("mobilefacenet", 128)) < 1.1e6
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_where_on_the_frequency_axis_matters(name: str) -> None:
-    encoder = build(name, 128).eval()
-    low, high = torch.zeros(1, 128, 64), torch.zeros(1, 128, 64)
-    low[:, 32:40], high[:, 80:88] = 3.0, 3.0
-    difference = (encoder(low) - encoder(high)).norm() / encoder(low).norm()
-    assert float(difference.detach()) > 0.05
+def test_where_on_the_frequency_axis_matters() -> None:
+    for name in ENCODERS:
+        encoder = build(name, 128).eval()
+        low, high = torch.zeros(1, 128, 64), torch.zeros(1, 128, 64)
+        low[:, 32:40], high[:, 80:88] = 3.0, 3.0
+        difference = (encoder(low) - encoder(high)).norm() / encoder(low).norm()
+        assert float(difference.detach()) > 0.05
 
 
 @pytest.mark.parametrize("name", ENCODERS)

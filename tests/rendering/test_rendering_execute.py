@@ -210,42 +210,40 @@ def test_the_longest_begin_first_and_only_those_that_are_chosen(
     assert begun == ["10_d", "02_c", "02_b", "02_b", "10_d", "02_c", "01_a"]
 
 
-@pytest.mark.parametrize(
-    ("profile", "options", "message"),
-    [
+def test_a_study_that_cannot_run_is_refused(tmp_path: Path) -> None:
+    for profile, options, message in [
         ("huge", {}, "unknown profile 'huge'"),
         ("toycar", {}, "needs a feature store"),
         ("smoke", {}, "no notebook in '.*'; give --notebooks FOLDER"),
         ("smoke", {"only": ["03", "x"]}, "no notebook that begins with 03 or x in"),
         ("smoke", {"jobs": 0}, "0 notebooks at a time; give --jobs 1 or more"),
-    ],
-)
-def test_a_study_that_cannot_run_is_refused(
-    tmp_path: Path, profile: str, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        run_notebooks(profile, notebooks=tmp_path, workspace=tmp_path / "out", **options)
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            run_notebooks(profile, notebooks=tmp_path, workspace=tmp_path / "out", **options)
 
 
 def test_cores_are_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     for name in (SLOTS, PROCESSES, "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    now, most, lock = 0, 0, threading.Lock()
+    now, most, lock, both = 0, 0, threading.Lock(), threading.Event()
 
-    def work() -> None:
+    def work(patience: float) -> None:
         nonlocal now, most
         with core_slot():
             with lock:
                 now += 1
                 most = max(most, now)
+                if now == 2:
+                    both.set()
+            both.wait(patience)
             time.sleep(0.05)
             with lock:
                 now -= 1
 
     with shared_cores(1, 2):
         assert SLOTS not in os.environ
-        work()
+        work(0)
     with shared_cores(4, 2):
         folder = Path(os.environ[SLOTS])
         assert len(list(folder.glob("*.slot"))) == 2
@@ -253,7 +251,7 @@ def test_cores_are_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["OMP_NUM_THREADS"] == "7"
         assert os.environ["MKL_NUM_THREADS"] == "1"
         with ThreadPoolExecutor(6) as pool:
-            for future in [pool.submit(work) for _ in range(6)]:
+            for future in [pool.submit(work, 600) for _ in range(6)]:
                 future.result()
     assert most == 2
     assert not folder.exists()

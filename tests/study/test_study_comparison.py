@@ -167,18 +167,13 @@ def test_the_tidy_table_has_a_row_for_every_section(entries: list[Entry]) -> Non
     assert seeds == {"statistics": 0, "c0": 0, "c1": 1, "c2": 2}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_descriptions_that_do_not_say_enough_are_refused() -> None:
+    for options, message in [
         ({"selection": [" "]}, r"selection is ' ' \(write 'not stated'\)"),
         ({"data": ""}, "data is ''"),
-    ],
-)
-def test_descriptions_that_do_not_say_enough_are_refused(
-    options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ScoreError, match=message):
-        compare([golden(2022)], **{"data_kind": "real", **options})  # type: ignore[arg-type]
+    ]:
+        with pytest.raises(ScoreError, match=message):
+            compare([golden(2022)], **{"data_kind": "real", **options})  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_compared_is_refused(entries: list[Entry], tmp_path: Path) -> None:
@@ -209,24 +204,22 @@ def test_what_cannot_be_compared_is_refused(entries: list[Entry], tmp_path: Path
         pairwise([entries[0], read_score_files(f"fan={tmp_path / 'fan'}", 2020)])
 
 
-@pytest.mark.parametrize(
-    ("system", "params", "label"),
-    [
-        ("statistics", {"statistics": "mean"}, "statistics"),
-        (
-            "statistics",
-            {"statistics": "mean+deviation"},
-            "statistics (statistics=mean+deviation)",
-        ),
-        (
-            "contrastive",
-            {"augmentation": {"mixup": False}},
-            "contrastive (augmentation.mixup=false)",
-        ),
-        ("ensemble of 2", {"members": []}, "ensemble of 2"),
-    ],
-)
-def test_labels_say_what_differs_from_the_defaults(
-    system: str, params: dict[str, Any], label: str
-) -> None:
-    assert label_of(RunConfig.model_construct(system=system, params=params)) == label
+LABELS = [
+    ("statistics", {"statistics": "mean"}, "statistics"),
+    (
+        "statistics",
+        {"statistics": "mean+deviation"},
+        "statistics (statistics=mean+deviation)",
+    ),
+    (
+        "contrastive",
+        {"augmentation": {"mixup": False}},
+        "contrastive (augmentation.mixup=false)",
+    ),
+    ("ensemble of 2", {"members": []}, "ensemble of 2"),
+]
+
+
+def test_labels_say_what_differs_from_the_defaults() -> None:
+    for system, params, label in LABELS:
+        assert label_of(RunConfig.model_construct(system=system, params=params)) == label

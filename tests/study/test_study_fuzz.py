@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from asdlib.errors import AsdError
 from asdlib.study import RunResult, load_run
@@ -16,11 +16,7 @@ from asdlib.study.held_out import decide_run, held_out
 
 pytestmark = pytest.mark.slow
 
-QUIET = settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+QUIET = settings(max_examples=60)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 JSON = st.recursive(
     SCALARS,

@@ -154,32 +154,32 @@ def flatten(file: Path) -> None:
     pd.read_csv(file, dtype=str).assign(anomaly_score=1.0).to_csv(file, index=False)
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda f: f.write_text("machine,section"), r"held_out\.csv' is damaged .*; delete it and"),
-        (lambda f: f.write_text(""), r"held_out\.csv' is damaged"),
-        (lambda f: f.write_text("a,b\n1,2\n"), r"held_out\.csv' is damaged"),
-        (cut, r"held_out\.csv' is damaged"),
-        (flatten, "fan 00: 1 different scores are too few"),
-        (lambda f: f.write_text(",".join(COLUMNS) + "\n"), "0 clips in 0 lines, expected 24"),
-        (lambda f: f.write_text(without(f, "pump")), "12 clips in 12 lines, expected 24"),
-        (lambda f: f.write_text(f.read_text() * 2), r"held_out\.csv' is damaged"),
-        (lambda f: f.write_text(f.read_text() + last(f)), "24 clips in 25 lines, expected 24"),
-        (lambda f: f.write_text(f.read_text().replace("fan,", "fun,")), "has no clips of fan/00"),
-        (lambda f: f.write_text(re.sub(r",[^,]+$", ",1_000\n", f.read_text())), "is damaged"),
-        (lambda f: f.write_text(re.sub(r",[^,]+$", ",١٢\n", f.read_text())), "is damaged"),
-        (lambda f: f.write_bytes(b"\xff" * 50), "is damaged"),
-        (lambda f: f.unlink() or f.mkdir(), "is damaged|holds no scores"),
-    ],
-)
-def test_damaged_runs_are_named(
-    copied: RunResult, runs: dict[str, RunResult], damage: Callable[[Path], None], message: str
-) -> None:
+DAMAGES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda f: f.write_text("machine,section"), r"held_out\.csv' is damaged .*; delete it and"),
+    (lambda f: f.write_text(""), r"held_out\.csv' is damaged"),
+    (lambda f: f.write_text("a,b\n1,2\n"), r"held_out\.csv' is damaged"),
+    (cut, r"held_out\.csv' is damaged"),
+    (flatten, "fan 00: 1 different scores are too few"),
+    (lambda f: f.write_text(",".join(COLUMNS) + "\n"), "0 clips in 0 lines, expected 24"),
+    (lambda f: f.write_text(without(f, "pump")), "12 clips in 12 lines, expected 24"),
+    (lambda f: f.write_text(f.read_text() * 2), r"held_out\.csv' is damaged"),
+    (lambda f: f.write_text(f.read_text() + last(f)), "24 clips in 25 lines, expected 24"),
+    (lambda f: f.write_text(f.read_text().replace("fan,", "fun,")), "has no clips of fan/00"),
+    (lambda f: f.write_text(re.sub(r",[^,]+$", ",1_000\n", f.read_text())), "is damaged"),
+    (lambda f: f.write_text(re.sub(r",[^,]+$", ",١٢\n", f.read_text())), "is damaged"),
+    (lambda f: f.write_bytes(b"\xff" * 50), "is damaged"),
+    (lambda f: f.unlink() or f.mkdir(), "is damaged|holds no scores"),
+]
+
+
+def test_damaged_runs_are_named(copied: RunResult, runs: dict[str, RunResult]) -> None:
     held_out(copied, store_of(runs))
-    damage(copied.path / HELD_OUT)
-    with pytest.raises(RunError, match=message):
-        decide_run(copied.path)
+    whole = (copied.path / HELD_OUT).read_bytes()
+    for damage, message in DAMAGES:
+        (copied.path / HELD_OUT).write_bytes(whole)
+        damage(copied.path / HELD_OUT)
+        with pytest.raises(RunError, match=message):
+            decide_run(copied.path)
 
 
 def test_without_permission_scores_are_not_called_damaged(
@@ -234,20 +234,15 @@ def of_sections(sections: str, *scores: list[float]) -> list[pd.DataFrame]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("normal", "weights", "error"),
-    [
+def test_scores_without_a_scale_or_weight_are_refused() -> None:
+    for normal, weights, error in [
         ([1.0, 2.0], [0.0, 0.0], "weights are .*, expected none below and one above 0"),
         ([1.0, 2.0], [2.0, -1.0], "weights are"),
         ([1.0, 1.0], [1.0, 1.0], "2 training scores of run 2 in section 'fan/a' give no scale"),
-    ],
-)
-def test_scores_without_a_scale_or_weight_are_refused(
-    normal: list[float], weights: list[float], error: str
-) -> None:
-    tables = of_sections("aa", [1.0, 2.0], [1.0, 2.0])
-    with pytest.raises(AsdError, match=error):
-        fuse_scores(tables, [tables[0], *of_sections("aa", normal)], weights)
+    ]:
+        tables = of_sections("aa", [1.0, 2.0], [1.0, 2.0])
+        with pytest.raises(AsdError, match=error):
+            fuse_scores(tables, [tables[0], *of_sections("aa", normal)], weights)
 
 
 def test_seeds_of_one_system_make_an_ensemble_that_is_fused_again(

@@ -228,22 +228,21 @@ JSON_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", JSON_DAMAGES)
 def test_a_damaged_run_is_named_in_one_line(
-    runs: dict[str, RunResult], store: FeatureStore, tmp_path: Path, damage: str
+    runs: dict[str, RunResult], store: FeatureStore, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(runs["statistics"].path, out)
-    make, reason = JSON_DAMAGES[damage]
-    make(out / "run.json")
-    for read in (load_run, read_scores, lambda path: quick_run(store, path)):
-        with pytest.raises(RunError) as caught:
-            read(out)
-        assert str(caught.value).startswith(
-            f"'{out}' holds no finished run, it is damaged ({reason}"
-        )
-        assert str(caught.value).endswith("; remove it and run it again")
-        assert "\n" not in str(caught.value)
+    for number, (make, reason) in enumerate(JSON_DAMAGES.values()):
+        out = tmp_path / f"run{number}"
+        shutil.copytree(runs["statistics"].path, out)
+        make(out / "run.json")
+        for read in (load_run, read_scores, lambda path: quick_run(store, path)):
+            with pytest.raises(RunError) as caught:
+                read(out)
+            assert str(caught.value).startswith(
+                f"'{out}' holds no finished run, it is damaged ({reason}"
+            )
+            assert str(caught.value).endswith("; remove it and run it again")
+            assert "\n" not in str(caught.value)
 
 
 def test_a_run_of_another_version_is_not_called_damaged(
@@ -281,24 +280,23 @@ SCORE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("damage", SCORE_DAMAGES)
 def test_a_run_knows_its_score_files(
-    runs: dict[str, RunResult], store: FeatureStore, tmp_path: Path, damage: str
+    runs: dict[str, RunResult], store: FeatureStore, tmp_path: Path
 ) -> None:
     """Whoever reads a run notices that scores were lost or changed."""
-    out = tmp_path / "run"
-    shutil.copytree(runs["statistics"].path, out)
-    make, reason = SCORE_DAMAGES[damage]
-    make(out / "anomaly_score_fan_id_02.csv")
-    readers: list[Callable[[], object]] = [
-        lambda: read_run(str(out)),
-        lambda: quick_run(store, out),
-        lambda: fuse([out, runs["c0"].path], tmp_path / "fused", train=store.path),
-        lambda: decide_run(out, train=store.path),
+    readers: list[Callable[[Path], object]] = [
+        lambda out: read_run(str(out)),
+        lambda out: quick_run(store, out),
+        lambda out: fuse([out, runs["c0"].path], tmp_path / "fused", train=store.path),
+        lambda out: decide_run(out, train=store.path),
     ]
-    for read in readers:
-        with pytest.raises(RunError, match=f"damaged .*{reason}.*; remove it and run it again"):
-            read()
+    for number, (make, reason) in enumerate(SCORE_DAMAGES.values()):
+        out = tmp_path / f"run{number}"
+        shutil.copytree(runs["statistics"].path, out)
+        make(out / "anomaly_score_fan_id_02.csv")
+        for read in readers:
+            with pytest.raises(RunError, match=f"damaged .*{reason}.*; remove it and run it again"):
+                read(out)
     assert not (tmp_path / "fused").exists()
 
 

@@ -18,18 +18,18 @@ from asdlib.study.config import make_system, merge
 from asdlib.study.study import PROFILES, get_profile
 
 
-@pytest.mark.parametrize("name", sorted(PROFILES))
-def test_a_profile_has_several_seeds_and_valid_parameters(name: str) -> None:
-    profile = PROFILES[name]
-    assert get_profile(name) is profile
-    assert profile.kind == ("synthetic" if name in ("smoke", "classroom") else "real")
-    assert len(set(profile.seeds)) == len(profile.seeds) >= 2
-    for system, params in profile.params.items():
-        make_system(system, params)
-    base = profile.params.get("contrastive", {})
-    steps = ("reference", "steps", "mixing")
-    for variant in (v for v in ABLATION.values() if v.columns["group"] in steps):
-        make_system("contrastive", merge(base, variant.params))
+def test_a_profile_has_several_seeds_and_valid_parameters() -> None:
+    for name in sorted(PROFILES):
+        profile = PROFILES[name]
+        assert get_profile(name) is profile
+        assert profile.kind == ("synthetic" if name in ("smoke", "classroom") else "real")
+        assert len(set(profile.seeds)) == len(profile.seeds) >= 2
+        for system, params in profile.params.items():
+            make_system(system, params)
+        base = profile.params.get("contrastive", {})
+        steps = ("reference", "steps", "mixing")
+        for variant in (v for v in ABLATION.values() if v.columns["group"] in steps):
+            make_system("contrastive", merge(base, variant.params))
 
 
 def test_a_study_names_what_it_lacks(tmp_path: Path) -> None:
@@ -182,10 +182,12 @@ def test_the_workspace_is_that_of_the_project(
     assert Study("smoke").root == tmp_path / "build" / "study" / "smoke"
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, True, "3", None, float("nan")])
-def test_wrong_parameters_are_refused_with_what_is_allowed(value: object) -> None:
-    with pytest.raises(ConfigError, match="expected a whole number from 0 on; give another seed"):
-        check_number("seed", value, 0, whole=True)
+def test_wrong_parameters_are_refused_with_what_is_allowed() -> None:
+    for value in [-1, 1.5, True, "3", None, float("nan")]:
+        with pytest.raises(
+            ConfigError, match="expected a whole number from 0 on; give another seed"
+        ):
+            check_number("seed", value, 0, whole=True)
 
 
 def test_right_parameters_pass() -> None:
