@@ -42,9 +42,10 @@ FIND = """() => ({
   words: document.querySelector('main').innerText.split(/\\s+/).length,
   headings: document.querySelectorAll('article.bd-article h1').length,
 })"""
-SERIOUS = """async (rules) => {
+SERIOUS = """async ([all, seen]) => {
   // The contrast of an element follows from its place in the page: of elements with equal tags,
-  // classes and styles all the way up, in one column and in rows of one parity, one is judged.
+  // classes and styles all the way up, in one column and in rows of one parity, one is judged,
+  // on the first page that has it.
   const kinds = new Map();
   for (const e of document.querySelectorAll('body *')) {
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
@@ -56,17 +57,18 @@ SERIOUS = """async (rules) => {
     }
     if (!kinds.has(kind)) kinds.set(kind, e);
   }
-  const run = (context, only) => axe.run(context, {
-    resultTypes: ['violations'], preload: false, ...only});
-  const found = await run({include: [...kinds.values()]}, {runOnly: ['color-contrast']});
-  if (!rules) {
-    const others = await run(document, {rules: {'color-contrast': {enabled: false}}});
-    found.violations.push(...others.violations);
+  const run = async (context, only) => (await axe.run(context, {
+    resultTypes: ['violations'], preload: false, ...only})).violations;
+  for (const kind of seen) kinds.delete(kind);
+  const found = all ? await run(document, {rules: {'color-contrast': {enabled: false}}}) : [];
+  if (kinds.size) {
+    found.push(...await run({include: [...kinds.values()]}, {runOnly: ['color-contrast']}));
   }
-  return found.violations
+  const serious = found
     .filter(v => ['serious', 'critical'].includes(v.impact))
     .map(v => `${v.id}: ${v.nodes.length} × ${v.nodes[0].html.slice(0, 160)} `
       + `(${v.nodes[0].any[0]?.message || v.help})`);
+  return [serious, [...kinds.keys()]];
 }"""
 SETTLED = """async () => {
   const frame = () => new Promise(requestAnimationFrame);
@@ -128,6 +130,19 @@ def open_page(browser: Browser, site: str, name: str, **context: Any) -> tuple[P
     return page, faults
 
 
+def barriers(page: Page, seen: set[str], *, all_rules: bool = True) -> list[str]:
+    """Name serious barriers; contrast is judged of the kinds of elements not yet `seen`."""
+    found, kinds = page.evaluate(SERIOUS, [all_rules, list(seen)])
+    if not found:
+        seen.update(kinds)
+    return list(found)
+
+
+BRIGHT: set[str] = set()
+DARK: set[str] = set()
+"""Kinds of elements whose contrast was found good, in each theme of the book."""
+
+
 def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
     """Visit a page once, wide, in the dark and on a phone, and name all that is wrong with it."""
     page, faults = open_page(browser, site, name)
@@ -135,12 +150,12 @@ def faults_seen(browser: Browser, site: str, name: str) -> list[str]:
     found = page.evaluate(FIND)
     keep_screenshot(page, f"{name}-wide")
     page.evaluate(AXE)
-    faults += [f"barrier: {violation}" for violation in page.evaluate(SERIOUS, None)]
+    faults += [f"barrier: {violation}" for violation in barriers(page, BRIGHT)]
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
     # Colours fade from one theme to the other; the contrast counts at the end.
     page.evaluate(SETTLED)
-    faults += [f"in the dark: {v}" for v in page.evaluate(SERIOUS, ["color-contrast"])]
+    faults += [f"in the dark: {v}" for v in barriers(page, DARK, all_rules=False)]
     keep_screenshot(page, f"{name}-dark")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 390, "height": 844})
