@@ -323,6 +323,8 @@ def test_ctrl_c_while_features_are_computed(tmp_path: Path, cache: Path) -> None
     assert outcome.error.startswith("stopped; ")
     assert outcome.out == ""
     assert not out.exists()
+    # The same command goes on from here.
+    assert done.stat().st_size
 
 
 STOPPED = "error: stopped; no result is half-written, the same command goes on from here\n"

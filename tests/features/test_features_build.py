@@ -389,31 +389,6 @@ def test_resume_after_kill(tmp_path: Path, out: Path) -> None:
     assert_resumes(root, out, at_least=20)
 
 
-@pytest.mark.slow
-def test_resume_after_ctrl_c(tmp_path: Path, out: Path) -> None:
-    root = tmp_path / "wav"
-    write_tree(root, 200)
-    script = tmp_path / "killed.py"
-    script.write_text(textwrap.dedent(KILLED))
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(root), str(out), "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) >= 20:
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == -signal.SIGINT
-    assert errors.strip().endswith("KeyboardInterrupt")
-    assert left_behind(out) == [".new.partial"]
-    assert_resumes(root, out, at_least=20)
-
-
 def test_a_copy_is_the_same_store_and_an_edit_is_not(root: Path, out: Path) -> None:
     before = build_store(root, out, preset=SMALL).fingerprint
     file = root / "fan/train/normal_id_01_00000003.wav"
