@@ -233,6 +233,12 @@ def kill() -> None:
     raise RuntimeError("killed")
 
 
+@pytest.fixture(scope="module")
+def straight(rows: Rows) -> Any:
+    """Result of a training that nothing stops."""
+    return trained(rows)
+
+
 @pytest.mark.parametrize(
     ("step", "changes"),
     [
@@ -242,9 +248,9 @@ def kill() -> None:
     ],
 )
 def test_a_stopped_training_ends_like_one_that_was_not(
-    rows: Rows, tmp_path: Path, step: int, changes: dict[str, Any]
+    rows: Rows, straight: Any, tmp_path: Path, step: int, changes: dict[str, Any]
 ) -> None:
-    whole = trained(rows, **changes)
+    whole = trained(rows, **changes) if changes else straight
     steps: list[int] = []
     with pytest.raises(RuntimeError, match="killed"):
         trained(rows, tmp_path, stop_at(step, kill), **changes)
@@ -258,7 +264,7 @@ def test_a_stopped_training_ends_like_one_that_was_not(
 
 
 def test_a_kill_while_writing_keeps_the_last_checkpoint(
-    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: Rows, straight: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace, count = Path.replace, iter(range(10))
 
@@ -270,7 +276,7 @@ def test_a_kill_while_writing_keeps_the_last_checkpoint(
         trained(rows, tmp_path)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["epoch.ckpt"]
-    assert_equal(trained(rows, tmp_path), trained(rows))
+    assert_equal(trained(rows, tmp_path), straight)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +284,7 @@ def test_a_kill_while_writing_keeps_the_last_checkpoint(
 )
 @pytest.mark.parametrize("step", [6, 12])
 def test_signals_end_a_training(
-    rows: Rows, tmp_path: Path, number: signal.Signals, raised: Any, step: int
+    rows: Rows, straight: Any, tmp_path: Path, number: signal.Signals, raised: Any, step: int
 ) -> None:
     before = signal.getsignal(number)
     with pytest.raises(raised) as stopped:
@@ -286,7 +292,7 @@ def test_signals_end_a_training(
     if number == signal.SIGTERM:
         assert stopped.value.code == 143
     assert signal.getsignal(number) is before, "a second one is heard, too"
-    assert_equal(trained(rows, tmp_path), trained(rows))
+    assert_equal(trained(rows, tmp_path), straight)
 
 
 @pytest.fixture(scope="module")

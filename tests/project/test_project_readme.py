@@ -1,14 +1,14 @@
 """The README as a newcomer reads it: its commands and its Python run, its figures are measured."""
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from asdlib.cli import _main
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,20 +24,23 @@ def blocks(language: str, text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_first_result_comes_as_printed(tmp_path: Path) -> None:
+def test_the_first_result_comes_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = section("A first result in a minute")
     commands = [line[2:] for block in blocks("console", text) for line in block.splitlines()]
-    programs = [[sys.executable, "-m", "asdlib", *shlex.split(line)[1:]] for line in commands]
     (code,) = blocks("python", text)
     assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "ASDLIB_CACHE": str(tmp_path / "cache")}
-    for program in [*programs, [sys.executable, "-c", code]]:
-        done = subprocess.run(
-            program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASDLIB_CACHE", str(tmp_path / "cache"))
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        assert _main() == 0, command
+    capsys.readouterr()
+    exec(code, {"__name__": "__main__"})
     assert (tmp_path / "runs" / "statistics" / "metrics.csv").is_file()
-    assert {"machine", "section", "auc", "pauc", "Average"} <= set(done.stdout.split())
+    printed = capsys.readouterr().out.split()
+    assert {"machine", "section", "auc", "pauc", "Average"} <= set(printed)
 
 
 def test_its_figures_are_those_of_the_confirmation() -> None:
