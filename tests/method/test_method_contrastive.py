@@ -70,6 +70,14 @@ def test_what_is_saved_comes_back_exactly(
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_the_seed_decides_the_initial_weights(store: FeatureStore) -> None:
+    first, again, other = (
+        list(fitted(store, seed, epochs=0).network_.parameters()) for seed in (3, 3, 4)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True) if a.ndim > 1)
+
+
 def test_a_model_of_version_0_1_is_read(store: FeatureStore, tmp_path: Path) -> None:
     system = fitted(store, seed=9)
     scores = system.score(store.rows(split="test"))
