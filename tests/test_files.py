@@ -44,6 +44,9 @@ def test_a_folder_appears_whole_and_may_be_continued(tmp_path: Path, resume: boo
     with pytest.raises(KeyboardInterrupt), whole_folder(path, resume=resume) as partial:
         interrupt(partial / "first")
     assert list(path.iterdir()) == []
+    # What is not continued leaves nothing beside the folder, either.
+    left = [".out.partial"] if resume else []
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [*left, "out"]
     with whole_folder(path, resume=resume) as partial:
         assert (partial / "first").exists() is resume
         (partial / "second").write_text("2")
