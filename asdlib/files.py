@@ -95,7 +95,9 @@ def whole_folder(
         Of the class `error`, if `path` is taken, the disk is full or the place cannot be written.
     """
     path = Path(path)
-    check_free(path, error)
+    check_named(path, error)
+    if is_taken(path):
+        raise error(f"'{path}' exists; choose another output folder or remove it")
     partial = path.with_name(f".{path.name}.partial") if resume else hidden_name(path)
     if not resume:
         shutil.rmtree(partial, ignore_errors=True)
@@ -111,17 +113,12 @@ def whole_folder(
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_free(path: Path, error: type[AsdError] = RunError) -> None:
-    """Refuse an output folder that is taken or has no name, before anything is computed."""
-    check_named(path, error)
-    if is_taken(path):
-        raise error(f"'{path}' exists; choose another output folder or remove it")
-
-
 def check_named(path: Path, error: type[AsdError] = RunError) -> None:
-    """Refuse an output that lies too deep or has no name, such as ``.``, ``/`` or empty text."""
+    """Refuse an output that lies too deep, or whose name is none (``.``) or not printable."""
     if path.name in ("", ".."):
         raise error(f"output '{path}' has no name of its own; name a folder to make, e.g. 'out'")
+    if not path.name.isprintable():
+        raise error(f"output {path.name!r} has characters that are not printable; rename it")
     if len(path.parts) > _DEEPEST:
         raise error(f"output '{path}' lies {len(path.parts)} folders deep; choose another place")
 
@@ -186,6 +183,13 @@ def read_json(file: Path, error: type[AsdError], way_out: str) -> dict[str, Any]
     return content
 
 
+def check_regular(folder: Path) -> None:
+    """Refuse, by a `ValueError`, pipes and devices in a folder: to read them may never end."""
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise ValueError(f"{file.name} is no regular file")
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Return whether `error` means that a disk or a quota has no room left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -246,7 +250,7 @@ def cache_folder() -> Path:
 
 def path_key(path: Path) -> str:
     """Return a short name for a path, the same however the path is written."""
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]
 
 
 def lock_file(path: Path) -> Path:

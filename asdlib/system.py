@@ -6,7 +6,8 @@ It is saved as a folder of two files: ``model.json`` says what it is, ``model.sa
 its numbers, and no pickle is involved.
 
 What all systems have in common stands here, once: parameters, checks of the clips, the device,
-saving and loading. A subclass implements `_fit`, `_score`, `_state` and `_restore`.
+saving and loading. A subclass implements `_fit`, `_score`, `_state` and `_restore`. Torch, which
+takes seconds to be imported, is imported once it is needed.
 
 Shape legend: N clips, B batch, F mel bins, T frames.
 """
@@ -18,20 +19,20 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import BaseModel, Field, ValidationError
-from safetensors.torch import load, save
-from torch import Tensor
 
 from asdlib.errors import ConfigError, RunError, shorten
 from asdlib.features import Rows
 from asdlib.features.front_end import differences
-from asdlib.files import write_bytes, write_text
+from asdlib.files import check_regular, write_bytes, write_text
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``."""
@@ -91,6 +92,8 @@ class System(ABC, Generic[P]):
 
     name: ClassVar[str]
     Params: ClassVar[type[Any]]
+    on_gpu: ClassVar[bool] = True
+    """Whether it computes on a GPU where there is one."""
 
     params: P
 
@@ -105,7 +108,7 @@ class System(ABC, Generic[P]):
         self.notices_: list[str] = []
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Device to compute on: the parameter ``device`` where there is one, else "auto"."""
         return choose_device(getattr(self.params, "device", "auto"))
 
@@ -193,6 +196,8 @@ class System(ABC, Generic[P]):
         ``model.json`` comes last and holds the SHA-256 of its companion, so that a mixture of two
         models is noticed.
         """
+        from safetensors.torch import save
+
         folder = Path(folder)
         tensors, facts = self._state()
         content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
@@ -218,8 +223,11 @@ class System(ABC, Generic[P]):
         RunError
             If the folder holds no such system, a damaged one, or a mixture of two.
         """
+        from safetensors.torch import load
+
         folder = Path(folder)
         try:
+            check_regular(folder)
             facts = _Facts.model_validate_json((folder / "model.json").read_bytes())
             content = (folder / "model.safetensors").read_bytes()
             if (facts.system, facts.format) == (cls.name, _FORMAT):
@@ -260,11 +268,11 @@ class System(ABC, Generic[P]):
         """Compute scores (N,) of `rows`, whose sections and front end are checked."""
 
     @abstractmethod
-    def _state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    def _state(self) -> "tuple[Mapping[str, Tensor], Mapping[str, Any]]":
         """Return learned tensors, and what else `_restore` needs, as JSON."""
 
     @abstractmethod
-    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def _restore(self, tensors: "dict[str, Tensor]", facts: dict[str, Any]) -> None:
         """Take back what `_state` returned; parameters, sections and front end are set."""
 
     def _check_front_end(self, rows: Rows) -> None:
@@ -277,11 +285,13 @@ class System(ABC, Generic[P]):
             )
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> "torch.device":
     """Return the device of a name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
 
     A GPU that is not there raises a `RunError`.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -406,9 +416,7 @@ def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel
         field = model.model_fields.get(part)
         if field is None:
             continue
-        annotation = field.annotation
-        union = get_origin(annotation) in (Union, UnionType)
-        for candidate in get_args(annotation) if union else (annotation,):
+        for candidate in get_args(field.annotation) or (field.annotation,):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
     return model

@@ -7,18 +7,17 @@ Shapes: B batch, F mel bins, T frames, D statistics of a clip.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.covariance import LedoitWolf
-from torch import Tensor
 
 from asdlib.errors import RunError
 from asdlib.features import Rows
-from asdlib.method.backends import PooledMahalanobis
 from asdlib.system import Count, Progress, System, per_clip, section_keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -104,6 +103,7 @@ class TimeStatistics(System[TimeStatisticsParams]):
 
     name = "statistics"
     Params = TimeStatisticsParams
+    on_gpu = False
 
     mean_: np.ndarray
     precision_: np.ndarray
@@ -125,6 +125,8 @@ class TimeStatistics(System[TimeStatisticsParams]):
                     "differ; check the recordings, or leave the section out"
                 )
         if self.params.covariance == "pooled":
+            from asdlib.method.backends import PooledMahalanobis
+
             fitted = PooledMahalanobis().fit(vectors, keys, rows.manifest["domain"]).models_
             models = [fitted[section] for section in self.sections_]
             self.mean_ = np.stack([model["mean"] for model in models])
@@ -132,6 +134,8 @@ class TimeStatistics(System[TimeStatisticsParams]):
                 [model["whitening"] @ model["whitening"].T for model in models]
             )
         else:
+            from sklearn.covariance import LedoitWolf
+
             shrunk = [LedoitWolf().fit(vectors[keys == section]) for section in self.sections_]
             self.mean_ = np.stack([each.location_ for each in shrunk])
             self.precision_ = np.stack([each.precision_ for each in shrunk])
@@ -147,11 +151,13 @@ class TimeStatistics(System[TimeStatisticsParams]):
             scores[chosen] = np.sqrt(np.maximum(squared, 0.0))
         return scores
 
-    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _state(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+        import torch
+
         tensors = {"mean": self.mean_, "precision": self.precision_}
         return {name: torch.from_numpy(array) for name, array in tensors.items()}, {}
 
-    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def _restore(self, tensors: "dict[str, Tensor]", facts: dict[str, Any]) -> None:
         self.mean_, self.precision_ = tensors["mean"].numpy(), tensors["precision"].numpy()
         size = time_statistics(np.zeros((1, self.front_end_["n_mels"], 1)), self.params).shape[1]
         expected = (len(self.sections_), size)

@@ -189,16 +189,16 @@ def features(
 ) -> None:
     """Build a log-mel feature store from recordings."""
     from asdlib.data import index_any_folder, index_folder, join_ground_truth, read_ground_truth
-    from asdlib.features.build import build_store
 
     if any_layout and ground_truth:
         raise ConfigError(
             "--ground-truth needs official names, which --any-layout does not read; leave one out"
         )
-    table = index_any_folder(wav_root) if any_layout else None
+    table = index_any_folder(wav_root) if any_layout else index_folder(wav_root, year=year)
     if ground_truth:
-        truth = read_ground_truth(ground_truth)
-        table = join_ground_truth(index_folder(wav_root, year=year), truth)
+        table = join_ground_truth(table, read_ground_truth(ground_truth))
+    from asdlib.features.build import build_store  # with torch: what is refused needs none
+
     with progress_bar() as report:
         built = build_store(
             wav_root,
@@ -207,7 +207,6 @@ def features(
             jobs=jobs,
             channel=channel,
             resample=resample,
-            year=year,
             table=table,
             on_progress=lambda done, total: report("features", done, total),
         )

@@ -96,31 +96,19 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Train a system on normal clips, score the test clips, write and print the metrics."""
-    from asdlib.study import run as run_system
     from asdlib.study.config import parse_overrides
+    from asdlib.study.held_out import check_folds, held_out as score_held_out
+    from asdlib.study.result import load_run
+    from asdlib.study.run import execute, plan
 
     params = parse_overrides(assign or [])
+    planned = plan(system, train, test, params=params, seed=seed, machines=machine)
     if held_out is not None:
-        from asdlib.study.held_out import check_folds
-        from asdlib.study.run import plan
-
-        planned = plan(system, train, test, params=params, seed=seed, machines=machine)
         check_folds(planned.detector, planned.train_rows, held_out)
+    donor = None if network_of is None else load_run(network_of)
     with progress_bar() as report:
-        result = run_system(
-            system,
-            train,
-            test,
-            out,
-            params=params,
-            seed=seed,
-            machines=machine,
-            network_of=network_of,
-            progress=report,
-        )
+        result = execute(planned, out, donor=donor, progress=report)
     if held_out is not None:
-        from asdlib.study.held_out import held_out as score_held_out
-
         score_held_out(result, train, folds=held_out)
     done = f"fitted in {result.record.seconds.fit:.1f} s"
     _show(result, f"{system}, seed {seed}", done, as_json)

@@ -18,12 +18,13 @@ Sizes are in bytes.
 
 import hashlib
 import os
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,7 +146,9 @@ class Plan:
     notes: tuple[str, ...]
     """What the user should know, one line each."""
     base_url: str | None
-    """Mirror in place of the hosts."""
+    """Mirror in place of the hosts, without user and password."""
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    """User and password for the mirror."""
 
     @property
     def missing(self) -> tuple[Archive, ...]:
@@ -192,7 +195,8 @@ def plan_download(
     root
         The data root.
     base_url
-        Address of a mirror that serves the same paths.
+        Address of a mirror that serves the same paths, ``https://user:password@…`` if it asks for
+        them.
 
     Raises
     ------
@@ -201,27 +205,31 @@ def plan_download(
         be read or contradicts a declared checksum.
     """
     root = Path(root)
-    if base_url is not None:
-        try:
-            url = httpx.URL(base_url)
-            known = url.host and url.scheme in ("http", "https") and not (url.query or url.fragment)
-        except (httpx.InvalidURL, ValueError):
-            known = False
-        if not known:
-            raise DownloadError(
-                f"base URL {base_url!r} is not an http(s) address, e.g. https://mirror.example/asd"
-            )
+    base_url, login = (None, None) if base_url is None else _without_login(base_url)
     data = _read_lock(root)
     rows = of_machines(archives_for(dataset, subsets), machines)
     rows = [_on_disk(root, row, data) for row in rows]
-    read, notes = _read_records(rows, data, base_url)
+    read, notes = _read_records(rows, data, base_url, login)
     records = data.records | read
     full = [archive for row in rows for archive in _resolved(row, records.get(row.record))]
     archives = [_on_disk(root, archive, data) for archive in of_machines(full, machines)]
     labelled = any(archive.subset == "ground_truth" for archive in archives)
     if not labelled and (not subsets or "evaluation" in subsets):
         notes.append(f"labels of the evaluation set of {dataset} are not part of this download")
-    return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url)
+    return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url, login)
+
+
+def _without_login(base_url: str) -> tuple[str, tuple[str, str] | None]:
+    """Take user and password out of the address of a mirror: nothing shows or keeps them."""
+    with suppress(httpx.InvalidURL, ValueError):
+        url = httpx.URL(base_url)
+        if url.host and url.scheme in ("http", "https") and not (url.query or url.fragment):
+            login = (url.username, url.password) if url.userinfo else None
+            return str(url.copy_with(userinfo=b"")), login
+    shown = re.sub(r"^(\w+://)?.*@", r"\1***@", base_url, flags=re.DOTALL)
+    raise DownloadError(
+        f"base URL {shown!r} is not an http(s) address, e.g. https://mirror.example/asd"
+    )
 
 
 def _on_mirror(address: str, base_url: str | None) -> str:
@@ -251,7 +259,7 @@ def _on_disk(root: Path, archive: Archive, data: LockData) -> Archive:
 
 
 def _read_records(
-    rows: list[Archive], data: LockData, base_url: str | None
+    rows: list[Archive], data: LockData, base_url: str | None, login: tuple[str, str] | None
 ) -> tuple[dict[str, Record], list[str]]:
     """Read the Zenodo records that know something that neither the table nor the lock file does.
 
@@ -268,7 +276,7 @@ def _read_records(
     for record in unread:
         url = _on_mirror(_RECORD.format(record=record), base_url)
         try:
-            with Fetcher() as fetcher:
+            with Fetcher(login) as fetcher:
                 read[record] = _parsed_record(url, fetcher.document(url))
         except DownloadError as error:
             # With every checksum declared, only the sizes are lost.
@@ -387,7 +395,7 @@ def _run_all(plan: Plan, jobs: int, keep: bool, report: OnProgress) -> None:
                 fetcher.stop.set()
                 return
 
-    with Fetcher() as fetcher:
+    with Fetcher(plan.login) as fetcher:
         # A pool would wait for a silent server, and so would Python's exit.
         threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
         for thread in threads:

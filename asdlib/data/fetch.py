@@ -11,7 +11,8 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import BinaryIO
@@ -24,12 +25,15 @@ TRIES = 5  # in a row that bring no new byte, before a transfer is given up
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # doubled with every further try
 LONGEST_PAUSE = 900.0  # a server that asks for more ends the transfer
 TIMEOUT = 30.0  # silence on a connection that counts as a cut
+LONGEST_START = 60.0  # until the body of a reply begins, however the server drips
 SLOWEST, PATIENCE = 1000.0, 60.0  # bytes a second that must come, once so many seconds are over
 LARGEST, LARGEST_DOCUMENT = 64 << 30, 16 << 20  # where no size is known
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SPAN = re.compile(r"bytes (\d{1,15})-\d{1,15}/(?:(\d{1,15})|\*)", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
+
+OnBytes = Callable[[int], None]
 
 
 class _Again(Exception):  # noqa: N818 - a signal to try once more, not an error
@@ -43,17 +47,15 @@ class _Again(Exception):  # noqa: N818 - a signal to try once more, not an error
 class Fetcher(httpx.Client):
     """Fetches files with one connection pool, from any number of threads.
 
-    Attributes
-    ----------
-    stop : threading.Event
-        Once it is set, every transfer ends at its next chunk with a `DownloadError`.
+    Its `login` is the user and password that the server asks for. Once the event `stop` is set,
+    every transfer ends at its next chunk with a `DownloadError`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, login: tuple[str, str] | None = None) -> None:
         # Compressed on the way, the bytes could neither be counted nor resumed.
         headers = {"Accept-Encoding": "identity", "User-Agent": "asdlib"}
         try:
-            super().__init__(follow_redirects=True, timeout=TIMEOUT, headers=headers)
+            super().__init__(follow_redirects=True, timeout=TIMEOUT, headers=headers, auth=login)
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise DownloadError(
                 f"the proxy of the environment cannot be used ({error}); set HTTP_PROXY, "
@@ -75,7 +77,7 @@ class Fetcher(httpx.Client):
         size: int | None = None,
         resume: bool = False,
         largest: int = LARGEST,
-        on_bytes: Callable[[int], None] = lambda done: None,
+        on_bytes: OnBytes = lambda done: None,
     ) -> bool:
         """Fetch a file of `size` bytes into `sink`, which was opened for appending.
 
@@ -101,7 +103,7 @@ class Fetcher(httpx.Client):
                 return True
             try:
                 headers = {"Range": f"bytes={have}-"} if have else {}
-                with self.stream("GET", url, headers=headers) as reply:
+                with closing(self._begin(url, headers)) as reply:
                     if reply.headers.get("content-range") == f"bytes */{have}":
                         return True
                     start, total = _span(reply)
@@ -116,7 +118,7 @@ class Fetcher(httpx.Client):
                             "expected; the file has changed there"
                         )
                     resumed = resumed or start > 0
-                    self._receive(reply, sink, size or largest, on_bytes)
+                    self._receive(url, reply, sink, size or largest, on_bytes)
                     if sink.tell() < (size or total or 0):
                         raise _Again("the connection ended early")
                 return resumed
@@ -138,15 +140,35 @@ class Fetcher(httpx.Client):
             if self.stop.wait(pause):
                 raise DownloadError(f"stopped while waiting for {url}; call again to go on")
 
+    def _begin(self, url: str, headers: dict[str, str]) -> httpx.Response:
+        """Return a reply whose body comes next; a server that is slow to begin is left behind."""
+        begun: Future[httpx.Response] = Future()
+
+        def ask() -> None:
+            try:
+                request = self.build_request("GET", url, headers=headers)
+                begun.set_result(self.send(request, stream=True))
+            except BaseException as error:
+                begun.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            return begun.result(LONGEST_START)
+        except TimeoutError:
+            begun.add_done_callback(_discard)
+            raise DownloadError(
+                f"{url} does not begin within {LONGEST_START:g} s; call again later to go on"
+            ) from None
+
     def _receive(
-        self, reply: httpx.Response, sink: BinaryIO, most: int, on_bytes: Callable[[int], None]
+        self, url: str, reply: httpx.Response, sink: BinaryIO, most: int, on_bytes: OnBytes
     ) -> None:
         """Write the body of a reply, up to the first chunk beyond `most` bytes."""
         since, first = time.monotonic(), sink.tell()
         on_bytes(first)
         for chunk in reply.iter_raw():
             if self.stop.is_set():
-                raise DownloadError(f"stopped fetching {reply.url}; call again to go on")
+                raise DownloadError(f"stopped fetching {url}; call again to go on")
             sink.write(chunk)
             on_bytes(sink.tell())
             if sink.tell() > most:
@@ -154,9 +176,14 @@ class Fetcher(httpx.Client):
             past = time.monotonic() - since
             if past > PATIENCE and sink.tell() - first < SLOWEST * past:
                 raise DownloadError(
-                    f"{reply.url} sends less than {SLOWEST / 1000:g} kB a second; call again later "
-                    "to go on"
+                    f"{url} sends less than {SLOWEST / 1000:g} kB a second; call again later to go "
+                    "on"
                 )
+
+
+def _discard(late: Future[httpx.Response]) -> None:
+    if late.exception() is None:
+        late.result().close()
 
 
 def _emptied(sink: BinaryIO) -> int:
@@ -174,10 +201,9 @@ def _span(reply: httpx.Response) -> tuple[int, int | None]:
     if code in _AGAIN:
         raise _Again(f"the server answers {code}", _pause(reply))
     if code != httpx.codes.OK:
-        reason = reply.reason_phrase or "error"
-        raise DownloadError(f"{reply.url}: {code} {reason}; check the address and the base URL")
+        raise ValueError(f"{code} {reply.reason_phrase or 'error'}")
     if headers.get("content-encoding", "identity") != "identity":
-        raise DownloadError(f"{reply.url} comes compressed; use a server that sends it as it is")
+        raise ValueError("it comes compressed")
     length = headers.get("content-length")
     return 0, int(length) if length else None
 

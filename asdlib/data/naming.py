@@ -39,6 +39,10 @@ _INDEX = r"(?P<index>[0-9]{4})"
 _REST = _INDEX + r"(?:_(?P<attributes>[A-Za-z0-9.+-]+(?:_[A-Za-z0-9.+-]+)*))?"
 
 
+LABELLED = re.compile(rf"(?:^|/|_){_LABEL}_(?:id_[0-9]{{2}}_[0-9]{{8}}|[0-9]{{4}})(?![0-9])")
+"""What in a file name of any year says how the clip is labelled."""
+
+
 def _forms(section: str, blind: str = r"(?:test_)?") -> dict[str, tuple[str, ...]]:
     """Return the forms of the years after 2020; `blind` is what a test name without label says."""
     return {

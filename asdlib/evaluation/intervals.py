@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from asdlib.errors import ScoreError
 from asdlib.evaluation import metrics
-from asdlib.evaluation.metrics import MAX_FPR, Floats
+from asdlib.evaluation.metrics import MAX_FPR, Floats, added_area
 from asdlib.evaluation.scores import align_clips
 
 Figures = dict[tuple[str, str, str], Floats]
@@ -205,24 +205,15 @@ def _of_table(table: pd.DataFrame, year: int) -> Figures:
 def without_each(y: NDArray[np.int64], score: Floats, max_fpr: float = MAX_FPR) -> Floats:
     """Compute pAUC, or AUC if ``max_fpr`` is 1, of all clips and without each: (1 + N,).
 
-    The area below the ROC curve is the mean over anomalies of the part of it that each one adds,
-    which depends on the share of normal clips above and beside it. The last clip of a class cannot
-    be left out; its value is that of all clips.
+    See :func:`~asdlib.evaluation.metrics.added_area`. The last clip of a class cannot be left out;
+    its value is that of all clips.
     """
     anomaly, normal = score[y == 1], np.sort(score[y == 0])
     m, n = anomaly.size, normal.size
     first, last = (np.searchsorted(normal, anomaly, side) for side in ("left", "right"))
     above, beside = n - last, last - first
 
-    def added(above: Floats, beside: Floats, n: int) -> Floats:
-        left, width = above / n, beside / n
-        used = np.clip(max_fpr - left, 0.0, width)
-        share = np.divide(used, width, out=np.zeros_like(width), where=width > 0)
-        area = used * share / 2 + np.clip(max_fpr - left - width, 0.0, None)
-        least = max_fpr**2 / 2
-        return area if max_fpr == 1 else 0.5 * (1.0 + (area - least) / (max_fpr - least))
-
-    own = added(above, beside, n)
+    own = added_area(above, beside, n, max_fpr)
     out = np.full(1 + y.size, own.mean())
     if m > 1:
         out[1:][y == 1] = (own.sum() - own) / (m - 1)
@@ -231,7 +222,7 @@ def without_each(y: NDArray[np.int64], score: Floats, max_fpr: float = MAX_FPR) 
         order = np.argsort(anomaly)
         terms = (above - 1, beside), (above, beside - 1), (above, beside)
         below, equal, over = (
-            np.r_[0.0, np.cumsum(added(*counts, n - 1)[order])] for counts in terms
+            np.r_[0.0, np.cumsum(added_area(*counts, n - 1, max_fpr)[order])] for counts in terms
         )
         left, right = (
             np.searchsorted(anomaly[order], score[y == 0], side) for side in ("left", "right")

@@ -29,7 +29,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score
 
 from asdlib.errors import ScoreError
 
@@ -105,8 +104,7 @@ def auc(y_true: ArrayLike, score: ArrayLike) -> float:
 
     It is the probability that an anomaly scores higher than a normal clip; ties count one half.
     """
-    y, s = validate(y_true, score)
-    return float(roc_auc_score(y, s))
+    return pauc(y_true, score, 1.0)
 
 
 def pauc(y_true: ArrayLike, score: ArrayLike, max_fpr: float = MAX_FPR) -> float:
@@ -123,7 +121,24 @@ def pauc(y_true: ArrayLike, score: ArrayLike, max_fpr: float = MAX_FPR) -> float
     if not 0 < max_fpr <= 1:
         raise ScoreError(f"max_fpr {max_fpr!r} is out of range; expected 0 < max_fpr <= 1")
     y, s = validate(y_true, score)
-    return float(roc_auc_score(y, s, max_fpr=max_fpr))
+    anomaly, normal = s[y == 1], np.sort(s[y == 0])
+    first, last = (np.searchsorted(normal, anomaly, side) for side in ("left", "right"))
+    return float(added_area(normal.size - last, last - first, normal.size, max_fpr).mean())
+
+
+def added_area(above: NDArray[Any], beside: NDArray[Any], n: int, max_fpr: float) -> Floats:
+    """Compute what each anomaly adds to the pAUC, or to the AUC if ``max_fpr`` is 1.
+
+    The area below the ROC curve is the mean over anomalies of the part of it that each one adds,
+    which depends on how many of the ``n`` normal clips score above it and the same. The means equal
+    scikit-learn's figures (tests: 1e-12), without the seconds that its import takes.
+    """
+    left, width = above / n, beside / n
+    used = np.clip(max_fpr - left, 0.0, width)
+    share = np.divide(used, width, out=np.zeros_like(width), where=width > 0)
+    area: Floats = used * share / 2 + np.clip(max_fpr - left - width, 0.0, None)
+    least = max_fpr**2 / 2
+    return area if max_fpr == 1 else 0.5 * (1.0 + (area - least) / (max_fpr - least))
 
 
 def precision_recall_f1(y_true: ArrayLike, decision: ArrayLike) -> tuple[float, float, float]:

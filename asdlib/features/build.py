@@ -66,7 +66,6 @@ def build_store(
     jobs: int | None = None,
     resample: bool = False,
     channel: int | None = None,
-    year: int | None = None,
     table: pd.DataFrame | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureStore:
@@ -86,11 +85,9 @@ def build_store(
         Convert files of another sample rate, with a warning, instead of refusing them.
     channel
         Which channel to take of files that have several, from 0.
-    year
-        Year of the file names, where they do not say it.
     table
         The clips to take, as `asdlib.data.clips.index_folder` returns them for `wav_root`; for a
-        part of the folder, or with ground truth joined. By default all.
+        part of the folder, another year, or with ground truth joined. By default all.
     on_progress
         Called as ``on_progress(done, total)``, in clips.
 
@@ -114,7 +111,7 @@ def build_store(
     front_end = find_preset(preset)
     if jobs is not None and jobs < 1:
         raise StoreError(f"jobs {jobs} must be at least 1")
-    clips = index_folder(root, year=year) if table is None else table.reset_index(drop=True)
+    clips = index_folder(root) if table is None else table.reset_index(drop=True)
     sources = inspect_sources(root, clips, front_end, channel=channel, resample=resample)
     request = sources.request(resample)
     with only_process(out, StoreError, "building"):

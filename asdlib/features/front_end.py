@@ -166,13 +166,14 @@ class FrontEnd(BaseModel):
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """List the parameters that two descriptions state differently, with both values."""
+    """Name what two descriptions state differently, the first two with both values."""
     one, other = ({"framing": "stft"} | each for each in (one, other))
-    return "; ".join(
+    differ = [
         f"{key} {value!r} and {other[key]!r}"
         for key, value in one.items()
         if key in other and key != "dtype" and value != other[key]
-    )
+    ]
+    return "; ".join([*differ[:2], f"{len(differ)} in all"] if len(differ) > 2 else differ)
 
 
 def hz_to_mel(hz: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:

@@ -28,10 +28,10 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from asdlib.data.naming import plain_name
+from asdlib.data.naming import LABELLED, plain_name
 from asdlib.errors import ConfigError, StoreError
 from asdlib.features.front_end import FrontEnd, differences
-from asdlib.files import read_json, reading, whole_folder
+from asdlib.files import check_regular, read_json, reading, whole_folder
 
 MANIFEST, ARRAY, FRONT_END, SUMS = "manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"
 REQUIRED = ("clip", "machine", "section", "split", "label", "domain")
@@ -107,6 +107,7 @@ class FeatureStore:
         """
         path = Path(path)
         with reading(path, StoreError, _REBUILD):
+            check_regular(path)
             missing = [name for name in (MANIFEST, ARRAY, FRONT_END) if not (path / name).is_file()]
         if missing:
             what = "no such folder" if not path.exists() else "it is a file"
@@ -540,11 +541,13 @@ def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataF
     if "frames" not in manifest:
         manifest = manifest.assign(frames=np.full(len(manifest), width, dtype=np.int64))
     frames = pd.to_numeric(manifest["frames"], errors="coerce")
-    allowed = {
-        **{column: (manifest[column].isin(v), f"one of {v}") for column, v in _VALUES.items()},
-        "frames": (frames.between(1, width) & (frames % 1 == 0), f"1 to {width}"),
-    }
-    for column, (fine, expected) in allowed.items():
+    label, said = manifest["label"], manifest["clip"].astype(str).str.extract(LABELLED)["label"]
+    checks = [
+        *((name, manifest[name].isin(v), f"one of {v}") for name, v in _VALUES.items()),
+        ("label", said.isna() | (label == "") | (label == said), "what its name says"),
+        ("frames", frames.between(1, width) & (frames % 1 == 0), f"1 to {width}"),
+    ]
+    for column, fine, expected in checks:
         if not fine.all():
             row = manifest[~fine].iloc[0]
             raise StoreError(

@@ -21,9 +21,6 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
-from sklearn.covariance import LedoitWolf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.system import with_prefix
@@ -242,6 +239,9 @@ class GaussianMixture(Backend):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture as SklearnMixture
+
         variance = float(x.var(axis=0).mean())
         mixture = SklearnMixture(
             self.n_components,
@@ -282,6 +282,8 @@ def whitening(centred: Array) -> Array:
 
     `centred` are clips (N, D) around their mean; without any spread all directions count the same.
     """
+    from sklearn.covariance import LedoitWolf
+
     if not centred.any():
         return np.eye(centred.shape[1])
     fitted = LedoitWolf(assume_centered=True).fit(centred)

@@ -136,10 +136,9 @@ def _rows(store: FeatureStore, crop_frames: int) -> tuple[Rows, int]:
     long_enough = rows.select(rows.frames >= crop_frames)
     if len(long_enough) < 2:
         raise RunError(
-            f"store '{store.path}' has {len(long_enough)} clips for pre-training: {len(rows)} of "
-            f"{len(store)} are neither of the test split nor anomalies, of these "
-            f"{len(long_enough)} have crop_frames={crop_frames} frames or more; at least 2 are "
-            "needed"
+            f"store '{store.path}' has {len(long_enough)} clips to pre-train on, at least 2 are "
+            f"needed: {len(rows)} of {len(store)} are normal and no test clips; they need "
+            f"crop_frames={crop_frames} frames or more"
         )
     return long_enough, len(rows) - len(long_enough)
 

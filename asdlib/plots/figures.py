@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from asdlib.files import whole_file
 from asdlib.plots.style import BLUE, GREY, ORANGE, VERMILION, WIDTH, colour_of
@@ -104,6 +103,8 @@ def draw_roc(axes: Axes, curves: Mapping[str, pd.DataFrame], *, max_fpr: float =
     max_fpr
         False-positive rate up to which the region of pAUC is shaded.
     """
+    from sklearn.metrics import roc_curve
+
     axes.axvspan(0, max_fpr, color=ORANGE, alpha=0.2, linewidth=0, label="pAUC region")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     for system, scores in curves.items():

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from asdlib.baselines import gamma_threshold
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import evaluate, label_scores, read_score_folder, write_score_folder
 from asdlib.features import FeatureStore, Rows
@@ -50,7 +49,7 @@ def held_out(
         If the scores are damaged, or not there and no store is given or another one.
     """
     path = run.path / HELD_OUT
-    if path.is_file() and folds in (None, _folds_of(run)):
+    if path.is_file() and folds in (None, _said(run.path / FOLDS, "folds")):
         return _read(path, run.record.train.clips)
     if run.record.members is not None:
         raise RunError(
@@ -108,11 +107,11 @@ def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return ordered
 
 
-def _folds_of(run: RunResult) -> int | None:
-    """Return the number of folds that the scores were made with, None if it is not known."""
+def _said(file: Path, key: str) -> Any:
+    """Return what a JSON file beside a run says, None if it does not."""
     try:
-        return int(json.loads((run.path / FOLDS).read_text(encoding="utf-8"))["folds"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return json.loads(file.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -209,13 +208,15 @@ def decide_run(
     elsewhere = folder.resolve() != result.path.resolve()
     if elsewhere and is_taken(folder):
         asked = {"run": result.record.key, "quantile": quantile}
-        if not asked.items() <= _decided(folder).items():
+        if any(_said(folder / DECISIONS, key) != value for key, value in asked.items()):
             raise RunError(
                 f"'{folder}' holds something else than decisions of this run and quantile; choose "
                 "another --out or remove it"
             )
     if train is not None:
         _training_store(result, train)
+    from asdlib.baselines import gamma_threshold
+
     rows = []
     for (machine, section), part in held_out(result, train, folds=folds).groupby(_SECTION):
         try:
@@ -249,12 +250,3 @@ def decide_run(
         write_score_folder(scores, files, year, "decision_result")
         write_text(files / DECISIONS, json.dumps(record, indent=2) + "\n")
     return Decisions(thresholds, pd.DataFrame() if metrics is None else metrics, folder)
-
-
-def _decided(folder: Path) -> dict[str, Any]:
-    """Return what ``decisions.json`` of a folder says, nothing if there is none."""
-    try:
-        content = json.loads((folder / DECISIONS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

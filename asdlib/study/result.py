@@ -24,10 +24,10 @@ from pydantic import BaseModel, ValidationError
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import label_scores, read_score_folder
 from asdlib.features import FeatureStore
-from asdlib.files import check_named, hidden_name, write_text, writing
+from asdlib.files import check_named, check_regular, hidden_name, write_text, writing
 from asdlib.study.config import RunConfig, code_version
 
-RUN_JSON, PROVENANCE = "run.json", "provenance.json"
+RUN_JSON, METRICS_CSV, PROVENANCE = "run.json", "metrics.csv", "provenance.json"
 _PACKAGES = (
     *("asdlib", "lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
     *("torch", "torchaudio"),
@@ -63,7 +63,7 @@ class Member(_Part):
 
 
 class ScoreFile(_Part):
-    """A score file as the run wrote it."""
+    """A file as the run wrote it, with its number of lines."""
 
     clips: int
     sha256: str
@@ -81,7 +81,7 @@ class RunRecord(_Part):
     test: Clips
     year: int
     scores: dict[str, ScoreFile] | None = None
-    """Score files by name; runs of version 0.2.0 and before do not say."""
+    """Score files, and ``metrics.csv``, by name; runs of version 0.2.0 and before do not say."""
     notices: tuple[str, ...]
     seconds: Seconds
     finished: str
@@ -150,6 +150,7 @@ def load_run(path: str | Path) -> RunResult:
     """
     path = Path(path)
     try:
+        check_regular(path)
         if not (path / RUN_JSON).is_file():
             what = "it lacks run.json" if path.is_dir() else "no such folder"
             what = "it is a file" if path.is_file() else what
@@ -157,7 +158,7 @@ def load_run(path: str | Path) -> RunResult:
         record = RunRecord.model_validate_json((path / RUN_JSON).read_bytes())
         # Every digit counts: a run that is found gives the very numbers of the one that was made.
         metrics = pd.read_csv(
-            path / "metrics.csv",
+            path / METRICS_CSV,
             dtype={"machine": str, "section": str, "auc": float, "pauc": float},
             float_precision="round_trip",
         )
@@ -198,15 +199,17 @@ def _check_scores(path: Path, record: RunRecord) -> None:
             raise ValueError(f"it has scores of {clips} clips, expected {record.test.clips}")
         return
     found = score_files(path)
-    for name in sorted({*record.scores, *found}):
+    for name in sorted({*record.scores, *found} - {METRICS_CSV} | {*record.scores}):
         if record.scores.get(name) != found.get(name):
             what = "is missing" if name not in found else "is not as the run wrote it"
             raise ValueError(f"{name} {what}")
 
 
 def score_files(path: Path) -> dict[str, ScoreFile]:
-    """Describe the score files of a folder, by name."""
-    files = {file.name: file.read_bytes() for file in sorted(path.glob("anomaly_score_*.csv"))}
+    """Describe the score files of a folder, and its metrics, by name."""
+    files = {
+        p.name: p.read_bytes() for p in (*path.glob("anomaly_score_*.csv"), path / METRICS_CSV)
+    }
     return {
         name: ScoreFile(clips=content.count(b"\n"), sha256=hashlib.sha256(content).hexdigest())
         for name, content in files.items()

@@ -96,9 +96,10 @@ def plan(
     """Check that a system can be trained on one store and score another; see `run`."""
     from asdlib.system import check_sections, choose_device, section_keys
 
-    detector = make_system(system, params, seed=seed)
+    # Stores that do not serve are refused before a system has torch imported.
     train_store, test_store = FeatureStore.open(train), FeatureStore.open(test)
     check_same_front_end(train_store, test_store)
+    detector = make_system(system, params, seed=seed)
     train_rows = training_rows(train_store, machines)
     test_rows = _rows(test_store, "test", machines)
     check_sections(section_keys(train_rows.manifest), test_rows.manifest)
@@ -115,7 +116,7 @@ def plan(
         test_fingerprint=test_store.fingerprint,
         machines=tuple(sorted(machines)) if machines else None,
         code_version=code_version(),
-        device=cast(Any, choose_device().type),
+        device=cast(Any, choose_device().type if detector.on_gpu else "cpu"),
     )
     return Plan(detector, train_rows, test_rows, year, config)
 
@@ -161,15 +162,8 @@ def run(
         `network_of` was trained in another way.
     """
     planned = plan(system, train, test, params=params, seed=seed, machines=machines)
-    if network_of is None:
-        return execute(planned, out, progress=progress)
-    donor = load_run(network_of)
-    # A network that was taken itself is named by the run that trained it.
-    origin = donor.record.config.network_of
-    if origin is None and donor.record.config.code_version != planned.config.code_version:
-        origin = donor.record.network_of or donor.record.key
-    config = planned.config.model_copy(update={"network_of": origin})
-    return execute(replace(planned, config=config), out, progress=progress, donor=donor)
+    donor = None if network_of is None else load_run(network_of)
+    return execute(planned, out, progress=progress, donor=donor)
 
 
 def execute(
@@ -185,6 +179,13 @@ def execute(
     With `wait`, another process that is at work on `out` is waited for instead of refused. With
     `donor`, its network is taken instead of training one.
     """
+    if donor is not None:
+        # A network that was taken itself is named by the run that trained it.
+        origin = donor.record.config.network_of
+        if origin is None and donor.record.config.code_version != planned.config.code_version:
+            origin = donor.record.network_of or donor.record.key
+        config = planned.config.model_copy(update={"network_of": origin})
+        planned = replace(planned, config=config)
     out, config = Path(out), planned.config
     # Two processes may do the same run for two folders; each has its own training.
     workdir = cache_folder() / "training" / f"{config.key[:32]}-{path_key(out)}"
@@ -334,7 +335,8 @@ def _training(config: RunConfig) -> dict[str, Any]:
 
 
 def _clips(rows: Rows) -> Clips:
-    return Clips(store=rows.store.path.absolute().name, clips=len(rows))
+    name = rows.store.path.absolute().name.encode(errors="replace").decode()
+    return Clips(store=name, clips=len(rows))
 
 
 def training_rows(store: FeatureStore, machines: Sequence[str] | None = None) -> Rows:

@@ -119,8 +119,7 @@ def from_recordings(
         machine, section, split, clip = lost.iloc[0]
         raise StoreError(
             f"{len(lost)} of {len(wanted)} clips of the store are not in '{wav}', the first is "
-            f"'{clip}' of {machine} {section} {split}; give the folder of the recordings that the "
-            "store was built from"
+            f"'{clip}' of {machine} {section} {split}; give the folder that it was built from"
         )
     marks = "-".join(store.fingerprint[:12] for store in dict.fromkeys(stores))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,13 @@
 """The commands about features, runs and scores as a user types them."""
 
+import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -212,7 +214,10 @@ def test_options_of_run(asd: Asd, store: Path, tmp_path: Path) -> None:
     assert config.params["quantiles"] == [0.25, 0.75]
     assert config.params["statistics"] == "mean+deviation+quantiles"
     command += ["--machine", "pump", "--machine", "fan", "--held-out", "2"]
-    assert "fan" in asd(*command, "--out", tmp_path / "both").success.out
+    module = importlib.import_module("asdlib.study.run")
+    with mock.patch.object(module, "plan", wraps=module.plan) as planned:
+        assert "fan" in asd(*command, "--out", tmp_path / "both").success.out
+    assert planned.call_count == 1
     assert (tmp_path / "both" / "held_out.csv").is_file()
 
 

@@ -227,7 +227,7 @@ def test_outputs_without_a_name_and_links(
     monkeypatch.chdir(here)
     monkeypatch.setattr("asdlib.system.System.fit", lambda *_, **__: pytest.fail("computed"))
     links = [tmp_path / name for name in ("link", "dangling", "file", "file/below")]
-    for out in (".", "..", "/", "", *links):
+    for out in (".", "..", "/", "", "a\nb", "\udcff", *links):
         for words in (
             ["run", "autoencoder", "--train", store, "--test", store],
             ["fuse", a, b],

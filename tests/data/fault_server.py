@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
@@ -40,6 +41,7 @@ class Fault:
     then: bytes | None = None  # the file is another one after this reply
     silent: float = 0.0  # seconds before the reply
     drip: float = 0.0  # seconds between two bytes of the body
+    slow_head: float = 0.0  # seconds between two bytes of a header that never ends
 
 
 @dataclass
@@ -58,6 +60,7 @@ class FaultServer:
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.log: list[Request] = []
+        self.logins: set[str | None] = set()
         self.ranges = True
         self.delay = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -98,10 +101,17 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
+            server.logins.add(self.headers["Authorization"])
             queue = server.faults[path]
             fault = queue.popleft() if queue else Fault()
             content = server.files.get(path)
             time.sleep(server.delay + fault.silent)
+            if fault.slow_head:
+                server.log.append(Request(path, self.headers["Range"], 0, 0, time.monotonic()))
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+                while True:  # until the client goes
+                    self.wfile.write(b"x")
+                    time.sleep(fault.slow_head)
             status, body = fault.status or (404 if content is None else 200), b""
             headers, wanted = dict(fault.headers), self.headers["Range"]
             if status == 200 and content is not None:
@@ -125,6 +135,10 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
                 time.sleep(fault.drip)
                 self.wfile.write(sent[start : start + step])
             self.close_connection = self.close_connection or len(sent) < len(body)
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):
+                super().handle()
 
         def log_message(self, format: str, *args: Any) -> None:
             """Keep the test output clean."""

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from multiprocessing.connection import Connection
@@ -50,6 +51,7 @@ LISTED = b'{"files": [{"key": "x.zip", "size": 1, "checksum": "md5:%b"}]}' % (b"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"TRIES": 3, "FIRST_WAIT": 0.01, "LONGEST_WAIT": 0.02, "PATIENCE": 0.5}
+    limits["LONGEST_START"] = 2
     for name, value in limits.items():
         monkeypatch.setattr(fetch_module, name, value)
 
@@ -213,6 +215,8 @@ REFUSED = {
     "sent to a file": (busy(302, Location="file:///etc/passwd"), "check the address", False),
     "slower than any line": (
         faults(*[Fault(drip=0.005)] * ALWAYS), "less than 1 kB a second", True),
+    "a head that never ends": (
+        faults(*[Fault(slow_head=0.05)] * ALWAYS), "does not begin within 2 s", False),
     "name that is not UTF-8": (
         lambda server: server.add_zenodo(RECORD, {"dev_fan.zip": NOT_UTF8}), "is damaged", False),
     "compressed": (busy(200, Content_Encoding="gzip"), "comes compressed", False),
@@ -352,6 +356,25 @@ def test_base_urls_that_are_none(tmp_path: Path) -> None:
     ]:
         with pytest.raises(DownloadError, match=r"base URL '.*' is not an http\(s\) address"):
             plan_download("dcase2022", ["fan"], ["development"], tmp_path, base_url=url)
+
+
+def test_a_password_of_the_base_url_is_used_and_never_shown(
+    server: FaultServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url.replace("//", "//user:top%20secret@")
+    server.fail(ZIP, Fault(404))
+    made = plan_download("dcase2022", ["fan"], ["development"], tmp_path, base_url=url)
+    with pytest.raises(DownloadError) as refused:
+        download(made)
+    shown = [repr(made), str(refused.value), *capfd.readouterr()]
+    assert download(made) == ["dev_fan.zip"]
+    assert server.logins == {"Basic " + b64encode(b"user:top secret").decode()}
+    for bad in ("ftp://u:top%20secret@x", url + "?q", "u:top/secret@x", "https://u:to/secret@x"):
+        with pytest.raises(DownloadError, match="is not an http") as refused:
+            plan_download("dcase2022", ["fan"], ["development"], tmp_path, base_url=bad)
+        shown.append(str(refused.value))
+    shown += [path.read_text() for path in tmp_path.rglob("*.json")]
+    assert [text for text in shown if "secret" in text] == []
 
 
 def test_ctrl_c_does_not_wait_for_a_silent_server(server: FaultServer, tmp_path: Path) -> None:

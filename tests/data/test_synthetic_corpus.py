@@ -121,10 +121,15 @@ def test_no_machine_is_clipped_or_silent(layout: str) -> None:
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes_but_on_the_seed(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(corpus, "_CHUNK", 2)
     steps: list[tuple[int, int]] = []
-    table = write_corpus(ONE, tmp_path / "a", jobs=1)
+    with monkeypatch.context() as patch:
+        # So few clips are not worth a second process.
+        patch.setattr(corpus, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("a pool"))
+        table = write_corpus(ONE, tmp_path / "a", jobs=2)
+    monkeypatch.setattr(corpus, "_SECONDS_WORTH_A_PROCESS", 1.0)
     again = write_corpus(ONE, tmp_path / "b", jobs=2, on_progress=lambda *step: steps.append(step))
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     pd.testing.assert_frame_equal(table, again)

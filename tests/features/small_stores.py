@@ -12,13 +12,14 @@ SMALL = FrontEnd(n_fft=256, hop_length=128, n_mels=8)
 
 def make_manifest(n: int, *, machine: str = "fan") -> pd.DataFrame:
     """Half training, half test rows over two sections."""
+    label = ["anomaly" if i >= n // 2 and i % 3 == 0 else "normal" for i in range(n)]
     return pd.DataFrame(
         {
-            "clip": [f"normal_id_0{i % 2}_{i:08d}.wav" for i in range(n)],
+            "clip": [f"{label[i]}_id_0{i % 2}_{i:08d}.wav" for i in range(n)],
             "machine": machine,
             "section": [f"0{i % 2}" for i in range(n)],
             "split": ["train" if i < n // 2 else "test" for i in range(n)],
-            "label": ["anomaly" if i >= n // 2 and i % 3 == 0 else "normal" for i in range(n)],
+            "label": label,
             "domain": "source",
         }
     )

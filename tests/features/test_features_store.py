@@ -177,6 +177,23 @@ def test_names_and_labels_that_are_not_allowed(tmp_path: Path) -> None:
             FeatureStore.open(store.path)
 
 
+def test_a_label_against_the_name_of_its_clip_is_refused(tmp_path: Path) -> None:
+    names = [
+        "normal_id_00_00000000.wav",
+        "section_00_source_test_anomaly_0001_m_A.wav",
+        "section_00_0002.wav",
+        "bearing normal 12.wav",
+    ]
+    fine = make_manifest(4).assign(clip=names, label=["normal", "anomaly", "normal", "anomaly"])
+    write_store(tmp_path / "fine", fine, ZEROS, SMALL)
+    write_store(tmp_path / "bare", fine.assign(label=""), ZEROS, SMALL)
+    for row, label in ((0, "anomaly"), (1, "normal")):
+        wrong = fine.copy()
+        wrong.loc[row, "label"] = label
+        with pytest.raises(StoreError, match=f"'{names[row]}' has label '{label}'; expected what"):
+            write_store(tmp_path / "wrong", wrong, ZEROS, SMALL)
+
+
 BAD_PARAMETERS = [
     ("sample_rate", "fast"),
     ("sample_rate", 10**400),
@@ -389,7 +406,7 @@ def test_fingerprint_covers_all_three_files(tmp_path: Path) -> None:
     (b.path / "feature.json").write_text(json.dumps(told | {"note": "x"}))
     found.add(FeatureStore.open(b.path).fingerprint)
     manifest = pd.read_csv(b.path / "manifest.csv", dtype=str, keep_default_na=False)
-    manifest.assign(label="normal").to_csv(b.path / "manifest.csv", index=False)
+    manifest.assign(domain="target").to_csv(b.path / "manifest.csv", index=False)
     found.add(FeatureStore.open(b.path).fingerprint)
     assert len(found) == 4
 

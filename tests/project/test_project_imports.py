@@ -11,10 +11,18 @@ from pathlib import Path
 import nbformat
 from packaging.utils import canonicalize_name
 
+import asdlib
+
+# The small stores of the study's room serve here, too.
+sys.path.append(str(Path(__file__).parents[1] / "study"))
+
+from study_stores import make_store
+
 from book.tools.rooms import ORDER, PICTURE, between_rooms, imported, modules, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "asdlib"
+GOLDEN = ROOT / "tests" / "golden" / "evaluation"
 
 # Metrics must stay usable without any model: for scores made by somebody else's system.
 ONLY = {"evaluation": {"errors", "files", "data"}}
@@ -159,6 +167,43 @@ def test_what_is_declared_is_imported_or_used_otherwise() -> None:
     assert declared("book", "dev", "pretrained") - everywhere == set(USED_OTHERWISE)
     # What only the book, tests and lint need is no requirement of the library.
     assert declared() - distributions(sources("asdlib")) == set()
+
+
+QUICK = """
+import sys
+from asdlib.cli import _main
+run = ["run", "statistics", "--train", STORE, "--test", STORE]
+for code, *words in (
+    (0, "evaluate", SCORES, "--year", "2022"),
+    (0, *run, "--out", FOUND),
+    (1, *run, "--out", STORE),
+    (1, "run", "contrastive", "--train", "nowhere", "--test", STORE, "--out", "x"),
+    (1, "run", "svm", "--train", STORE, "--test", STORE, "--out", "x"),
+    (1, "ablate", "--train", "nowhere", "--test", STORE, "--out", "x"),
+    (1, "features", "nowhere", "x"),
+    (1, "decide", "nowhere"),
+    (1, "fuse", "nowhere", FOUND, "--out", "x"),
+    (1, "compare", "nowhere", "--kind", "real"),
+    (1, "store", "info", "nowhere"),
+):
+    sys.argv = ["asd", *words]
+    assert _main() == code, words
+    assert not {"torch", "sklearn", "matplotlib"} & set(sys.modules), words
+"""
+
+
+def test_what_is_evaluated_found_or_refused_loads_no_heavy_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASDLIB_CACHE", str(tmp_path / "cache"))
+    store = make_store(tmp_path / "store").path
+    asdlib.run("statistics", store, store, tmp_path / "found")
+    told = {"STORE": store, "FOUND": tmp_path / "found", "SCORES": GOLDEN / "dcase2022"}
+    code = "\n".join([f"{name} = {str(path)!r}" for name, path in told.items()] + [QUICK])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_light_rooms_do_not_load_heavy_libraries() -> None:

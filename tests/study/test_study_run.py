@@ -277,6 +277,16 @@ SCORE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda file: shutil.copy(file, file.with_name("anomaly_score_fan_id_04.csv")),
         "anomaly_score_fan_id_04.csv is not as",
     ),
+    "better figures": (
+        lambda file: file.with_name("metrics.csv").write_text(
+            "machine,section,auc,pauc\nAverage,Average,1.0,1.0\n"
+        ),
+        "metrics.csv is not as the run wrote it",
+    ),
+    "a pipe": (
+        lambda file: os.mkfifo(file.with_name("held_out.json")),
+        "held_out.json is no regular file",
+    ),
 }
 
 
@@ -339,7 +349,7 @@ def test_there_is_no_run_to_load(tmp_path: Path, runs: dict[str, RunResult]) -> 
 def test_training_and_test_clips_are_those_of_the_stores(tmp_path: Path) -> None:
     manifest = make_manifest()
     odd = manifest.copy()
-    odd.loc[2, "label"] = "anomaly"
+    odd.loc[2, ["label", "clip"]] = "anomaly", "press 2.wav"
     mixed = make_store(tmp_path / "mixed", odd)
     planned = plan("statistics", mixed.path, mixed.path)
     assert len(planned.train_rows) == 23
@@ -397,7 +407,11 @@ def test_the_year_comes_from_the_manifest_or_the_names(tmp_path: Path) -> None:
 
 def relabelled(tmp_path: Path, where: str, label: str) -> FeatureStore:
     manifest = make_manifest()
-    manifest.loc[manifest.eval(where), "label"] = label
+    rows = manifest.eval(where)
+    manifest.loc[rows, "label"] = label
+    if label:  # the names have to say the same
+        names = manifest.loc[rows, "clip"].str.replace(r"^(normal|anomaly)", label, regex=True)
+        manifest.loc[rows, "clip"] = names
     return make_store(tmp_path / f"{len(list(tmp_path.iterdir()))}", manifest)
 
 

@@ -35,7 +35,7 @@ from asdlib.data.synthetic.faults import BANDS, CAUSES, apply_fault
 from asdlib.data.synthetic.machines import MACHINES, OperatingPoint
 from asdlib.data.synthetic.rooms import Conditions, draw_conditions, record
 from asdlib.data.synthetic.signals import RATE, generator
-from asdlib.errors import ConfigError, DataError
+from asdlib.errors import ConfigError, DataError, shorten
 from asdlib.files import end_with_parent, is_taken, only_process, whole_folder
 
 LAYOUT_MACHINES = {
@@ -335,7 +335,7 @@ def write_corpus(
     out
         Folder to make.
     jobs
-        Processes; by default one per processor, but no more than one for ten minutes of sound each.
+        Processes at most, by default one per processor; one for ten minutes of sound each is used.
     on_progress
         Called as ``on_progress(done, total)``, in clips.
 
@@ -398,7 +398,9 @@ def _check_existing(spec: SyntheticSpec, target: Path, table: pd.DataFrame) -> N
         raise DataError(f"'{target}' exists and is no synthetic corpus; {way_out}") from None
     differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
     if differ:
-        what = ", ".join(f"{k} {str(old.get(k))[:80]} instead of {new.get(k)}" for k in differ)
+        first, *others = differ
+        values = (shorten(str(said.get(first)), 40) for said in (old, new))
+        what = ", other ".join([f"{first} {' instead of '.join(values)}", *others])
         raise DataError(f"folder '{target}' holds another synthetic corpus ({what}); {way_out}")
     if truth != table.to_csv(index=False, lineterminator="\n"):
         raise DataError(f"'{target / TRUTH}' was changed; {way_out}")
@@ -406,8 +408,8 @@ def _check_existing(spec: SyntheticSpec, target: Path, table: pd.DataFrame) -> N
     lost = [p for p in table["path"] if not (f := target / p).is_file() or f.stat().st_size != size]
     if lost:
         raise DataError(
-            f"folder '{target}' lacks {len(lost)} of its {len(table)} clips, or they were changed; "
-            f"the first is '{lost[0]}'; {way_out}"
+            f"'{target}' lacks {len(lost)} of its {len(table)} clips, or they were changed, first "
+            f"'{lost[0]}'; {way_out}"
         )
 
 
@@ -442,7 +444,7 @@ def _written(
     chunks = [plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK)]
     worth = max(1, int(len(plans) * spec.seconds / _SECONDS_WORTH_A_PROCESS))
     cores = os.cpu_count() or 1
-    n_jobs = min(jobs or min(cores, worth), len(chunks), 4 * cores)
+    n_jobs = min(jobs or cores, worth, len(chunks), 4 * cores)
     if n_jobs == 1:
         yield from (write_clips(spec, chunk, folder) for chunk in chunks)
         return
