@@ -142,6 +142,8 @@ def _flags(folder: Path, column: str, words: tuple[str, str]) -> pd.DataFrame:
 
 def _matches(path: Path, pattern: re.Pattern[str], expected: str) -> Iterator[re.Match[str]]:
     """Yield the matches of the rows of a CSV file that are not empty."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # it may never end
+        raise DataError(f"ground truth '{path}' is no regular file; give the official list")
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             for number, cells in enumerate(csv.reader(lines), start=1):

@@ -114,6 +114,7 @@ def build_store(
     clips = index_folder(root) if table is None else table.reset_index(drop=True)
     sources = inspect_sources(root, clips, front_end, channel=channel, resample=resample)
     request = sources.request(resample)
+    threads = min(jobs or _processors(), len(clips))
     with only_process(out, StoreError, "building"):
         if is_taken(out):
             return _same_store(out, request, sources)
@@ -127,7 +128,7 @@ def build_store(
             )
         with whole_folder(out, StoreError, resume=True) as partial:
             try:
-                _fill(partial, request, sources, jobs or _processors(), on_progress)
+                _fill(partial, request, sources, threads, on_progress)
             except Exception:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise

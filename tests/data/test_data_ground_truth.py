@@ -249,3 +249,8 @@ def test_official_folder_of_2022() -> None:
     domains = truth["domain"] != [full[pair][1] for pair in pairs]
     assert (labels.sum(), domains.sum()) == (608, 592)
     assert set(truth["machine"][labels | domains]) == {"ToyCar", "ToyTrain"}
+
+
+def test_a_device_is_no_ground_truth() -> None:
+    with pytest.raises(DataError, match="'/dev/zero' is no regular file"):
+        read_ground_truth_2020("/dev/zero")

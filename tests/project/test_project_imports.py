@@ -9,6 +9,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import nbformat
+import pytest
 from packaging.utils import canonicalize_name
 
 import asdlib
