@@ -215,7 +215,7 @@ def describe_runs(table: pd.DataFrame) -> str:
             words.append(f"scored by {params['embedding']} with {params['backend']}")
         systems[", ".join(words)] = None
     return (
-        f"{len(machines)} machine types ({', '.join(machines)}); "
+        f"machines {', '.join(machines)}; "
         f"{each(r.train.clips for r in records)} training clips, "
         f"{each(r.test.clips for r in records)} test clips; "
         f"seeds {', '.join(map(str, sorted({r.config.seed for r in records})))}; "
