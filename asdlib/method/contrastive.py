@@ -96,7 +96,7 @@ class ContrastiveParams(BaseModel):
     batch_norm: Literal["clean", "training"] = Field(
         "clean",
         description="statistics of batch normalisation at test: measured anew on whole training "
-        "clips, or those left from the augmented crops [O]",
+        "clips, or those left from the augmented crops; a frozen encoder keeps its own [O]",
     )
     embedding: Literal["encoder", "projection", "feature_map", "spectrum", "levels"] = Field(
         "levels",
@@ -349,7 +349,8 @@ class Contrastive(System[ContrastiveParams]):
             self.params.pretrained.resolved()
             check_front_end(self.params.encoder, self.params.pretrained, rows.store)
         self.fit_network(rows, workdir, progress)
-        if self.params.batch_norm == "clean":
+        frozen = self.params.pretrained and self.params.pretrained.mode == "frozen"
+        if self.params.batch_norm == "clean" and not frozen:
             measure_batch_norm(
                 self.network_.to(self.device).encoder,
                 self.augmentation_.to(self.device).eval().pre_normalise,
@@ -494,7 +495,10 @@ class Contrastive(System[ContrastiveParams]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             # In this order: each takes its initial weights from the same random numbers.
-            encoder = make_encoder(params.encoder, n_mels, params.pretrained, description)
+            statistics = (mean, std) if params.augmentation.pre_norm else (0.0, 1.0)
+            encoder = make_encoder(
+                params.encoder, n_mels, params.pretrained, description, statistics
+            )
             size = encoder.embedding_size
             head = ProjectionHead(size, params.projection_size)
             classifier: nn.Module | None = None

@@ -46,8 +46,7 @@ class EfficientAT(Encoder):
     """Encoder for the front end ``efficientat``; one million parameters at width 0.4 (mn04).
 
     The embedding is what the published classifier reads: the mean of the last feature map over time
-    and frequency, 960 · width numbers. As with transformers, step 1 of the augmentation leaves
-    deviation 1, and the encoder halves its input.
+    and frequency, 960 · width numbers.
 
     Parameters
     ----------
@@ -57,7 +56,15 @@ class EfficientAT(Encoder):
         What is trained.
     published
         Published weights by name; without them, random ones, to be loaded afterwards.
+
+    Attributes
+    ----------
+    statistics
+        Mean and deviation that the input was standardised by. The encoder undoes that, and does
+        what the network was trained with: (log-mel + 4.5) / 5.
     """
+
+    statistics = (0.0, 1.0)
 
     def __init__(
         self,
@@ -106,8 +113,9 @@ class EfficientAT(Encoder):
         self.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """See `Encoder.feature_map`; the input is halved."""
-        return super().feature_map(0.5 * x)
+        """See `Encoder.feature_map`."""
+        mean, deviation = self.statistics
+        return super().feature_map((x * deviation + mean + 4.5) / 5.0)
 
     @staticmethod
     def front_end(folder: Path) -> dict[str, Any]:

@@ -43,10 +43,7 @@ class _Description(BaseModel, extra="allow"):
 
 
 class Frozen(Encoder):
-    """An encoder that training leaves as it is: no gradients, and no new running statistics.
-
-    The statistics that are measured anew after a training (``batch_norm="clean"``) do change.
-    """
+    """An encoder that training leaves as it is: no gradients, and no new running statistics."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -79,6 +76,7 @@ def make_encoder(
     n_mels: int,
     pretrained: PretrainedParams | None = None,
     description: dict[str, Any] | None = None,
+    statistics: tuple[float, float] = (0.0, 1.0),
 ) -> Encoder:
     """Build an encoder: with random weights, with those of a source, or to be loaded.
 
@@ -90,6 +88,8 @@ def make_encoder(
         Where weights come from; without it they are random, from torch's global generator.
     description
         What `describe_encoder` returned: the source is not read, the caller loads the weights.
+    statistics
+        Mean and deviation by which the log-mels will be standardised.
 
     Raises
     ------
@@ -107,6 +107,8 @@ def make_encoder(
         encoder = PUBLIC[name].from_folder(pretrained.folder, pretrained)
     else:
         encoder = PUBLIC[name](description["config"], pretrained)
+    if isinstance(encoder, EfficientAT):
+        encoder.statistics = statistics
     if encoder.n_mels != n_mels:
         raise ConfigError(
             f"encoder '{name}' of '{pretrained.source}' takes {encoder.n_mels} mel bins, got "

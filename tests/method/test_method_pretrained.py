@@ -23,6 +23,7 @@ from torch.nn import functional
 from asdlib.errors import AsdError, ConfigError, DownloadError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, write_store
 from asdlib.method import transformer, weights
+from asdlib.method.contrastive import Contrastive
 from asdlib.method.efficientat import EfficientAT
 from asdlib.method.encoders import Encoder, SmallCNN
 from asdlib.method.pretrained import Frozen, check_front_end, describe_encoder, make_encoder
@@ -136,7 +137,7 @@ def test_mobilenets_compute_what_their_published_weights_say(
         for n_frames, n_time in ((64, 2), (40, 2), (200, 7)):
             x = spectrograms(n_frames)
             with torch.inference_mode():
-                expected = mobilenet_by_hand(weights, 0.5 * x)
+                expected = mobilenet_by_hand(weights, (x + 4.5) / 5)
                 assert expected.shape == (3, size, 4, n_time)
                 close = {"rtol": 1e-4, "atol": 1e-4 * float(expected.abs().max())}
                 torch.testing.assert_close(encoder.feature_map(x), expected, **close)
@@ -364,6 +365,27 @@ def test_optional_packages_are_imported_inside_functions_only() -> None:
         assert re.search(r"^    +from (transformers|huggingface_hub)", source, re.MULTILINE)
         at_top = r"^(from|import) (transformers|peft|huggingface_hub)"
         assert not re.search(at_top, source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_a_frozen_network_hears_what_it_was_trained_on(
+    mobilenet: Path, tmp_path: Path, pre_norm: bool
+) -> None:
+    columns = ["clip", "machine", "section", "split", "label", "domain"]
+    rows = [(f"{i}.wav", "fan", "00", "train", "normal", "source") for i in range(6)]
+    log_mels = np.float16(2.0 * spectrograms(40, 6).numpy() - 6.0)
+    manifest = pd.DataFrame(rows, columns=columns)
+    store = write_store(tmp_path / "store", manifest, log_mels, PRESETS["efficientat"])
+    params = {"augmentation": {"pre_norm": pre_norm}, "crop_frames": 16, "epochs": 1}
+    params |= {"encoder": "efficientat", "embedding": "encoder", "backend": "knn"}
+    params["pretrained"] = {"source": str(mobilenet), "mode": "frozen"}
+    system = Contrastive(**params).fit(store.rows())
+    system.save(tmp_path / "system")
+    x = (torch.from_numpy(log_mels.astype(np.float32)) + 4.5) / 5
+    expected = mobilenet_by_hand(load_file(mobilenet / "mn01.safetensors"), x).mean(dim=(2, 3))
+    for each in (system, Contrastive.load(tmp_path / "system")):
+        got = torch.from_numpy(each.embed(store.rows()))
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
 
 
 class Hostile:
