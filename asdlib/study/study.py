@@ -276,8 +276,7 @@ class Study:
     def crop_frames(self) -> int:
         """Frames of a training crop on this profile; of the longest where there are several."""
         params = make_system("contrastive", self.params_of("contrastive")).params
-        frames = params.model_dump()["crop_frames"]
-        return int(frames if isinstance(frames, int) else max(frames))
+        return int(params.crop_lengths[-1])
 
     def save_table(self, table: pd.DataFrame, name: str) -> Path:
         """Write a table as ``results/<name>.csv`` below the root and return its path."""
