@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from asd_process import Outcome
 
+from students import student_seed
+
 Asd = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
 EXERCISES = ROOT / "teaching" / "exercises"
@@ -16,10 +18,8 @@ EXERCISES = ROOT / "teaching" / "exercises"
 def test_each_student_has_recordings_of_a_seed(asd: Asd, tmp_path: Path) -> None:
     told = asd("student-data", "Ada", tmp_path / "a", "--jobs", "1").success
     assert told.out.startswith("88 clips of seed ")
-    again = asd("student-data", " ADA ", tmp_path / "b", "--jobs", "1").success
-    assert again.out.split(" in ")[0] == told.out.split(" in ")[0]
-    one, two = (sorted((tmp_path / name).rglob("*.wav")) for name in "ab")
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    assert str(student_seed(" ADA ")) in told.out
+    assert len(list((tmp_path / "a").rglob("*.wav"))) == 88
     assert "has no letter or digit" in asd("student-data", "--", "-", tmp_path / "c").error
     assert "unknown profile 'x'" in asd("student-data", "A", tmp_path, "--profile", "x").error
 

@@ -163,8 +163,6 @@ def test_the_seed_of_a_student_follows_the_name_however_it_is_written() -> None:
 
 
 def test_each_student_has_recordings_and_features_of_their_own(tmp_path: Path) -> None:
-    table = write_student_data("Ada", tmp_path / "ada", profile="smoke", jobs=1)
-    assert len(table) == 88
     with pytest.raises(ConfigError, match="unknown profile 'huge'"):
         write_student_data("Ada", tmp_path / "x", profile="huge")
     train, test, y_true = student_features("Ada", tmp_path / "own")
