@@ -49,10 +49,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the mean over seeds (S,) with its Student-t interval, which is NaN for one seed."""
-    if not 0 < confidence < 1:
-        raise ScoreError(f"confidence is {confidence}; expected 0 < confidence < 1")
+def t_interval(values: ArrayLike) -> Interval:
+    """Return the mean over seeds (S,) with its 95 % Student-t interval, NaN for one seed."""
     array = np.asarray(values, dtype=np.float64).ravel()
     if array.size == 0 or not np.isfinite(array).all():
         raise ScoreError(f"values over seeds are {array.tolist()}; expected finite numbers")
@@ -61,24 +59,16 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         return Interval(mean, float("nan"), float("nan"))
     from scipy import stats
 
-    reach = stats.t.ppf((1 + confidence) / 2, array.size - 1) * stats.sem(array)
+    reach = stats.t.ppf(0.975, array.size - 1) * stats.sem(array)
     return Interval(mean, mean - float(reach), mean + float(reach))
 
 
 def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     """Compute 95 % intervals of every figure of a system, and of omega.
 
-    Parameters
-    ----------
-    group
-        Labelled score tables of the system with different seeds, of the same clips in any order.
-        With one table, the intervals are about clips alone.
-    year : 2020 to 2026
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section``, ``metric``, ``estimate`` (mean over the group), ``low``, ``high``.
+    The group holds labelled score tables of the system with different seeds, of the same clips in
+    any order; with one table, the intervals are about clips alone. Returns ``machine``,
+    ``section``, ``metric``, ``estimate`` (mean over the group), ``low``, ``high``.
 
     Raises
     ------
@@ -102,22 +92,9 @@ def paired_frame(
 ) -> pd.DataFrame:
     """Compare two systems on the same clips: every section, the averages and omega.
 
-    Parameters
-    ----------
-    group_a, group_b
-        The systems, each as in :func:`interval_frame`. Groups of one size are paired run by run.
-    year : 2020 to 2026
-
-    Returns
-    -------
-    DataFrame
-        ``machine``, ``section``, ``metric``; ``difference`` A − B of the means over the groups;
-        ``low`` and ``high`` of its 95 % interval; ``p_value``, two-sided.
-
-    Raises
-    ------
-    ScoreError
-        As :func:`interval_frame`.
+    Groups are as in :func:`interval_frame`, and paired run by run if they have one size. Returns
+    ``machine``, ``section``, ``metric``; ``difference`` A − B of the means over the groups; ``low``
+    and ``high`` of its 95 % interval; ``p_value``, two-sided.
     """
     from scipy import stats
 

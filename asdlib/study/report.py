@@ -124,20 +124,9 @@ def compare_runs(
 ) -> pd.DataFrame:
     """Compare all variants with one of them on the same clips, in percentage points.
 
-    Parameters
-    ----------
-    scores
-        From `scores_of`.
-    reference
-        Name of the variant that the others are compared with.
-    year
-        Whose metrics to take.
-
-    Returns
-    -------
-    ``variant, metric``, ``difference, low, high, p_value`` of the averages over machines (see
-    `asdlib.evaluation.paired_frame`: about other clips and seeds), and those of `adjusted` for AUC
-    and pAUC of all variants.
+    Takes what `scores_of` gives, and the year whose metrics count. Returns ``variant, metric``, and
+    of the averages over machines ``difference, low, high, p_value`` (about other clips and seeds,
+    see `asdlib.evaluation.paired_frame`), then those of `adjusted` for all rows.
     """
     others = {name: group for name, group in scores.items() if name != reference}
     tables = {name: paired_frame(group, scores[reference], year) for name, group in others.items()}
@@ -190,12 +179,8 @@ def describe_difference(mean: float, low: float, high: float, p: float) -> str:
     apart = [abs(bound) for bound in (low, high) if low * high > 0]
     digits = next((d for d in (1, 2, 3) if all(round(bound, d) for bound in apart)), 4)
     bounds = f"[{signed(low, digits)}, {signed(high, digits)}]"
-    return f"{signed(mean, digits)} points {bounds}, p {p_text(p)}, {word}"
-
-
-def p_text(p: float) -> str:
-    """Write a p-value after the letter p: two digits, more beside 0.05, "< 0.0001" below that."""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.{4 if 0.045 < p < 0.055 else 2}g}"
+    p_text = "< 0.0001" if p < 0.0001 else f"= {p:.{4 if 0.045 < p < 0.055 else 2}g}"
+    return f"{signed(mean, digits)} points {bounds}, p {p_text}, {word}"
 
 
 def describe_runs(table: pd.DataFrame) -> str:
@@ -212,7 +197,8 @@ def describe_runs(table: pd.DataFrame) -> str:
         words = [config.system]
         words += [f"{params['epochs']} epochs"] if "epochs" in params else []
         if config.system == "contrastive":
-            words.append(f"scored by {params['embedding']} with {params['backend']}")
+            by = f"{params['embedding']} with {params['backend']}"
+            words.append(f"scored by {by}".replace("levels with level_sum", "the sum over levels"))
         systems[", ".join(words)] = None
     return (
         f"machines {', '.join(machines)}; "

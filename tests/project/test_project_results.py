@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,17 @@ def test_kept_effects_are_those_of_the_kept_runs() -> None:
     assert found["verdict"].tolist() == kept["verdict"].tolist()
     assert ConditionsSpec.model_validate(made_by["spec"]).seeds == found["seeds"].max()
     assert list(CONDITIONS) == made_by["conditions"]
+
+
+def test_differences_on_unseen_clips_are_made_from_the_tables_beside_them(tmp_path: Path) -> None:
+    kept = TOYCAR / "confirmation"
+    copy = shutil.copytree(kept, tmp_path / "confirmation")
+    (copy / "differences.csv").unlink()
+    subprocess.run([sys.executable, copy / "differences.py"], check=True, cwd=tmp_path)
+    assert (copy / "differences.csv").read_bytes() == (kept / "differences.csv").read_bytes()
+    # Where nothing is random, the interval is that of the clips.
+    clips, both = (pd.read_csv(copy / f"{name}.csv") for name in ("paired", "differences"))
+    first = clips.iloc[0]
+    assert (first["system"], first["reference"]) == ("statistics", "statistics, pooled")
+    widths = [table.iloc[0]["high"] - table.iloc[0]["low"] for table in (clips, both)]
+    assert widths[1] == pytest.approx(widths[0], abs=2e-4)

@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from asdlib.errors import ConfigError
-from asdlib.study import report
+from asdlib.evaluation import paired_frame
+from asdlib.study import RunResult, read_scores, report
 
 
 def tidy(values: dict[str, list[float]]) -> pd.DataFrame:
@@ -138,3 +139,40 @@ def test_a_difference_is_written_with_the_digits_that_it_needs() -> None:
     )
     assert written(-17.0, -20.0, -14.0, 1e-9).endswith("p < 0.0001, shown")
     assert written(1.0, np.nan, np.nan, np.nan) == "+1.0 points (one seed: no interval)"
+
+
+@pytest.fixture(scope="module")
+def of_runs(runs: dict[str, RunResult]) -> pd.DataFrame:
+    """Tidy results of a system with two seeds and of the statistical reference."""
+    names = {"statistics": "reference", "c0": "ours", "c1": "ours"}
+    tables = [
+        runs[name].metrics.assign(
+            variant=variant, run=str(runs[name].path), seed=runs[name].record.config.seed
+        )
+        for name, variant in names.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_variants_are_compared_on_the_clips_that_all_have_scored(
+    of_runs: pd.DataFrame, runs: dict[str, RunResult]
+) -> None:
+    found = report.compare_runs(report.scores_of(of_runs), "reference", 2020)
+    ours, reference = (
+        [read_scores(runs[name].path) for name in names] for names in (("c0", "c1"), ["statistics"])
+    )
+    expected = paired_frame(ours, reference, 2020)
+    expected = expected[expected["machine"] == "Average"]
+    assert found["variant"].tolist() == ["ours", "ours"]
+    assert found["metric"].tolist() == ["auc", "pauc"]
+    for name in ("difference", "low", "high"):
+        assert found[name].tolist() == pytest.approx(100 * expected[name].to_numpy())
+    assert found["p_holm"].max() == pytest.approx(
+        max(expected["p_value"].max(), 2 * expected["p_value"].min())
+    )
+
+
+def test_a_line_says_what_results_rest_on(of_runs: pd.DataFrame) -> None:
+    told = report.describe_runs(of_runs)
+    assert "24 training clips, 32 test clips; seeds 0, 1; statistics; contrastive, " in told
+    assert "epochs, scored by " in told
