@@ -1,4 +1,4 @@
-"""How hard the synthetic machines are: AUC per machine, section, cause, severity and band.
+"""How hard the synthetic machines are, and how far their normal clips resemble real ones.
 
 Two systems judge, each as it stands in `asdlib.baselines`: the statistical reference and the
 autoencoder of DCASE 2020. For each seed and machine they are trained on the normal training clips
@@ -7,12 +7,16 @@ of the `classroom` corpus and score its normal test clips against
 - the anomalies of the corpus itself (severity drawn from its range): rows with severity "corpus";
 - the same clips with one fixed severity in one band.
 
+With two domains (``--layout dcase2022``) the normal clips of each stand alone against all
+anomalies, as in the official metric. `likeness` describes the normal clips; with
+``ASDLIB_REAL_DATA`` set, those of real machines too.
+
 One training serves all severities and bands, since only test clips differ. AUC in %, per section
 (2020: ID). ``python benchmarks/calibrate_synthetic.py`` takes some five minutes of one core a seed;
 ``--quick`` is one seed, one severity, and few epochs. What is done for a seed and a machine is
 kept beside ``--out``, so a run that was cut goes on. The tidy table goes to ``--out``;
-``--publish FOLDER`` writes it without the rows of single causes as ``calibration.csv``, and what it
-was made by as ``calibration.json``.
+``--publish FOLDER`` writes it without the rows of single causes as ``calibration.csv``, the
+likeness as ``likeness.csv``, and what both were made by as ``calibration.json``.
 """
 
 from __future__ import annotations
@@ -38,8 +42,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.spatial.distance import cdist
 
-from asdlib.data.synthetic import BANDS, SPECS, SyntheticSpec, plan_corpus, render_clip
+from asdlib.data.synthetic import BANDS, CAUSES, SPECS, SyntheticSpec, plan_corpus, render_clip
 
 REPORT = Path(__file__).resolve().parents[1] / "build" / "calibration_synthetic.csv"
 COLUMNS = [
@@ -50,10 +55,13 @@ COLUMNS = [
     "severity",
     "band",
     "cause",
+    "domain",
     "normals",
     "anomalies",
     "auc",
 ]
+LIKENESS = ["data", "machine", "seed", "figure", "value"]
+KINDS = ["all", "energy", "pattern"]
 
 
 def log_mels(
@@ -105,14 +113,61 @@ def log_mels(
     return pd.DataFrame(rows), np.stack(features).astype(np.float16)
 
 
+def likeness(table: pd.DataFrame, log_mel: np.ndarray, hz: np.ndarray) -> dict[str, float]:
+    """Describe normal clips (N, F, T) in dB: how they differ within an ID, and between IDs."""
+    log_mel = log_mel.astype(np.float32)
+    spectrum = log_mel.mean(axis=2)
+    level = spectrum.mean(axis=1)
+    figures = {
+        "level": level,
+        "tilt": np.polyfit(np.log2(hz), spectrum.T, 1)[0],
+        "floor": np.quantile(log_mel, 0.1, axis=2).mean(axis=1) - level,
+        **{f"bin {i}": values for i, values in enumerate(spectrum.T)},
+    }
+    train = (table["split"] == "train").to_numpy()
+    test = (table["split"] == "test").to_numpy() & (table["label"] == "normal").to_numpy()
+    by_id = pd.DataFrame(figures)[train].groupby(table["section"].to_numpy()[train])
+    within = by_id.std().mean()
+    bins = [name for name in figures if name.startswith("bin")]
+    ids = table["section"].to_numpy()
+    nearest = cdist(spectrum[test], spectrum[train]).argmin(axis=1)
+    return {
+        "ID by nearest mean spectrum (%)": 100 * float(np.mean(ids[train][nearest] == ids[test])),
+        "level within an ID (dB)": within["level"],
+        "tilt within an ID (dB/octave)": within["tilt"],
+        "floor below the level, within an ID (dB)": within["floor"],
+        "mel bin within an ID (dB)": within[bins].mean(),
+        "mel bin between IDs (dB)": by_id.mean().std()[bins].mean(),
+        "course in time of a mel bin (dB)": float(log_mel[train].std(axis=2).mean()),
+    }
+
+
+def real_likeness() -> pd.DataFrame:
+    """Likeness of the real recordings, or nothing without ``ASDLIB_REAL_DATA``."""
+    from asdlib.features import FeatureStore, build_store
+
+    if not (real := os.environ.get("ASDLIB_REAL_DATA")):
+        return pd.DataFrame()
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {
+            "ToyCar": FeatureStore.open(Path(real) / "toycar"),
+            "slider": build_store(Path(real) / "sound", Path(folder) / "slider", jobs=1),
+        }
+        for machine, store in stores.items():
+            told = likeness(store.manifest, store.features, store.mel_frequencies())
+            found += [("real", machine, 0, name, value) for name, value in told.items()]
+    return pd.DataFrame(found, columns=LIKENESS)
+
+
 def calibrate(
     spec: SyntheticSpec,
     machine: str,
     variants: Sequence[tuple[float, str]],
     clips: int,
     epochs: int,
-) -> pd.DataFrame:
-    """AUC of one machine with one seed, columns `COLUMNS`."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """AUC and likeness of one machine with one seed, columns `COLUMNS` and `LIKENESS`."""
     import torch
 
     from asdlib.baselines import Autoencoder, TimeStatistics
@@ -135,18 +190,19 @@ def calibrate(
             system.fit(train)
             scored = test.manifest.assign(score=system.score(test))
             for section, part in scored.groupby("section"):
-                normal = part[part["label"] == "normal"]["score"]
                 faulty = part[part["label"] == "anomaly"]
-                everything = faulty.assign(cause="all")
-                for (severity, band, cause), group in pd.concat([everything, faulty]).groupby(
-                    ["severity", "band", "cause"]
-                ):
+                kinds = faulty.assign(cause=[CAUSES[cause].kind for cause in faulty["cause"]])
+                faulty = pd.concat([faulty, faulty.assign(cause="all"), kinds])
+                groups = faulty.groupby(["severity", "band", "cause"])
+                for domain, ((*key, cause), group) in itertools.product(spec.domains, groups):
+                    normal = part.query("label == 'normal' and domain == @domain")["score"]
                     labels = np.repeat([0, 1], [len(normal), len(group)])
                     value = 100 * auc(labels, np.concatenate([normal, group["score"]]))
-                    key = (machine, section, spec.seed, name, severity, band, cause)
-                    counts = (len(normal), len(group))
-                    found.append(dict(zip(COLUMNS, (*key, *counts, value), strict=True)))
-    return pd.DataFrame(found, columns=COLUMNS)
+                    place = (machine, section, spec.seed, name, *key, cause, domain)
+                    found.append((*place, len(normal), len(group), value))
+        told = likeness(manifest, features, store.mel_frequencies())
+    alike = [("synthetic", machine, spec.seed, *item) for item in told.items()]
+    return pd.DataFrame(found, columns=COLUMNS), pd.DataFrame(alike, columns=LIKENESS)
 
 
 def calibrate_once(
@@ -156,12 +212,15 @@ def calibrate_once(
     variants: Sequence[tuple[float, str]],
     clips: int,
     epochs: int,
-) -> pd.DataFrame:
+) -> list[pd.DataFrame]:
     """Give what `calibrate` finds, or found before."""
+    files = [file.with_suffix(".likeness"), file]
     if not file.exists():
-        table = calibrate(spec, machine, variants, clips, epochs)
-        replace_text(file, table.round(4).to_csv(index=False, lineterminator="\n"))
-    return pd.read_csv(file, dtype={"section": str, "severity": str}, keep_default_na=False)
+        tables = calibrate(spec, machine, variants, clips, epochs)
+        for path, table in zip(files, reversed(tables), strict=True):
+            replace_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))
+    text = {"section": str, "severity": str}
+    return [pd.read_csv(path, dtype=text, keep_default_na=False) for path in reversed(files)]
 
 
 def replace_text(file: Path, text: str) -> None:
@@ -186,23 +245,30 @@ def commit() -> str:
     return (found or "unknown") + (" with changes" if changed else "")
 
 
-def publish(table: pd.DataFrame, made_by: dict[str, Any], folder: Path) -> None:
-    """Write what the book shows: AUC over all causes, and what it was made by."""
-    overall = table[table["cause"] == "all"].drop(columns="cause")
-    replace_text(
-        folder / "calibration.csv", overall.round(2).to_csv(index=False, lineterminator="\n")
-    )
+def publish(
+    table: pd.DataFrame, alike: pd.DataFrame, made_by: dict[str, Any], folder: Path
+) -> None:
+    """Write what the book shows: AUC by kind of fault, likeness, and what they were made by."""
+    corpus = table["severity"] == "corpus"
+    overall = table[(table["cause"] == "all") | (corpus & table["cause"].isin(KINDS))]
+    overall = overall.rename(columns={"cause": "faults"})
+    for name, part in (("calibration", overall), ("likeness", alike)):
+        text = part.round(2).to_csv(index=False, lineterminator="\n")
+        replace_text(folder / f"{name}.csv", text)
     replace_text(folder / "calibration.json", json.dumps(made_by, indent=2) + "\n")
 
 
-def show(table: pd.DataFrame) -> None:
+def show(table: pd.DataFrame, alike: pd.DataFrame) -> None:
     """Print means over sections and seeds."""
+    print(alike.pivot_table(index="figure", columns=["data", "machine"], values="value").round(2))
     overall = table[table["cause"] == "all"]
     corpus = overall[overall["severity"] == "corpus"]
-    by_seed = corpus.pivot_table(index="machine", columns=["system", "seed"], values="auc")
+    by_seed = corpus.pivot_table(
+        index="machine", columns=["system", "domain", "seed"], values="auc"
+    )
     by_seed.loc["mean"] = by_seed.mean()
     print("\nThe corpus as it is: AUC in % per seed\n", by_seed.round(1).to_string(), sep="")
-    causes = table[(table["cause"] != "all") & (table["severity"] == "corpus")]
+    causes = table[(table["severity"] == "corpus") & (table["domain"] == table["domain"].iloc[0])]
     by_cause = causes.pivot_table(index="machine", columns=["system", "cause"], values="auc")
     print("\nBy cause\n", by_cause.round(0).to_string(), sep="")
     fixed = overall[overall["severity"] != "corpus"]
@@ -212,7 +278,7 @@ def show(table: pd.DataFrame) -> None:
         )
         grid.loc["mean"] = grid.mean()
         print("\nBy band and severity\n", grid.round(0).T.to_string(), sep="")
-    keys = ["machine", "system", "band", "severity"]
+    keys = ["machine", "system", "band", "severity", "domain"]
     seeds = overall.groupby([*keys, "seed"])["auc"].mean().groupby(keys)
     cells = seeds.agg(["mean", "std", "size"])
     half = stats.t.ppf(0.975, cells["size"] - 1) * cells["std"] / np.sqrt(cells["size"])
@@ -273,7 +339,9 @@ def main() -> None:
             for seed in args.seeds
             for machine in machines
         ]
-        table = pd.concat([task.result() for task in tasks], ignore_index=True)
+        tables = zip(*(task.result() for task in tasks), strict=True)
+        table, alike = (pd.concat(parts, ignore_index=True) for parts in tables)
+    alike = pd.concat([alike, real_likeness()], ignore_index=True)
     replace_text(args.out, table.to_csv(index=False, lineterminator="\n"))
     if args.publish:
         made_by = {
@@ -284,10 +352,10 @@ def main() -> None:
             "seeds": args.seeds,
             **settings,
             "train": "normal training clips of the corpus, one model a machine and seed",
-            "auc": "in %, per section, all causes together",
+            "auc": "in %, per section, by kind of fault",
         }
-        publish(table, made_by, args.publish)
-    show(table)
+        publish(table, alike, made_by, args.publish)
+    show(table, alike)
     print(f"\n{len(table)} rows in {args.out}, {time.perf_counter() - started:.0f} s")
 
 

@@ -26,6 +26,7 @@ from asdlib.errors import ConfigError, DataError, DownloadError
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
 Layout = StrEnum("Layout", ["dcase2020", "dcase2022"])
+Shift = StrEnum("Shift", ["mild", "hard"])
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Store = Annotated[Path, typer.Argument(help="feature store")]
 data_app = typer.Typer(
@@ -41,6 +42,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "classroom",
     layout: Annotated[Layout, typer.Option(help="official layout")] = Layout.dcase2020,
+    shift: Annotated[Shift, typer.Option(help="shift of domain, layout dcase2022")] = Shift.mild,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another seed, other clips")] = 0,
     jobs: options.Jobs = None,
 ) -> None:
@@ -51,7 +53,8 @@ def synth(
         raise ConfigError(
             f"unknown profile '{profile}' of synthetic data (known: {', '.join(SPECS)})"
         )
-    spec = SPECS[profile].model_copy(update={"layout": layout.value, "seed": seed})
+    changes = {"layout": layout.value, "shift": shift.value, "seed": seed}
+    spec = SPECS[profile].model_copy(update=changes)
     with progress_bar() as report:
         table = write_corpus(
             spec, out, jobs=jobs, on_progress=lambda done, total: report("clips", done, total)

@@ -67,7 +67,9 @@ def test_the_2020_layout_is_official_and_the_truth_is_told(tiny: Corpus) -> None
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         assert info.frames == 16000
     normal, faulty = table[table["label"] == "normal"], table[table["label"] == "anomaly"]
-    assert set(normal["cause"]) == set(normal["band"]) == {""}
+    assert set(normal["cause"]) == set(normal["kind"]) == set(normal["band"]) == {""}
+    assert set(faulty["kind"]) == {"energy", "pattern"}
+    assert all(CAUSES[row.cause].kind == row.kind for row in faulty.itertuples())
     assert (normal["severity"] == 0).all()
     assert set(faulty["cause"]) <= set(CAUSES)
     assert set(faulty["band"]) == {"natural"}
@@ -93,17 +95,18 @@ def test_the_2022_layout_is_official(tmp_path: Path) -> None:
         assert row.file_name.endswith(f"_{row.d1p}_{row.d1v}.wav")
 
 
-def test_each_section_shifts_its_own_condition() -> None:
-    spec = TINY_2022.model_copy(
-        update={"machines": ("ToyCar",), "n_sections": 4, "n_train": 40, "target_share": 0.4}
-    )
+@pytest.mark.parametrize("shift", ["mild", "hard"])
+def test_each_section_shifts_its_own_condition(shift: str) -> None:
+    size = {"machines": ("ToyCar",), "n_sections": 4, "n_train": 40}
+    spec = TINY_2022.model_copy(update=size | {"target_share": 0.4, "shift": shift})
     clips = [plan.clip for plan in plan_corpus(spec)]
     words = [clip.attributes.split("_") for clip in clips]
     rows = pd.DataFrame([dict(zip(w[::2], w[1::2], strict=True)) for w in words]).astype(int)
     keys = [[clip.section for clip in clips], [clip.domain for clip in clips]]
     for (section, domain), part in rows.groupby(keys):
         for place, (name, values) in enumerate(CONDITIONS.items()):
-            expected = values[domain if place == int(section) else "source"]
+            shifted = domain == "target" and place == int(section)
+            expected = values[shift if shifted else "source"]
             assert set(part[name]) <= set(expected)
 
 
@@ -301,6 +304,11 @@ def test_unknown_clips_and_faults_are_refused() -> None:
 def test_every_field_of_a_spec_is_described_and_profiles_hold_both_layouts() -> None:
     assert all(field.description for field in SyntheticSpec.model_fields.values())
     for spec in SPECS.values():
-        other = SyntheticSpec.model_validate(spec.model_dump() | {"layout": "dcase2022"})
-        assert {"source", "target"} == {plan.clip.domain for plan in plan_corpus(other)}
+        for shift, targets in (("mild", 0.2), ("hard", 0.04)):
+            changes = {"layout": "dcase2022", "shift": shift}
+            other = SyntheticSpec.model_validate(spec.model_dump() | changes)
+            clips = [plan.clip for plan in plan_corpus(other)]
+            train = [clip.domain for clip in clips if clip.split == "train"]
+            wanted = max(1, round(targets * spec.n_train)) / spec.n_train
+            assert train.count("target") / len(train) == pytest.approx(wanted)
     assert len(SPECS["classroom"].machine_names) == 6

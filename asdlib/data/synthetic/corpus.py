@@ -46,11 +46,14 @@ LAYOUT_MACHINES = {
 
 TRUTH, SPEC = "synthetic.csv", "synthetic.json"
 
-TRUTH_COLUMNS = (*COLUMNS, "cause", "severity", "band", "speed", "load")
+TRUTH_COLUMNS = (*COLUMNS, "cause", "kind", "severity", "band", "speed", "load")
 """Columns of the table: the clip table and what only a generator can know (`ClipPlan`)."""
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of the generator that changes samples."""
+
+PARTS_DB = 2.0
+"""Standard deviation of the level of each part of a machine from clip to clip (dB)."""
 
 FULL_SCALE = 32767
 _WAV_HEADER = 44  # bytes
@@ -73,8 +76,9 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     n_train: Count = Field(50, ge=2, description="normal training clips of a section")
     n_test_normal: Count = Field(20, description="normal test clips of a section")
     n_test_anomaly: Count = Field(20, description="anomalous test clips of a section")
-    target_share: float = Field(
-        0.01, gt=0, lt=0.5, description="share of target clips in training (2022 layout)"
+    shift: Literal["mild", "hard"] = Field("mild", description="shift of domain (2022 layout)")
+    target_share: float | None = Field(
+        None, gt=0, lt=0.5, description="target clips in training, by default 1 in 5, hard 1 in 25"
     )
     seconds: float = Field(10.0, ge=1.0, le=60.0, description="length of a clip in s")
     snr_db: float = Field(6.0, ge=-30, le=40, description="machine over factory noise, in dB")
@@ -150,12 +154,11 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
 SPECS = {
     "smoke": SyntheticSpec(
         machines=("fan", "valve"), n_sections=2, n_train=10, n_test_normal=6, n_test_anomaly=6,
-        target_share=0.2, seconds=2.0,
+        seconds=2.0,
     ),
-    "classroom": SyntheticSpec(target_share=0.04, seconds=4.0),
+    "classroom": SyntheticSpec(seconds=4.0),
 }  # fmt: skip
-"""Corpora of the profiles, in the 2020 layout. Official shares of target clips would leave these
-small corpora with one or none, so theirs are larger."""
+"""Corpora of the profiles, in the 2020 layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,8 @@ def plan_clip(
     clip = Clip("", year, "development", split, machine, section, domain, label, index, "", "")
     key = _key(spec, clip)
     rng = generator(*key, "conditions")
-    conditions = draw_conditions(rng, spec.layout, machine, section, domain, spec.variation)
+    place = spec.shift if domain == "target" else domain
+    conditions = draw_conditions(rng, spec.layout, machine, section, place, spec.variation)
     name = f"{label}_id_{section}_{index:08d}.wav"
     if year == 2022:
         name = f"section_{section}_{domain}_{split}_{label}_{index:04d}_{conditions.attributes}.wav"
@@ -228,7 +232,8 @@ def plan_clip(
 def plan_corpus(spec: SyntheticSpec) -> list[ClipPlan]:
     """List all clips of a corpus, in the order of the clip table."""
     share = len(spec.domains)
-    n_target = max(1, round(spec.target_share * spec.n_train)) if share == 2 else 0
+    part = spec.target_share or {"mild": 0.2, "hard": 0.04}[spec.shift]
+    n_target = max(1, round(part * spec.n_train)) if share == 2 else 0
     in_train = {"source": spec.n_train - n_target, "target": n_target}
     plans = [
         plan_clip(spec, machine, section, split, label, index, domain=domain)
@@ -299,7 +304,7 @@ def _pcm16(spec: SyntheticSpec, plan: ClipPlan) -> NDArray[np.int16]:
     """Make one clip, (S,) 16-bit PCM."""
     clip, conditions = plan.clip, plan.conditions
     key, model = _key(spec, clip), MACHINES[clip.machine]
-    point = OperatingPoint(conditions.speed, conditions.load, spread_db=spec.variation)
+    point = OperatingPoint(conditions.speed, conditions.load, spread_db=PARTS_DB * spec.variation)
     streams = generator(*key, "machine")
     healthy = model.sound(model.identity(clip.section), point, streams, round(spec.seconds * RATE))
     sound = healthy.audio
@@ -342,8 +347,8 @@ def write_corpus(
     Returns
     -------
     pandas.DataFrame
-        Columns `TRUTH_COLUMNS`, in the order of the clip table. ``cause`` and ``band`` are empty
-        and ``severity`` is 0 for normal clips.
+        Columns `TRUTH_COLUMNS`, in the order of the clip table. ``cause``, ``kind`` (of the cause)
+        and ``band`` are empty and ``severity`` is 0 for normal clips.
 
     Raises
     ------
@@ -361,6 +366,8 @@ def write_corpus(
         table = clip_table(plan.clip for plan in plans)
         # The clip table sorts its rows as the plans are.
         table["cause"] = pd.Series([plan.cause for plan in plans], dtype="object")
+        kinds = {cause: said.kind for cause, said in CAUSES.items()}
+        table["kind"] = table["cause"].map(kinds).fillna("").astype("object")
         table["severity"] = [round(plan.severity, 6) for plan in plans]
         table["band"] = pd.Series([plan.band for plan in plans], dtype="object")
         table["speed"] = [round(plan.conditions.speed, 6) for plan in plans]

@@ -1,16 +1,17 @@
 """Anomalies with a physical cause, a severity and a frequency band.
 
-Two kinds of fault:
+Faults of *energy* change the mean spectrum. Faults of *pattern* (slack, missed strokes, surging,
+rare clicks) keep it: the faulty sound is equalised to the mean log spectrum of the healthy one
+(`equalised`), so that only its course in time can give it away. Either is made in one of two ways:
 
-- a fault that *emits*: something new is heard (imbalance, worn bearing, leak, loose part). Its
-  sound ``e`` is made in a band and added to the healthy machine ``x``:
-  ``x + g s e``, s the severity 0 … 1. ``g`` is set so that at s = 1 the power of ``e``, while it is
-  on (`episodes`), is ``contrast_db`` above the noise floor in the band (`noise_floor_power`, a
-  geometric mean, which leaves tones out). So equal severities are about equally audible in each
-  band.
-- a fault that *changes* the operation (clogging, voltage change): the same clip of the machine is
-  made again at another operating point, and is heard inside the band only; outside it the machine
-  sounds healthy.
+- a fault that *emits*: something new is heard (imbalance, worn bearing, leak, loose part, clicks).
+  Its sound ``e`` is made in a band and added to the healthy machine ``x``: ``x + g s e``, s the
+  severity 0 … 1. ``g`` is set so that at s = 1 the power of ``e``, while it is on (`episodes`), is
+  ``contrast_db`` above the noise floor in the band (`noise_floor_power`, a geometric mean, which
+  leaves tones out). So equal severities are about equally audible in each band.
+- a fault that *changes* the operation (clogging, voltage change, slack …): the same clip of the
+  machine is made again at another operating point, and is heard inside the band only; outside it
+  the machine sounds healthy.
 
 Bands: "low" 80 Hz … 1 kHz, "mid" 1 … 4 kHz, "high" 4 … 7.6 kHz, and "natural": where the cause
 is heard on a real machine (`Cause.natural_hz`); a change of operation is heard everywhere then.
@@ -22,6 +23,9 @@ from importlib.resources import files
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.ndimage import gaussian_filter1d
 from scipy.signal import welch
 
 from asdlib.data.synthetic.machines import Machine, MachineSound, OperatingPoint
@@ -39,6 +43,9 @@ from asdlib.data.synthetic.signals import (
     wander,
 )
 
+_FRAME = 1024
+_ROUNDS = 4
+
 BANDS = {"low": (80.0, 1000.0), "mid": (1000.0, 4000.0), "high": (4000.0, 7600.0)}
 """Frequency bands of a fault in Hz; "natural" is the cause's own."""
 
@@ -47,13 +54,16 @@ BANDS = {"low": (80.0, 1000.0), "mid": (1000.0, 4000.0), "high": (4000.0, 7600.0
 class Cause:
     """One physical cause of an anomaly."""
 
-    kind: Literal["emits", "changes"]
+    kind: Literal["energy", "pattern"]
+    """Whether the mean spectrum changes, or only the course in time."""
     natural_hz: tuple[float, float]
     """Band in which the cause is heard on a real machine."""
-    contrast_db: float
-    """Power of the emission at severity 1 over the machine's noise floor in the band."""
     summary: str
     """What happens in the machine."""
+    contrast_db: float = 0.0
+    """Power of the emission at severity 1 over the machine's noise floor in the band."""
+    changes: tuple[str, float] | None = None
+    """Field of the operating point and its change at severity 1; None for a fault that emits."""
 
 
 _TABLE = json.loads(files(__package__).joinpath("causes.json").read_text(encoding="utf-8"))
@@ -90,7 +100,8 @@ def emission(cause: str, sound: MachineSound, centre_hz: float, rng: np.random.G
       modulated once a turn by the load zone, ring the housing at the centre, Q ≈ 15;
     - leak: stationary noise, a bell 0.4 octaves wide, that swells slowly by ±2 dB;
     - loose part: three to six bursts of impacts a second at random, each a few hits, ring two modes
-      around the centre.
+      around the centre;
+    - rare clicks: one or two single hits a second, at random, ring the same modes for 2 ms.
     """
     n = len(sound.phase)
     if cause == "leak":
@@ -107,25 +118,55 @@ def emission(cause: str, sound: MachineSound, centre_hz: float, rng: np.random.G
         zone = 1 + 0.7 * np.cos(np.interp(times, np.arange(n), sound.phase))
         hits = impulses(times + slip, zone * rng.lognormal(0.0, 0.3, len(times)), n)
         return ring(hits, [centre_hz], [15 / (np.pi * centre_hz)], [1.0])
+    modes = [0.85 * centre_hz, 1.15 * centre_hz]
+    if cause == "rare clicks":
+        times = rng.uniform(0, n, int(n / RATE * rng.uniform(1.0, 2.0)) + 1)
+        hits = impulses(times, rng.lognormal(0.0, 0.3, len(times)), n)
+        return ring(hits, modes, [0.002, 0.002], [1.0, 0.8])
     bursts = rng.uniform(0, n, rng.poisson(n / RATE * rng.uniform(3.0, 6.0)) + 1)
     gaps = rng.exponential(0.008 * RATE, (len(bursts), 4)).cumsum(axis=1)
     times = (bursts[:, None] + gaps).ravel()
     strength = rng.lognormal(0.0, 0.5, len(times))
-    modes = [0.85 * centre_hz, 1.15 * centre_hz]
     return ring(impulses(times, strength, n), modes, [0.004, 0.004], [1.0, 0.8])
+
+
+def factory_power(audio: Signal, f: Signal) -> Signal:
+    """Power density at `f` (Hz) of factory noise N(300, 6) at an SNR of 6 dB, (F,).
+
+    The SNR of the corpus does not enter: more noise hides faults.
+    """
+    density = rolloff(300.0, 6.0, rise_hz=30.0)(np.maximum(f, 1.0)) ** 2
+    return np.asarray(density * np.mean(audio**2) * 10**-0.6 / np.sum(density * f[1]))
 
 
 def noise_floor_power(audio: Signal, low_hz: float, high_hz: float) -> float:
     """Power of the noise floor in a band, as heard in an ordinary factory.
 
-    Geometric mean of the machine's power spectrum plus that of noise N(300, 6) at an SNR of 6 dB,
-    times the width of the band. The SNR of the corpus does not enter: more noise hides faults.
+    Geometric mean of the power spectra of the machine and of `factory_power`, times the width of
+    the band.
     """
-    f, density = welch(audio, RATE, nperseg=1024)
-    factory = rolloff(300.0, 6.0, rise_hz=30.0)(np.maximum(f, 1.0)) ** 2
-    factory *= np.mean(audio**2) * 10**-0.6 / np.sum(factory * f[1])
-    inside = (density + factory)[(f >= low_hz) & (f <= high_hz)]
+    f, density = welch(audio, RATE, nperseg=_FRAME)
+    inside = (density + factory_power(audio, f))[(f >= low_hz) & (f <= high_hz)]
     return float(np.exp(np.mean(np.log(inside + 1e-20))) * (high_hz - low_hz))
+
+
+def equalised(sound: Signal, like: Signal) -> Signal:
+    """Filter a sound so that in a factory its mean log spectrum is that of another, (S,)."""
+    window = np.hanning(_FRAME)
+    f = rfftfreq(_FRAME, 1 / RATE)
+    spectra = [
+        np.abs(rfft(sliding_window_view(x, _FRAME)[:: _FRAME // 4] * window)) ** 2
+        for x in (sound, like)
+    ]
+    noise = factory_power(like, f) * RATE / 2 * np.sum(window**2)
+    wanted = np.log(spectra[1] + noise).mean(axis=0)
+    gain = np.zeros(len(f))
+    for _ in range(_ROUNDS):
+        found = np.log(spectra[0] * np.exp(gain) + noise).mean(axis=0)
+        gain = np.clip(gain + gaussian_filter1d(wanted - found, 2.0), -3.0, 3.0)
+    size = next_fast_len(len(sound), real=True)
+    curve = np.exp(0.5 * np.interp(rfftfreq(size, 1 / RATE), f, gain))
+    return np.asarray(irfft(rfft(sound, size) * curve, size)[: len(sound)])
 
 
 def apply_fault(
@@ -143,23 +184,27 @@ def apply_fault(
     `point` and `healthy` are operating point and sound of the healthy clip, which the streams
     ``(*key, "machine")`` made.
     """
-    n = len(healthy.audio)
+    said, n = CAUSES[cause], len(healthy.audio)
     low, high = band_edges(cause, band)
     rng = generator(*key, "fault")
-    if CAUSES[cause].kind == "changes":
-        if cause == "clogging":
-            changed = replace(point, flow=point.flow * (1 - 0.35 * severity))
-        else:
-            sign = 1 if rng.uniform() < 0.5 else -1
-            changed = replace(point, voltage=point.voltage * (1 + sign * 0.09 * severity))
+    if said.changes:
+        name, amount = said.changes
+        if name == "voltage" and rng.uniform() >= 0.5:
+            amount = -amount
+        changed = replace(point, **{name: getattr(point, name) + amount * severity})
         identity, streams = machine.identity(section), generator(*key, "machine")
         faulty = machine.sound(identity, changed, streams, n).audio
-        if band == "natural":
-            return faulty
-        return healthy.audio + in_band(faulty - healthy.audio, low, high)
-    centre = fault_centre(machine.name, section, cause, band) * np.exp(0.04 * rng.standard_normal())
-    gate = episodes(rng, n)
-    sound = in_band(emission(cause, healthy, centre, rng) * gate, low, high)
-    target = noise_floor_power(healthy.audio, low, high) * 10 ** (CAUSES[cause].contrast_db / 10)
-    power = float(np.mean(sound**2) / np.mean(gate**2))
-    return np.asarray(healthy.audio + severity * np.sqrt(target / max(power, 1e-20)) * sound)
+    else:
+        centre = fault_centre(machine.name, section, cause, band)
+        centre *= np.exp(0.04 * rng.standard_normal())
+        gate = episodes(rng, n) if said.kind == "energy" else np.ones(n)
+        sound = in_band(emission(cause, healthy, centre, rng) * gate, low, high)
+        floor = noise_floor_power(healthy.audio, low, high)
+        power = float(np.mean(sound**2) / np.mean(gate**2))
+        gain = np.sqrt(floor * 10 ** (said.contrast_db / 10) / max(power, 1e-20))
+        faulty = healthy.audio + severity * gain * sound
+    if said.kind == "pattern":
+        faulty = equalised(faulty, healthy.audio)
+    if band == "natural" and said.changes:
+        return faulty
+    return healthy.audio + in_band(faulty - healthy.audio, low, high)

@@ -29,10 +29,11 @@ from asdlib.data.synthetic.signals import (
     ring,
     rolloff,
     shaft_phase,
+    struck,
 )
 
 MAINS_HZ = 50.0
-_MOST_STREAMS = 9
+_MOST_STREAMS = 11
 
 Identity = Mapping[str, float]
 Streams = Iterator[np.random.Generator]
@@ -49,6 +50,12 @@ class OperatingPoint:
     """Free cross-section for air or fluid, or free travel: 1 is clean, 0 blocked."""
     voltage: float = 1.0
     """Supply over nominal supply."""
+    unsteady: float = 1.0
+    """Scale of how far speed and strokes stray from their rhythm."""
+    missed: float = 0.0
+    """Share of strokes that fail."""
+    surge_db: float = 0.0
+    """Depth of the slow swing of the level beyond the machine's own."""
     spread_db: float = 1.0
     """Standard deviation of the level of each part of the sound."""
 
@@ -97,14 +104,19 @@ class Machine:
     def sound(
         self, identity: Identity, point: OperatingPoint, rng: np.random.Generator, n: int
     ) -> MachineSound:
-        """Return `n` samples; the gains of the parts vary from clip to clip."""
+        """Return `n` samples; the gains of the parts vary from clip to clip.
+
+        The level swings slowly, ``swing_hz`` times a second by ±``swing_db``.
+        """
         streams = iter(rng.spawn(_MOST_STREAMS))
         parts, phase, hz = self.equations(identity, point, streams, n)
         shifts = next(streams).standard_normal(len(parts)) * point.spread_db
         audio = np.zeros(n)
         for (gain, part), shift in zip(parts, shifts, strict=True):
             audio += np.power(10.0, (gain + shift) / 20) * part
-        return MachineSound(audio, phase, hz)
+        turns = identity["swing_hz"] / RATE * np.arange(n) + next(streams).uniform()
+        swing = (identity["swing_db"] + point.surge_db) * np.sin(2 * np.pi * turns)
+        return MachineSound(audio * np.power(10.0, swing / 20), phase, hz)
 
 
 Heard = tuple[list[tuple[float, Signal]], Signal, float]
@@ -143,7 +155,7 @@ def fan(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard
     """Axial fan: blade-pass tones, flow noise in beats of the blades, motor hum."""
     v, q = point.pace, point.flow
     f = own["shaft_hz"] * v * (1.03 - 0.06 * point.load) * (1 + 0.04 * (1 - q))
-    phi = shaft_phase(next(streams), f, n, unsteady=0.003)
+    phi = shaft_phase(next(streams), f, n, unsteady=0.005 * point.unsteady)
     blades = own["blades"]
     tones = harmonics(next(streams), blades * phi, blades * f, decaying(12, own["tone_fall"]))
     tones *= 1 + 0.2 * np.cos(phi)
@@ -166,7 +178,7 @@ def pump(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Hear
     """Centrifugal pump: vane-pass pulsation, pipe resonances, motor slots, cavitation."""
     v, q = point.pace, point.flow
     f = own["shaft_hz"] * v * (1.02 - 0.04 * point.load)
-    phi = shaft_phase(next(streams), f, n, unsteady=0.002)
+    phi = shaft_phase(next(streams), f, n, unsteady=0.004 * point.unsteady)
     vanes = own["vanes"]
     pulse = harmonics(next(streams), vanes * phi, vanes * f, decaying(10, 1.3))
     pulse += 0.5 * harmonics(next(streams), phi, f, decaying(3, 0.5))
@@ -195,7 +207,7 @@ def bearing(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     """Bearing rig: a shaft in rolling bearings, healthy but never smooth."""
     v = point.pace
     f = own["shaft_hz"] * v
-    phi = shaft_phase(next(streams), f, n, unsteady=0.002)
+    phi = shaft_phase(next(streams), f, n, unsteady=0.004 * point.unsteady)
     shaft = harmonics(next(streams), phi, f, decaying(20, 1.0))
     rolling = coloured_noise(next(streams), n, rolloff(700.0 * v, 6.0, rise_hz=80.0))
     rolling *= 1 + 0.4 * np.cos(phi)
@@ -219,7 +231,7 @@ def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     """Gearbox: meshing tones with the sidebands of both shafts."""
     v = point.pace
     f = own["shaft_hz"] * v * (1.02 - 0.04 * point.load)
-    phi = shaft_phase(next(streams), f, n, unsteady=0.003)
+    phi = shaft_phase(next(streams), f, n, unsteady=0.003 * point.unsteady)
     z1, z2 = own["teeth_in"], own["teeth_out"]
     mesh = harmonics(next(streams), z1 * phi, z1 * f, decaying(9, own["mesh_fall"]))
     mesh *= 1 + own["side_in"] * np.cos(phi) + own["side_out"] * np.cos(phi * z1 / z2)
@@ -239,26 +251,27 @@ def gearbox(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
 def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Slide rail: belt meshing and rail friction that follow the carriage, thuds where it turns."""
     v, q = point.pace, point.flow
-    cycle = shaft_phase(next(streams), own["cycle_hz"] * v, n, unsteady=0.01)
+    cycle = shaft_phase(next(streams), own["cycle_hz"] * v, n, unsteady=0.01 * point.unsteady)
     u = np.abs(trapezoid(cycle, own["ramp"]))
     full = own["mesh_hz"] * v * (0.97 + 0.03 * q) * (1.02 - 0.04 * point.load)
-    phi = shaft_phase(next(streams), full * np.maximum(u, 0.02), n, unsteady=0.004)
+    phi = shaft_phase(next(streams), full * np.maximum(u, 0.02), n, unsteady=0.004 * point.unsteady)
     belt = harmonics(next(streams), phi, full, decaying(9, own["mesh_fall"])) * u
     friction = coloured_noise(next(streams), n, rolloff(900.0, 5.0, rise_hz=120.0)) * u**1.5
     friction *= 1 + 0.4 * np.cos(phi / 7)
     turns = crossings(cycle, 2.0)
-    jitter = 0.004 * RATE * next(streams).standard_normal(len(turns))
+    jitter = 0.004 * point.unsteady * RATE * next(streams).standard_normal(len(turns))
     strength = next(streams).lognormal(0.0, 0.3, len(turns))
+    strength *= struck(next(streams), len(turns), point.missed)
     modes = [own["frame_hz"], own["plate_hz"]]
     thuds = ring(impulses(turns + jitter, strength, n), modes, [0.03, 0.01], [1.0, 0.4])
     thuds *= np.sqrt(RATE / (2 * own["cycle_hz"]))
     rng = next(streams)
-    driver_phase = shaft_phase(rng, own["driver_hz"], n, unsteady=0.0003)
+    driver_phase = shaft_phase(rng, own["driver_hz"], n, unsteady=0.0003 * point.unsteady)
     driver = harmonics(rng, driver_phase, own["driver_hz"], [1.0])
     parts = [
         (-4.0 + 4.0 * point.load + ratio_db(v, 1), belt),
         (ratio_db(v, 2) - ratio_db(q, 1), friction),
-        (-6.0, thuds),
+        (-2.0, thuds),
         (-30.0, driver),
     ]
     # The pulley turns once for twenty teeth of the belt.
@@ -268,22 +281,26 @@ def slider(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> He
 @_machine("valve")
 def valve(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> Heard:
     """Solenoid valve: clicks in a rhythm with jitter, fluid while it is open, coil hum."""
-    cycle = shaft_phase(next(streams), own["cycle_hz"] * point.speed, n, unsteady=0.004)
+    cycle = shaft_phase(
+        next(streams), own["cycle_hz"] * point.speed, n, unsteady=0.004 * point.unsteady
+    )
     supply, q = point.voltage, point.flow
     opening = crossings(cycle, 1.0)
     period = RATE / (own["cycle_hz"] * point.speed)
     late = 0.04 * RATE * (1 / supply**2 - 1)
-    opening = opening + late + 0.005 * RATE * next(streams).standard_normal(len(opening))
+    jitter = 0.005 * point.unsteady * RATE
+    opening = opening + late + jitter * next(streams).standard_normal(len(opening))
     closing = opening - late + period * own["duty"]
     closing = closing + 0.005 * RATE * next(streams).standard_normal(len(closing))
+    works = struck(next(streams), len(opening), point.missed)
     modes = [own[f"mode{i}_hz"] for i in (1, 2, 3, 4)]
     decay = [0.008, 0.005, 0.003, 0.002]
-    force = supply**4 * next(streams).lognormal(0.0, 0.15, len(opening))
+    force = works * supply**4 * next(streams).lognormal(0.0, 0.15, len(opening))
     strike = ring(impulses(opening, force, n), modes, decay, [1.0, 0.8, 0.7, 0.5])
-    soft = 10 ** (-own["soft_db"] / 20) * next(streams).lognormal(0.0, 0.15, len(closing))
+    soft = works * 10 ** (-own["soft_db"] / 20) * next(streams).lognormal(0.0, 0.15, len(closing))
     strike += ring(impulses(closing, soft, n), modes, decay, [0.7, 1.0, 0.4, 0.3])
     strike *= np.sqrt(RATE / own["cycle_hz"])
-    steps = impulses(opening, 1.0, n) - impulses(closing, 1.0, n)
+    steps = impulses(opening, works, n) - impulses(closing, works, n)
     gate = np.cumsum(steps)
     gate = np.clip(gate - gate.min(), 0.0, 1.0)
     ramp = int(0.015 * RATE)
@@ -324,7 +341,7 @@ def toy_car(own: Identity, point: OperatingPoint, streams: Streams, n: int) -> H
     v = point.pace
     drive = run_profile(next(streams), n)
     f = own["motor_hz"] * v * (1.04 - 0.08 * point.load)
-    phi = shaft_phase(next(streams), f * drive, n, unsteady=0.008)
+    phi = shaft_phase(next(streams), f * drive, n, unsteady=0.006 * point.unsteady)
     motor = harmonics(next(streams), 6 * phi, 6 * f, decaying(8, 0.8)) * drive
     motor += 0.6 * harmonics(next(streams), phi, f, decaying(5, 0.6)) * drive
     teeth, gear = own["teeth"], own["gear"]
@@ -348,16 +365,17 @@ def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int)
     """Toy conveyor: rumbling rollers, a belt seam, a geared motor, goods that shake."""
     v, q = point.pace, point.flow
     f = own["roller_hz"] * v * (0.85 + 0.15 * q) * (1.03 - 0.06 * point.load)
-    phi = shaft_phase(next(streams), f, n, unsteady=0.01)
+    phi = shaft_phase(next(streams), f, n, unsteady=0.01 * point.unsteady)
     rollers = harmonics(next(streams), phi, f, decaying(24, 0.5))
     rumble = coloured_noise(next(streams), n, rolloff(220.0, 5.0, rise_hz=40.0))
     rumble *= 1 + 0.3 * np.cos(phi)
     gear = harmonics(next(streams), own["gear"] * phi, own["gear"] * f, decaying(7, 0.9))
     gear *= 1 + 0.3 * np.cos(phi)
     times = crossings(phi, 1 / 6)
-    times = times + 0.005 * RATE * next(streams).standard_normal(len(times))
+    times += 0.005 * point.unsteady * RATE * next(streams).standard_normal(len(times))
     modes = [own["frame_hz"], own["deck_hz"]]
-    seam = ring(impulses(times, 1.0, n), modes, [0.03, 0.012], [1.0, 0.5], per_second=f / 6)
+    works = struck(next(streams), len(times), point.missed)
+    seam = ring(impulses(times, works, n), modes, [0.03, 0.012], [1.0, 0.5], per_second=f / 6)
     goods = coloured_noise(next(streams), n, hump(own["goods_hz"], 0.6))
     swell = np.exp(
         0.6 * np.interp(np.arange(n), np.linspace(0, n, 12), next(streams).normal(size=12))
@@ -366,7 +384,7 @@ def toy_conveyor(own: Identity, point: OperatingPoint, streams: Streams, n: int)
         (-5.0, rollers),
         (ratio_db(v, 2) - ratio_db(q, 1.5), rumble),
         (-10.0 + 4.0 * point.load + ratio_db(v, 1), gear),
-        (-12.0, seam),
+        (-3.0, seam),
         (-20.0 + 8.0 * point.load, goods * swell),
     ]
     return parts, phi, f
@@ -378,7 +396,7 @@ def toy_train(own: Identity, point: OperatingPoint, streams: Streams, n: int) ->
     v = point.pace
     drive = run_profile(next(streams), n)
     f = own["motor_hz"] * v * (1.04 - 0.08 * point.load)
-    phi = shaft_phase(next(streams), f * drive, n, unsteady=0.008)
+    phi = shaft_phase(next(streams), f * drive, n, unsteady=0.006 * point.unsteady)
     gear = own["gear"]
     motor = harmonics(next(streams), phi, f, decaying(14, 0.9)) * drive
     worm = harmonics(
@@ -393,6 +411,7 @@ def toy_train(own: Identity, point: OperatingPoint, streams: Streams, n: int) ->
     front = crossings(phi, 1 / (9 * gear))
     rear = front + own["axles_s"] * RATE / v
     strength = next(streams).lognormal(0.0, 0.3, (2, len(front)))
+    strength *= struck(next(streams), len(front), point.missed)
     modes = [own["track_hz"], 3.3 * own["track_hz"]]
     hits = impulses(front, strength[0], n) + impulses(rear, strength[1], n)
     clacks = ring(hits, modes, [0.01, 0.004], [1.0, 0.6], per_second=2 * f / (9 * gear))
@@ -400,6 +419,6 @@ def toy_train(own: Identity, point: OperatingPoint, streams: Streams, n: int) ->
         (-5.0, motor),
         (-8.0 + 6.0 * point.load + ratio_db(v, 1), worm),
         (ratio_db(v, 2), rolling),
-        (-8.0 + ratio_db(v, 1), clacks),
+        (-4.0 + ratio_db(v, 1), clacks),
     ]
     return parts, phi / gear, f / gear

@@ -35,14 +35,16 @@ from asdlib.data.synthetic.signals import (
 )
 
 CONDITIONS: dict[str, dict[str, tuple[int, ...]]] = {
-    "spd": {"source": (96, 100, 104), "target": (84, 116)},
-    "load": {"source": (30, 45, 60), "target": (5, 95)},
-    "mic": {"source": (1, 2), "target": (3, 4)},
-    "noise": {"source": (1, 2, 3), "target": (4, 5)},
+    "spd": {"source": (96, 100, 104), "mild": (90, 110), "hard": (84, 116)},
+    "load": {"source": (30, 45, 60), "mild": (15, 80), "hard": (5, 95)},
+    "mic": {"source": (1, 2), "mild": (3, 4), "hard": (5, 6)},
+    "noise": {"source": (1, 2, 3), "mild": (4, 5), "hard": (4, 5)},
 }
-"""Values of each condition in both domains."""
+"""Values of each condition in the source domain, and in the target domain of both shifts."""
 
-MICROPHONES = {1: (0.8, 0.0), 2: (1.0, -0.4), 3: (0.3, 0.8), 4: (2.2, -1.6)}
+MICROPHONES = {
+    1: (0.8, 0.0), 2: (1.0, -0.4), 3: (0.65, 0.4), 4: (1.3, -0.8), 5: (0.3, 0.8), 6: (2.2, -1.6),
+}  # fmt: skip
 """Microphone place → distance in m, tilt of its frequency response in dB an octave."""
 
 PEAK_LIMIT = 0.9
@@ -69,7 +71,7 @@ class Conditions:
 def draw_conditions(
     rng: np.random.Generator, layout: str, machine: str, section: str, domain: str, variation: float
 ) -> Conditions:
-    """Draw the conditions of one clip.
+    """Draw the conditions of one clip; `domain` is a key of each of `CONDITIONS`.
 
     `variation` scales the natural variation: speed ±2 % and load ±0.15 (standard deviations) at 1.
     """
@@ -94,13 +96,13 @@ def draw_conditions(
 
 
 @lru_cache(maxsize=64)
-def reflections(machine: str, section: str) -> Signal:
-    """Reflections in the room of one ID: what follows the direct sound, which is 1 at 1 m.
+def reflections(machine: str) -> Signal:
+    """Reflections in the room of a machine type: what follows the direct sound, which is 1 at 1 m.
 
     Eight early ones within 25 ms, and a tail that decays by 60 dB in 0.15 … 0.45 s, high
     frequencies twice as fast, 12 … 6 dB below the direct sound.
     """
-    rng = generator("room", machine, section)
+    rng = generator("room", machine)
     t60 = rng.uniform(0.15, 0.45)
     n = int(t60 * RATE)
     t = np.arange(n) / RATE
@@ -165,8 +167,8 @@ def record(
     snr_db
         Signal-to-noise ratio at 1 m.
     variation
-        Scale of the natural variation: at 1, standard deviations of 1.5 dB for level and SNR and
-        of 0.3 dB an octave for the microphone's tilt.
+        Scale of the natural variation: at 1, standard deviations of 1.5 dB for level and SNR, of
+        0.4 dB an octave for the microphone's tilt, and of 1.6 dB in each octave.
     rng
         The scene's generator.
     """
@@ -174,7 +176,7 @@ def record(
     distance, tilt = MICROPHONES[conditions.mic]
     distance *= 1 + 0.05 * variation * rng.standard_normal()
     # Direct sound 1/d, then reflections, which do not depend on the distance; unit energy at 1 m.
-    response = reflections(machine, section).copy()
+    response = reflections(machine).copy()
     energy = float(np.sum(response**2)) + 1.0
     response[0] += 1.0 / distance
     wet = oaconvolve(sound, response / np.sqrt(energy))[:n] / np.sqrt(reference_power)
@@ -184,15 +186,18 @@ def record(
     for number, weight in zip(conditions.noises, weights, strict=True):
         noise += weight * factory_noise(rng, number, n, variation=variation)
     noise = noise / np.sqrt(np.mean(noise**2)) * 10 ** (-snr / 20)
-    level_db = generator("level", machine, section).uniform(-36.0, -28.0)
+    level_db = generator("level", machine).uniform(-36.0, -28.0)
+    level_db += generator("level", machine, section).uniform(-0.5, 0.5)
     level_db += 1.5 * variation * rng.standard_normal()
-    tilt += 0.3 * variation * rng.standard_normal()
+    tilt += 0.4 * variation * rng.standard_normal()
     size = next_fast_len(n, real=True)
     f = np.maximum(rfftfreq(size, 1 / RATE), 1.0)
     # Anti-aliasing filter of the recorder, low cut of the capsule, tilt around 1 kHz.
     curve = (f / 1000.0) ** (tilt / 6.02) / np.sqrt(1 + (35.0 / f) ** 4)
     curve /= np.sqrt(1 + (f / 7700.0) ** 60)
-    curve *= 10 ** (level_db / 20)
+    # The place of the microphone is never quite the same: a colour of its own for every clip.
+    knots = 1.6 * variation * rng.standard_normal(8)
+    curve *= 10 ** ((level_db + np.interp(np.log2(f / 62.5), np.arange(8), knots)) / 20)
     machine_heard, noise_heard = (
         irfft(rfft(part, size) * curve, size)[:n] for part in (wet, noise)
     )

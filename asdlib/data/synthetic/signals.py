@@ -114,6 +114,11 @@ def crossings(phase: Signal, order: float) -> Signal:
     return np.asarray(np.interp(whole, turns, np.arange(len(phase), dtype=np.float64)))
 
 
+def struck(rng: np.random.Generator, strokes: int, missed: float) -> NDArray[np.bool_]:
+    """Say which strokes happen, (E,): of the share `missed` that fails, at least one."""
+    return rng.permutation(strokes) >= np.ceil(missed * strokes)
+
+
 def impulses(times: Signal, amplitudes: ArrayLike, n: int) -> Signal:
     """Impulses at fractional sample times, spread over two samples; those outside are dropped."""
     weights = np.broadcast_to(np.asarray(amplitudes, dtype=np.float64), times.shape)
