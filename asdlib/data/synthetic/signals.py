@@ -116,7 +116,7 @@ def crossings(phase: Signal, order: float) -> Signal:
 
 def struck(rng: np.random.Generator, strokes: int, missed: float) -> NDArray[np.bool_]:
     """Say which strokes happen, (E,): of the share `missed` that fails, at least one."""
-    return rng.permutation(strokes) >= np.ceil(missed * strokes)
+    return np.asarray(rng.permutation(strokes) >= np.ceil(missed * strokes))
 
 
 def impulses(times: Signal, amplitudes: ArrayLike, n: int) -> Signal:
