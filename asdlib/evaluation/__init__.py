@@ -3,7 +3,7 @@
 In the order of use: ``scores`` reads, writes and labels official score files, ``metrics`` computes
 figures of arrays and of each section, ``tables`` puts them into one :class:`Evaluation`
 (:func:`evaluate`, :func:`evaluate_folder`) and loads figures that others have published,
-``intervals`` estimates uncertainty (bootstrap, paired tests, DeLong, Student t). Figures are
+``intervals`` estimates uncertainty (over clips and seeds, alone and paired). Figures are
 fractions from 0 to 1.
 """
 

@@ -94,13 +94,20 @@ def test_errors_are_those_of_a_bootstrap(golden):
     part = scores[(scores["machine"] == "bearing") & (scores["section"] == "00")]
     y, score = (part["label"] == "anomaly").to_numpy(int), part["anomaly_score"].to_numpy()
     strata = list(part.groupby(["domain", "label"]).indices.values())
-    (error,), (freedom,) = standard_error(without_each(y, score)[None], [], strata)
+    (error,), _ = standard_error(without_each(y, score)[None], [], strata)
     g, drawn = rng(6), []
     for _ in range(800):
         rows = np.concatenate([g.choice(stratum, stratum.size) for stratum in strata])
         drawn.append(roc_auc_score(y[rows], score[rows], max_fpr=0.1))
     assert error == pytest.approx(np.std(drawn), rel=0.15)
-    assert 2 < freedom < len(y) - 4
+
+
+def test_a_partial_auc_rests_on_few_clips():
+    y, score = draw(0, 50, 132, shift=2.0)
+    strata = [np.flatnonzero(y == label) for label in (0, 1)]
+    both = np.stack([without_each(y, score, rate) for rate in (1.0, 0.1)])
+    _, (auc, pauc) = standard_error(both, [], strata)
+    assert 1 < pauc < 20 < auc < len(y)
 
 
 @pytest.mark.parametrize("year", [2020, 2021, 2022])
