@@ -16,8 +16,8 @@ from typing import Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import nn
 
 from asdlib.data.fetch import Fetcher
 from asdlib.errors import ConfigError, DownloadError, RunError
@@ -215,16 +215,18 @@ def weights_sha256(folder: Path) -> str:
     return total.hexdigest()
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a pickle, and nothing else, or raise a `RunError`."""
+def _keep_tensors(pickle: Path, folder: Path) -> str:
+    """Write the tensors of a pickle, and nothing else, as safetensors; return their SHA-256."""
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        return {str(name): tensor.clone().contiguous() for name, tensor in content.items()}
+        tensors = torch.load(pickle, map_location="cpu", weights_only=True)
+        content = save({k: tensor.clone().contiguous() for k, tensor in tensors.items()})
     except Exception as error:  # the reader has many ways to refuse a file
         raise RunError(
-            f"'{file}' is damaged, or holds more than named tensors; it is not loaded, since a "
+            f"'{pickle}' is damaged, or holds more than named tensors; it is not loaded, since a "
             "pickle can run any code: get weights in the safetensors format"
         ) from error
+    (folder / "weights.safetensors").write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _cached(name: str) -> Path:
@@ -237,9 +239,8 @@ def _as_safetensors(pickle: Path) -> Path:
         folder = _cached(hashlib.file_digest(stream, "sha256").hexdigest())
     with only_process(folder, wait=True):
         if not folder.is_dir():
-            tensors = read_tensors(pickle)
             with whole_folder(folder) as partial:
-                save_file(tensors, partial / "weights.safetensors")
+                _keep_tensors(pickle, partial)
     return folder
 
 
@@ -332,12 +333,11 @@ def _fetch_release(release: Release, folder: Path, address: str) -> Path:
         if folder.is_dir():
             return folder
         with Fetcher() as client, whole_folder(folder, DownloadError) as partial:
-            pickle, made = partial / release.file, partial / "weights.safetensors"
+            pickle = partial / release.file
             with pickle.open("ab") as sink:
                 client.fetch(f"{address}{release.file}", sink)
-            save_file(read_tensors(pickle), made)
+            found = _keep_tensors(pickle, partial)
             pickle.unlink()
-            found = hashlib.sha256(made.read_bytes()).hexdigest()
             if release.sha256 not in (None, found):
                 raise DownloadError(
                     f"{release.file} has other tensors than expected: SHA-256 {found[:12]}…, not "
