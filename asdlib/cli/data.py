@@ -268,6 +268,19 @@ def subset(
 
 
 @store_app.command()
+def translate(
+    store: Store,
+    out: Annotated[Path, typer.Argument(help="store to make")],
+    preset: Annotated[str, typer.Option(help="front end of the new store")] = "efficientat",
+) -> None:
+    """Turn log-mels into those of another front end, approximately, without the recordings."""
+    from asdlib.features import FeatureStore, translate_store
+
+    made = translate_store(FeatureStore.open(store), out, preset)
+    say(f"{count(len(made), 'clip')}, {made.n_mels} mel bins, {made.n_frames} frames in {out}")
+
+
+@store_app.command()
 def merge(
     stores: Annotated[list[Path], typer.Argument(help="stores of one front end, then the new one")],
 ) -> None:

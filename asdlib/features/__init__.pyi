@@ -9,3 +9,4 @@ from .store import (
     subset_store as subset_store,
     write_store as write_store,
 )
+from .translate import translate_store as translate_store

@@ -393,7 +393,7 @@ def write_store(
     stated = front_end.describe() if isinstance(front_end, FrontEnd) else front_end
     store = FeatureStore(Path(path), table, half, stated)
     store.check_finite()
-    return _write(store.path, store.manifest, stated, half.shape, [half])
+    return write_blocks(store.path, store.manifest, stated, half.shape, [half])
 
 
 def subset_store(
@@ -450,10 +450,10 @@ def _copy(
     width = max(int(rows.frames.max()) for rows in parts)
     shape = (len(manifest), parts[0].store.n_mels, width)
     blocks = (block for rows in parts for block in _blocks(rows, width))
-    return _write(out, manifest, front_end, shape, blocks)
+    return write_blocks(out, manifest, front_end, shape, blocks)
 
 
-def _write(
+def write_blocks(
     out: Path,
     manifest: pd.DataFrame,
     front_end: dict[str, Any],

@@ -29,7 +29,6 @@ Array = np.ndarray
 Names = ArrayLike
 Model = dict[str, Array]
 Metric = Literal["cosine", "euclidean"]
-Level = Literal["spectrum", "feature_map", "encoder", "projection"]
 
 FOLDS = 5
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -388,13 +387,24 @@ def held_out_scores(
         If there are fewer than two folds, or a section has too few clips without one fold.
     """
     x, names, of_clip = _checked(embeddings, sections, domains)
-    fold = divide(names, of_clip, folds=folds, seed=seed)
-    scores = np.empty(len(x))
+    own = names[:, None] == sorted(set(names))
+    return _cross_scores(backend, x, names, of_clip, own, folds, seed)[own]
+
+
+def _cross_scores(
+    backend: Backend, x: Array, names: Array, domains: Array, wanted: Array, folds: int, seed: int
+) -> Array:
+    """Score held-out clips, (N, sections in order of name), by the sections that are `wanted`."""
+    fold = divide(names, domains, folds=folds, seed=seed)
+    scores = np.full(wanted.shape, np.nan)
     for number in np.unique(fold):
         held = fold == number
         copy = type(backend)(**backend.params())
-        copy.fit(x[~held], names[~held], of_clip[~held])
-        scores[held] = copy.score(x[held], names[held])
+        copy.fit(x[~held], names[~held], domains[~held])
+        for column, section in enumerate(sorted(set(names))):
+            rows = held & wanted[:, column]
+            if rows.any():
+                scores[rows, column] = copy.score(x[rows], np.full(rows.sum(), section, object))
     return scores
 
 
@@ -485,21 +495,26 @@ def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Ar
 
 
 LEVEL_BACKENDS: dict[str, type[Backend]] = {
-    "spectrum": PooledMahalanobis,
     "feature_map": KNearestNeighbours,
-    "encoder": PooledMahalanobis,
     "projection": KNearestNeighbours,
 }
-"""Back-end of each level [O]: the Mahalanobis distance needs about as many clips as the level has
-numbers; the feature map has several times more, and is left to the nearest neighbour."""
+"""Back-end of a level where it is not the pooled Mahalanobis distance [O]: that needs about as many
+clips as the level has numbers; the feature map has several times more."""
 
 
 @dataclass(config=_STRICT)
 class LevelSum(Backend):
-    """Mean over levels of the logarithm of a distance, each on the scale of normal clips.
+    """Weighted sum over levels of the logarithm of a distance, each on the scale of normal clips.
 
-    Each level has the back-end of `LEVEL_BACKENDS`. The logarithms of its distances are brought to
-    mean 0 and deviation 1 over held-out training clips (five folds).
+    Each level has a back-end of its own. The logarithms of its distances are brought to mean 0 and
+    deviation 1 over held-out training clips (five folds).
+
+    The weight of a level is d′², computed from normal clips alone: d′ is how many deviations the
+    held-out clips of a section lie below those of the other sections of its machine type. A level
+    that tells the machine's own IDs apart is expected to notice what else is different. Where there
+    is no other section all weights are equal. The weighted sum is brought to mean 0 and deviation 1
+    as well. Training to tell sections apart makes d′ useless for what it has changed: each of the
+    `trained` levels counts as much as all others together.
 
     Parameters
     ----------
@@ -507,43 +522,79 @@ class LevelSum(Backend):
         Levels that stand side by side in an embedding.
     sizes
         Size of each; not needed for one level.
+    trained
+        Those of them that a training with the sections as classes has changed.
 
     Notes
     -----
     The sum over the levels of a network follows K. Lee et al., "A Simple Unified Framework for
     Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018, arXiv 1807.03888,
-    who learn the weights from anomalies; here all weights are equal, as there are none.
+    who learn the weights from anomalies. Other sections have stood in for anomalies in the training
+    of the field's classifiers since 2020; here they choose the weights [O].
     """
 
     name = "level_sum"
     # Not strict: state in JSON has lists.
-    levels: tuple[Level, ...] = Field(default=("encoder",), min_length=1, strict=False)
+    levels: tuple[str, ...] = Field(default=("encoder",), min_length=1, strict=False)
     sizes: tuple[int, ...] = Field(default=(), strict=False)
+    trained: tuple[str, ...] = Field(default=(), strict=False)
 
     def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
-        models: dict[str, Model] = {section: {} for section in sorted(set(names))}
-        for level, part in self._parts(x).items():
-            backend = LEVEL_BACKENDS[level]()
-            held_out = held_out_scores(backend, part, names, domains)
+        sections = sorted(set(names))
+        models: dict[str, Model] = {section: {} for section in sections}
+        machines = np.array([section.rpartition("/")[0] for section in sections])
+        of_machine = machines == np.array([name.rpartition("/")[0] for name in names])[:, None]
+        own = names[:, None] == sections
+        held_out = np.empty((len(self.levels), len(x)))
+        separation = np.zeros((len(self.levels), len(sections)))
+        for i, (level, part) in enumerate(self._parts(x).items()):
+            backend = _of_level(level)
+            across = own if level in self.trained else of_machine
+            distances = _cross_scores(backend, part, names, domains, across, FOLDS, 0)
             learned = backend.fit(part, names, domains).models_
-            for section, model in models.items():
-                model[f"{level}.scale"] = _scale(held_out[names == section])
+            for column, (section, model) in enumerate(models.items()):
+                scale = _scale(distances[own[:, column], column])
+                model[f"{level}.scale"] = scale
                 model |= {f"{level}.{key}": array for key, array in learned[section].items()}
+                standard = _standardised(distances[:, column], scale)
+                held_out[i, own[:, column]] = standard[own[:, column]]
+                others = standard[across[:, column] & ~own[:, column]]
+                separation[i, column] = others.mean() if len(others) else 0.0
+        for column, section in enumerate(sections):
+            d = separation[:, machines == machines[column]].mean(axis=1)
+            models[section]["weights"] = self._weights(d, held_out[:, own[:, column]])
         return models
 
+    def _weights(self, separation: Array, held_out: Array) -> Array:
+        """Compute the weight of each level, and a constant, shape (levels + 1,), of a section."""
+        trained = np.isin(self.levels, self.trained)
+        weights = np.where(trained, 0.0, np.maximum(separation, 0.0) ** 2)
+        if not weights.any():
+            weights = np.where(trained, 0.0, 1.0)
+        constant = 0.0
+        if not trained.all():
+            total = weights @ held_out
+            deviation = float(total.std())
+            weights /= deviation if deviation > 1e-6 else weights.sum()
+            constant = -float((weights @ held_out).mean())
+        groups = trained.sum() + (not trained.all())
+        return np.append(np.where(trained, 1.0, weights), constant) / groups
+
     def _score_section(self, model: Model, x: Array) -> Array:
-        total = np.zeros(len(x))
-        for level, part in self._parts(x).items():
+        # Before version 0.3 all weights were equal.
+        equal = np.append(np.full(len(self.levels), 1 / len(self.levels)), 0.0)
+        *weights, constant = model.get("weights", equal)
+        total = np.full(len(x), constant)
+        for weight, (level, part) in zip(weights, self._parts(x).items(), strict=True):
             own = with_prefix(model, f"{level}.")
-            floor, mean, deviation = own.pop("scale")
-            distance = LEVEL_BACKENDS[level]()._score_section(own, part)
-            total += (np.log(np.maximum(distance, floor)) - mean) / deviation
-        return total / len(self.levels)
+            scale = own.pop("scale")
+            total += weight * _standardised(_of_level(level)._score_section(own, part), scale)
+        return total
 
     def _min_clips(self) -> int:
         return 4
 
-    def _parts(self, x: Array) -> dict[Level, Array]:
+    def _parts(self, x: Array) -> dict[str, Array]:
         sizes = self.sizes or (x.shape[1],)
         if len(sizes) != len(self.levels) or sum(sizes) != x.shape[1]:
             raise RunError(
@@ -552,6 +603,16 @@ class LevelSum(Backend):
             )
         parts = np.split(x, np.cumsum(sizes)[:-1], axis=1)
         return dict(zip(self.levels, parts, strict=True))
+
+
+def _of_level(level: str) -> Backend:
+    return LEVEL_BACKENDS.get(level, PooledMahalanobis)()
+
+
+def _standardised(distances: Array, scale: Array) -> Array:
+    """Bring the logarithms of distances to the scale of a section's held-out clips."""
+    floor, mean, deviation = scale
+    return np.asarray((np.log(np.maximum(distances, floor)) - mean) / deviation)
 
 
 def _scale(distances: Array) -> Array:

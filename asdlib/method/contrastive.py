@@ -98,10 +98,13 @@ class ContrastiveParams(BaseModel):
         description="statistics of batch normalisation at test: measured anew on whole training "
         "clips, or those left from the augmented crops; a frozen encoder keeps its own [O]",
     )
-    embedding: Literal["encoder", "projection", "feature_map", "spectrum", "levels"] = Field(
+    embedding: Literal[
+        "encoder", "projection", "feature_map", "spectrum", "deviation", "levels"
+    ] = Field(
         "levels",
         description="what is scored: the encoder's output, that of the head, the last feature map "
-        "or the input averaged over time, or spectrum, feature_map and encoder side by side [O]",
+        "or the input averaged over time, the input's deviation over time, or all levels of the "
+        "encoder side by side [O]",
     )
     backend: str = Field("level_sum", description="embedding → anomaly score, per section [O]")
     backend_params: dict[str, Any] = Field(
@@ -331,6 +334,7 @@ class Contrastive(System[ContrastiveParams]):
     network_: Network
     augmentation_: SpectrumAugmentation
     backend_: Any
+    levels_: tuple[str, ...]
     mel_frequencies_: np.ndarray
 
     def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
@@ -406,13 +410,12 @@ class Contrastive(System[ContrastiveParams]):
 
     def fit_backend(self, rows: Rows, *, progress: Progress | None = None) -> Self:
         """Fit the back-end alone on normal clips, with the network as it is."""
+        self.levels_ = self._all_levels
         embeddings = self.embed(rows, progress=progress)
         options = self.params.backend_params
         if self.params.backend == "level_sum":
-            options = {"levels": (self.params.embedding,)}
-            if self.params.embedding == "levels":
-                sizes = self.network_.level_sizes
-                options = {"levels": tuple(sizes), "sizes": tuple(sizes.values())}
+            sizes = self.network_.size_of(self.levels_)
+            options = {"levels": self.levels_, "sizes": tuple(sizes), "trained": self._trained}
         self.backend_ = build_backend(self.params.backend, **options).fit(
             embeddings, section_keys(rows.manifest), rows.manifest["domain"]
         )
@@ -437,11 +440,25 @@ class Contrastive(System[ContrastiveParams]):
         """Embed (B, F, T) as (B, D): the whole clip, or the mean of half-overlapping windows."""
         window = max(self.params.crop_lengths)
         if self.params.segment == "clip" or x.shape[-1] <= window:
-            return network.embed(x, self.params.embedding)
+            return network.embed(x, self.levels_)
         windows = x.unfold(-1, window, window // 2)  # (B, F, W, window)
         flat = windows.transpose(1, 2).flatten(0, 1)
-        values = network.embed(flat, self.params.embedding)
+        values = network.embed(flat, self.levels_)
         return values.reshape(len(x), windows.shape[2], -1).mean(dim=1)
+
+    @property
+    def _all_levels(self) -> tuple[str, ...]:
+        kind = self.params.embedding
+        return self.network_.encoder.level_names if kind == "levels" else (kind,)
+
+    @property
+    def _trained(self) -> tuple[str, ...]:
+        """Levels that the training of this system has changed."""
+        frozen = self.params.pretrained is not None and self.params.pretrained.mode == "frozen"
+        untouched = {"spectrum", "deviation"}
+        if frozen or not self.params.epochs:
+            untouched = {*self.levels_} - {"projection"}
+        return tuple(level for level in self.levels_ if level not in untouched)
 
     def _score(self, rows: Rows) -> np.ndarray:
         scores: np.ndarray = self.backend_.score(self.embed(rows), section_keys(rows.manifest))
@@ -469,7 +486,8 @@ class Contrastive(System[ContrastiveParams]):
         backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
         self.backend_ = backend_from_state(backend)
         # A back-end of another shape or other sections is better found now than with the clips.
-        size = self.network_.size_of(self.params.embedding)
+        self.levels_ = getattr(self.backend_, "levels", self._all_levels)
+        size = sum(self.network_.size_of(self.levels_))
         self.backend_.score(np.zeros((len(self.sections_), size)), self.sections_)
 
     def _build(

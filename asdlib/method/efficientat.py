@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from asdlib.errors import RunError
 from asdlib.features import PRESETS
-from asdlib.method.encoders import Encoder, convolution, halved
+from asdlib.method.encoders import Encoder, convolution, halved, spectrum_levels
 from asdlib.method.weights import PretrainedParams, add_adapters, weight_files
 from asdlib.system import with_prefix
 
@@ -40,6 +40,7 @@ _BLOCKS = (  # kernel, expanded channels, channels, squeeze and excitation, acti
     (5, 960, 160, True, nn.Hardswish, 1),
 )
 _LAST = "features.16.0.weight"  # of shape (960 · width, C, 1, 1)
+_DEPTHS = (3, 6, 12, 15)  # the last block of each resolution, of at most 512 numbers for mn04
 
 
 class EfficientAT(Encoder):
@@ -65,6 +66,11 @@ class EfficientAT(Encoder):
     """
 
     statistics = (0.0, 1.0)
+    level_names = (
+        "spectrum",
+        "deviation",
+        *(f"map_{depth}{statistic}" for depth in _DEPTHS for statistic in ("", "_deviation")),
+    )
 
     def __init__(
         self,
@@ -114,8 +120,23 @@ class EfficientAT(Encoder):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """See `Encoder.feature_map`."""
+        return super().feature_map(self._as_published(x))
+
+    def _as_published(self, x: Tensor) -> Tensor:
         mean, deviation = self.statistics
-        return super().feature_map((x * deviation + mean + 4.5) / 5.0)
+        return (x * deviation + mean + 4.5) / 5.0
+
+    def levels(self, x: Tensor) -> dict[str, Tensor]:
+        """See `Encoder.levels`; also mean and deviation over time of maps at four depths."""
+        found = spectrum_levels(x)
+        image = self._as_published(x).unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        for depth, block in enumerate(self.body):
+            image = block(image)
+            if depth in _DEPTHS:
+                found[f"map_{depth}"] = image.mean(dim=3).flatten(1)
+                found[f"map_{depth}_deviation"] = image.std(dim=3, correction=0).flatten(1)
+        found["feature_map"] = image.mean(dim=3).flatten(1)
+        return found | {"encoder": self.embed(found["feature_map"])}
 
     @staticmethod
     def front_end(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ Shapes: B batch, F mel bins, T frames, C' channels, F' reduced mel bins, T' redu
 D embedding size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,8 +22,15 @@ from asdlib.features import Rows
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: feature map → mean over time → embedding; a subclass sets all below."""
+    """Base of all encoders: feature map → mean over time → embedding; a subclass sets all below.
 
+    Attributes
+    ----------
+    level_names
+        Levels, keys of `levels`, that a sum over levels takes.
+    """
+
+    level_names: tuple[str, ...] = ("spectrum", "deviation", "feature_map", "encoder")
     body: nn.Module
     last: nn.Module
     n_mels: int
@@ -53,6 +60,20 @@ class Encoder(nn.Module):
         """Turn the result of `time_mean`, (B, C'·F'), into the embedding (B, D)."""
         output: Tensor = self.last(time_mean)
         return output
+
+    def levels(self, x: Tensor) -> dict[str, Tensor]:
+        """Describe spectrograms (B, F, T) at several depths, each (B, D).
+
+        The input by its mean ("spectrum") and its deviation over time, then "feature_map" and
+        "encoder", the embedding.
+        """
+        time_mean = self.time_mean(x)
+        return spectrum_levels(x) | {"feature_map": time_mean, "encoder": self.embed(time_mean)}
+
+
+def spectrum_levels(x: Tensor) -> dict[str, Tensor]:
+    """Mean and deviation over time of spectrograms (B, F, T), each (B, F)."""
+    return {"spectrum": x.mean(dim=-1), "deviation": x.std(dim=-1, correction=0)}
 
 
 class SmallCNN(Encoder):
@@ -172,28 +193,31 @@ class Network(nn.Module):
         projected: Tensor = self.head(self.encoder(log_mel))
         return projected
 
-    @property
-    def level_sizes(self) -> dict[str, int]:
-        """Levels that stand side by side in an embedding of the kind "levels", and their sizes."""
-        encoder = self.encoder
-        sizes = (encoder.n_mels, encoder.time_mean_size, encoder.embedding_size)
-        return dict(zip(("spectrum", "feature_map", "encoder"), sizes, strict=True))
+    def size_of(self, levels: Sequence[str]) -> list[int]:
+        """Size D of each level, which the network computes for silence to know."""
+        was_training = self.training
+        like = next(self.parameters())
+        with torch.inference_mode():
+            silence = torch.zeros(1, self.encoder.n_mels, 64, device=like.device)
+            found = self.eval()._levels(silence, levels)
+        self.train(was_training)
+        return [found[level].shape[1] for level in levels]
 
-    def size_of(self, kind: str) -> int:
-        """Size D of an embedding of this kind."""
-        sizes = self.level_sizes
-        return {**sizes, "levels": sum(sizes.values()), "projection": self.head.size}[kind]
+    def embed(self, log_mel: Tensor, levels: Sequence[str]) -> Tensor:
+        """Embed (B, F, T) as (B, D): one level of the encoder, or several side by side.
 
-    def embed(self, log_mel: Tensor, kind: str) -> Tensor:
-        """Embed (B, F, T) as (B, D), with `kind` as in `ContrastiveParams.embedding`."""
-        found = {"spectrum": log_mel.mean(dim=-1)}
-        if kind != "spectrum":
-            found["feature_map"] = self.encoder.time_mean(log_mel)
-        if kind not in ("spectrum", "feature_map"):
-            found["encoder"] = self.encoder.embed(found["feature_map"])
-        if kind == "projection":
-            found["projection"] = self.head(found["encoder"])
-        return torch.cat(list(found.values()), dim=1) if kind == "levels" else found[kind]
+        "projection", the output of the head, counts as a level.
+        """
+        found = self._levels(log_mel, levels)
+        return torch.cat([found[level] for level in levels], dim=1)
+
+    def _levels(self, log_mel: Tensor, levels: Sequence[str]) -> dict[str, Tensor]:
+        if {*levels} <= {"spectrum", "deviation"}:
+            return spectrum_levels(log_mel)
+        found = self.encoder.levels(log_mel)
+        return found | (
+            {"projection": self.head(found["encoder"])} if "projection" in levels else {}
+        )
 
 
 def measure_batch_norm(

@@ -51,6 +51,7 @@ class Frozen(Encoder):
         self.n_mels = encoder.n_mels
         self.embedding_size = encoder.embedding_size
         self.time_mean_size = encoder.time_mean_size
+        self.level_names = encoder.level_names
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of this module alone; the encoder stays in evaluation mode."""
@@ -69,6 +70,10 @@ class Frozen(Encoder):
     def embed(self, time_mean: Tensor) -> Tensor:
         """See `Encoder.embed`."""
         return self.encoder.embed(time_mean)
+
+    def levels(self, x: Tensor) -> dict[str, Tensor]:
+        """See `Encoder.levels`."""
+        return self.encoder.levels(x)
 
 
 def make_encoder(

@@ -198,22 +198,76 @@ def test_sections_that_vary_alike_lean_on_each_other_and_others_do_not() -> None
         build_backend("pooled_mahalanobis").fit(alike[:2], sections[:2])
 
 
-def test_level_sum_is_the_mean_of_standardised_logarithms() -> None:
+def standardised(
+    level: str, train: np.ndarray, sections: np.ndarray, test: np.ndarray, section: str
+) -> np.ndarray:
+    """Logarithms of the distances of `test` from `section`, in deviations of held-out clips."""
+    backend = build_backend("knn" if level == "feature_map" else "pooled_mahalanobis")
+    held = np.log(held_out_scores(backend, train, sections)[sections == section])
+    distances = np.log(backend.fit(train, sections).score(test, np.full(len(test), section)))
+    return np.asarray((distances - held.mean()) / held.std())
+
+
+def test_trained_levels_count_the_same() -> None:
     """Against the definition; the scale comes from clips that the back-end has not seen."""
-    train, test = clips(20), clips(5, seed=1)
+    train, test, sections = clips(20), clips(5, seed=1), names(20, "fan/00")
     parts = {"encoder": slice(0, 2), "feature_map": slice(2, 6)}
-    own = {"encoder": "pooled_mahalanobis", "feature_map": "knn"}
-    sections = names(20, "fan/00")
-    expected = np.zeros(5)
-    for level, part in parts.items():
-        held = np.log(held_out_scores(build_backend(own[level]), train[:, part], sections))
-        distances = np.log(score(own[level], train[:, part], test[:, part]))
-        expected += (distances - held.mean()) / held.std() / 2
-    np.testing.assert_allclose(score("level_sum", train, test, **TWO_LEVELS), expected, rtol=1e-9)
+    expected = np.mean(
+        [standardised(k, train[:, p], sections, test[:, p], "fan/00") for k, p in parts.items()], 0
+    )
+    trained = TWO_LEVELS | {"trained": TWO_LEVELS["levels"]}
+    np.testing.assert_allclose(score("level_sum", train, test, **trained), expected, rtol=1e-9)
     # A copy of a training clip has distance 0, whose logarithm is cut.
     copies = score("level_sum", train, train, levels=("feature_map",))
     assert np.isfinite(copies).all()
     assert copies.max() < expected.min()
+
+
+def test_levels_weigh_as_much_as_they_tell_the_sections_of_a_machine_apart() -> None:
+    """d′², held-out clips against clips of the other section, written out once more by hand."""
+    rng = np.random.default_rng(3)
+    sections = names(60, "fan/00", "fan/02", "pump/00")
+    train, test = rng.normal(size=(60, 6)), rng.normal(size=(5, 6))
+    train[sections == "fan/02", 2:] += 3.0  # the second level tells the fans apart
+    parts = {"encoder": slice(0, 2), "feature_map": slice(2, 6)}
+    fold, fans = divide(sections, names(60, "")), ("fan/00", "fan/02")
+    d: dict[str, float] = {}
+    for level, part in parts.items():
+        backend = build_backend("knn" if level == "feature_map" else "pooled_mahalanobis")
+        apart = []
+        for section, other in (fans, fans[::-1]):
+            held = []
+            for number in range(5):
+                out = fold == number
+                backend.fit(train[~out][:, part], sections[~out])
+                clips_of_other = train[out & (sections == other)][:, part]
+                held.append(backend.score(clips_of_other, np.full(len(clips_of_other), section)))
+            own = np.log(held_out_scores(backend, train[:, part], sections)[sections == section])
+            apart.append((np.log(np.concatenate(held)).mean() - own.mean()) / own.std())
+        d[level] = max(float(np.mean(apart)), 0.0)
+    assert d["feature_map"] > 2 * d["encoder"]
+    fitted = build_backend("level_sum", **TWO_LEVELS).fit(train, sections)
+    scores = fitted.score(test, np.full(5, "fan/00"))
+    raw = sum(
+        d[k] ** 2 * standardised(k, train[:, p], sections, test[:, p], "fan/00")
+        for k, p in parts.items()
+    )
+    # Equal up to one factor and one constant, which make held-out clips mean 0 and deviation 1.
+    slope, constant = np.polyfit(np.asarray(raw), scores, 1)
+    np.testing.assert_allclose(scores, slope * np.asarray(raw) + constant, rtol=1e-9)
+    assert slope > 0
+    # A machine with a single section has nothing to compare with.
+    equal = fitted.models_["pump/00"]["weights"]
+    assert equal[0] == equal[1] > 0
+
+
+def test_models_from_before_the_weights_count_all_levels_alike() -> None:
+    train, test, sections = clips(20), clips(5, seed=1), names(20, "fan/00")
+    fitted = build_backend("level_sum", **TWO_LEVELS, trained=TWO_LEVELS["levels"])
+    fitted.fit(train, sections)
+    before = fitted.score(test, names(5, "fan/00"))
+    del fitted.models_["fan/00"]["weights"]
+    np.testing.assert_allclose(fitted.score(test, names(5, "fan/00")), before, rtol=1e-12)
 
 
 def test_held_out_scores_see_only_the_other_folds() -> None:
@@ -339,6 +393,7 @@ MISFITS = [
 ]
 
 
+<<<<<<< HEAD
 def test_what_does_not_fit_is_refused() -> None:
     for wrong, message in MISFITS:
         with pytest.raises(AsdError, match=message):
@@ -364,3 +419,25 @@ def test_unknown_names_and_values_are_refused() -> None:
     for name, params, message in UNKNOWN:
         with pytest.raises(ConfigError, match=message):
             build_backend(name, **params)
+=======
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("lof", {}, r"'lof' is not known \(known: class_mean, gaussian"),
+        ("knn", {"n": 3}, r"'n' is not known to back-end 'knn' \(known: k, metric"),
+        ("knn", {"k": 0}, "k of back-end 'knn' is 0: .* greater"),
+        ("knn", {"k": 1.5}, "is 1.5: .* valid integer"),
+        ("knn", {"k": True}, "is True: .* valid integer"),
+        ("knn", {"metric": "manhattan"}, "'manhattan': .*'cosine' or 'euclidean'"),
+        ("gaussian_mixture", {"regularisation": 0.0}, "greater than 0"),
+        ("selective_mahalanobis", {"covariance": "diagonal"}, "'shared' or 'own'"),
+        ("level_sum", {"levels": ()}, "at least 1 item"),
+        *(("pooled_mahalanobis", {"share": a}, "share of back-end 'pooled") for a in NO_SHARES),
+    ],
+)
+def test_unknown_names_and_values_are_refused(
+    name: str, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_backend(name, **params)
+>>>>>>> fe9adf5 (Weigh levels by how well they tell a machine's sections apart; translate stores between front ends)

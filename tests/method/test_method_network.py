@@ -25,14 +25,15 @@ def test_levels_stand_side_by_side() -> None:
     network = Network(encoder, ProjectionHead(encoder.embedding_size, 8)).eval()
     x = torch.randn(3, 16, 20, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        whole = network.embed(x, "levels")
-        sizes = network.level_sizes
-        assert list(sizes) == ["spectrum", "feature_map", "encoder"]
-        parts = dict(zip(sizes, whole.split(list(sizes.values()), dim=1), strict=True))
+        names = encoder.level_names
+        sizes = network.size_of(names)
+        assert names == ("spectrum", "deviation", "feature_map", "encoder")
+        parts = dict(zip(names, network.embed(x, names).split(sizes, dim=1), strict=True))
         torch.testing.assert_close(parts["spectrum"], x.mean(dim=2))
-        for kind, part in parts.items():
-            torch.testing.assert_close(network.embed(x, kind), part)
-        assert network.embed(x, "projection").shape == (3, 8)
+        torch.testing.assert_close(parts["deviation"], x.std(dim=2, correction=0))
+        for name, part in parts.items():
+            torch.testing.assert_close(network.embed(x, [name]), part)
+        assert network.embed(x, ["projection"]).shape == (3, 8)
 
 
 def test_the_spectrum_level_scores_like_the_time_mean(store: FeatureStore) -> None:
