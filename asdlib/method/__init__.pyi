@@ -8,6 +8,7 @@ from .backends import (
     Backend as Backend,
     PooledMahalanobis as PooledMahalanobis,
     build_backend as build_backend,
+    divide as divide,
     held_out_scores as held_out_scores,
 )
 from .contrastive import (

@@ -581,7 +581,7 @@ class LevelSum(Backend):
         return np.append(np.where(trained, 1.0, weights), constant) / groups
 
     def _score_section(self, model: Model, x: Array) -> Array:
-        # Before version 0.3 all weights were equal.
+        # Before version 0.2 all weights were equal.
         equal = np.append(np.full(len(self.levels), 1 / len(self.levels)), 0.0)
         *weights, constant = model.get("weights", equal)
         total = np.full(len(x), constant)
