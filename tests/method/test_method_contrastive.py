@@ -117,14 +117,14 @@ def test_sliding_windows_are_averaged(store: FeatureStore) -> None:
     with torch.inference_mode():
         given = system._embed_batch(network, x)
         # Windows of 8 frames from 0, 4, 8 and 12 on.
-        parts = [network.embed(x[:, :, s : s + 8], "encoder") for s in (0, 4, 8, 12)]
+        parts = [network.embed(x[:, :, s : s + 8], ["encoder"]) for s in (0, 4, 8, 12)]
         torch.testing.assert_close(given, torch.stack(parts).mean(0))
         short = x[:, :, :8]
         torch.testing.assert_close(
-            system._embed_batch(network, short), network.embed(short, "encoder")
+            system._embed_batch(network, short), network.embed(short, ["encoder"])
         )
         whole = fitted(store, epochs=0, embedding="encoder")._embed_batch(network, x)
-    torch.testing.assert_close(whole, network.embed(x, "encoder").detach())
+    torch.testing.assert_close(whole, network.embed(x, ["encoder"]).detach())
     assert not torch.allclose(whole, given)
 
 

@@ -158,7 +158,7 @@ REFUSED = [
     ({"pretrained": "x"}, "pretrained=.* is refused: input should be None"),
     ({"encoder": "ast"}, "encoder ast needs weights"),
     ({"epoch": 1}, "unknown parameter 'epoch' of pretrain .did you mean 'epochs'"),
-    ({"crop_frames": 21}, "0 have crop_frames=21 frames or more"),
+    ({"crop_frames": 21}, "they need crop_frames=21 frames or more"),
 ]
 
 
