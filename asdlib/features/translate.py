@@ -10,6 +10,7 @@ Shapes: F mel bins, T frames, K frequencies; a prime stands for the target.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,10 +91,10 @@ class Translation:
         source, target = self.source, self.target
         return target.hop_length / target.sample_rate * source.sample_rate / source.hop_length
 
-    def __call__(self, log_mel: NDArray[np.floating]) -> Array:
+    def __call__(self, log_mel: NDArray[Any]) -> Array:
         """Translate one spectrogram, shape (F, T)."""
         neper = np.log(10) / 10 if self.source.unit == "dB" else 1.0
-        density = np.asarray(log_mel, np.float64) * neper - self._bins[:, None]
+        density: Array = np.asarray(log_mel, np.float64) * neper - self._bins[:, None]
         density = _between(density, self._at)
         steps = self._ratio * np.arange(self.n_frames(log_mel.shape[1]))
         density = _between(density.T, steps).T

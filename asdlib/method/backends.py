@@ -388,7 +388,8 @@ def held_out_scores(
     """
     x, names, of_clip = _checked(embeddings, sections, domains)
     own = names[:, None] == sorted(set(names))
-    return _cross_scores(backend, x, names, of_clip, own, folds, seed)[own]
+    scores: Array = _cross_scores(backend, x, names, of_clip, own, folds, seed)[own]
+    return scores
 
 
 def _cross_scores(
@@ -578,7 +579,7 @@ class LevelSum(Backend):
             weights /= deviation if deviation > 1e-6 else weights.sum()
             constant = -float((weights @ held_out).mean())
         groups = trained.sum() + (not trained.all())
-        return np.append(np.where(trained, 1.0, weights), constant) / groups
+        return np.asarray(np.append(np.where(trained, 1.0, weights), constant) / groups)
 
     def _score_section(self, model: Model, x: Array) -> Array:
         # Before version 0.2 all weights were equal.

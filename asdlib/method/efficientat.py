@@ -130,7 +130,7 @@ class EfficientAT(Encoder):
         """See `Encoder.levels`; also mean and deviation over time of maps at four depths."""
         found = spectrum_levels(x)
         image = self._as_published(x).unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        for depth, block in enumerate(self.body):
+        for depth, block in enumerate(self.body.children()):
             image = block(image)
             if depth in _DEPTHS:
                 found[f"map_{depth}"] = image.mean(dim=3).flatten(1)
