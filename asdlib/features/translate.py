@@ -96,7 +96,7 @@ class Translation:
         neper = np.log(10) / 10 if self.source.unit == "dB" else 1.0
         density: Array = np.asarray(log_mel, np.float64) * neper - self._bins[:, None]
         density = _between(density, self._at)
-        steps = self._ratio * np.arange(self.n_frames(log_mel.shape[1]))
+        steps = self._ratio * np.arange(self.n_frames(log_mel.shape[1]), dtype=np.float64)
         density = _between(density.T, steps).T
         mel = self._to_mel @ np.exp(density)
         eps = self.target.eps
