@@ -1,11 +1,11 @@
 """Contrastive anomalous sound detection: one small library behind a book.
 
-Data goes one way, and the folders say it::
+Data flows one way, and the folders are named after it::
 
     clips → log-mel features → two augmented views → embeddings → anomaly scores → metrics
 
-The names below are enough for most uses. Everything else is imported from its room, for example
-``from asdlib.method import log_mixup_exp``.
+The names below are enough for most uses. Everything else is imported from its subpackage,
+for example ``from asdlib.method import log_mixup_exp``.
 """
 
 from importlib.metadata import PackageNotFoundError, version
