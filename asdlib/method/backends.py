@@ -526,6 +526,12 @@ class LevelSum(Backend):
     trained
         Those of them that a training with the sections as classes has changed.
 
+    Attributes
+    ----------
+    models_
+        Of each section among others "separation", d′ of each level (0 for trained ones), and
+        "weights", the factor of each level and a constant.
+
     Notes
     -----
     The sum over the levels of a network follows K. Lee et al., "A Simple Unified Framework for
@@ -563,6 +569,7 @@ class LevelSum(Backend):
                 separation[i, column] = others.mean() if len(others) else 0.0
         for column, section in enumerate(sections):
             d = separation[:, machines == machines[column]].mean(axis=1)
+            models[section]["separation"] = d
             models[section]["weights"] = self._weights(d, held_out[:, own[:, column]])
         return models
 
