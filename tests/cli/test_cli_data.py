@@ -166,6 +166,11 @@ def test_store_info_subset_and_merge(asd: Any, wav_root: Path, tmp_path: Path) -
     order = [row_of[path] for path in merged.manifest["path"]]
     assert sorted(order) == [0, 1, 2]
     assert np.array_equal(merged.features, original.features[order])
+    told = asd(
+        "store", "translate", store, tmp_path / "other", "--preset", "efficientat"
+    ).success.out
+    assert "3 clips, 128 mel bins" in told
+    assert FeatureStore.open(tmp_path / "other").front_end["sample_rate"] == 32000
 
 
 @pytest.mark.parametrize(
