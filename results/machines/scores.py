@@ -12,8 +12,8 @@ out, *rows = sys.argv[1:]
 parts = []
 for row in rows:
     name, _, folder = row.partition("=")
-    scores = read_score_folder(Path(folder), 2020)[["machine", "section", "clip", "score"]]
+    scores = read_score_folder(Path(folder), 2020)[["machine", "section", "clip", "anomaly_score"]]
     parts.append(scores.assign(system=name, seed=load_run(folder).record.config.seed))
 table = pd.concat(parts, ignore_index=True)
-table["score"] = table["score"].map("{:.6g}".format)
+table["anomaly_score"] = table["anomaly_score"].map("{:.6g}".format)
 table.to_csv(out, index=False)
