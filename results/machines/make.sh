@@ -49,3 +49,4 @@ asd compare "${rows[@]}" --kind real --against "statistics, pooled" --against "c
   --selection "last epoch; levels and their weights settled while these labels were seen" \
   --selection "statistics=nothing was chosen" --out "$here/$name"
 python "$here/scores.py" "$here/$name/scores.csv.xz" "${rows[@]}"
+python "$here/levels.py" "$work/audioset" "$work/translated" "$here/$name/levels.csv"
