@@ -103,7 +103,7 @@ def _places(
     for info in entries:
         name, parts = info.filename, PurePosixPath(info.filename).parts
         odd = "\\" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
-        if odd or not parts or parts[0] == "/" or ".." in parts:
+        if odd or not parts or parts[0].startswith("/") or ".." in parts:
             raise RefusedError(
                 archive, f"entry {name!r} points outside the folder or has no valid name"
             )

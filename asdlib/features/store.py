@@ -165,7 +165,7 @@ class FeatureStore:
         if not sums.exists():
             return digests
         with reading(sums, StoreError, _REBUILD):
-            expected = sums.read_text(encoding="ascii").splitlines()
+            expected = sums.read_text(encoding="ascii").split("\n")
         for name, digest in zip(names, digests, strict=True):
             if f"{digest}  {name}" not in expected:
                 raise StoreError(

@@ -94,6 +94,8 @@ UNSAFE = [
     ([A, ("../evil.wav", b"x")], "points outside"),
     ([A, ("fan/../../evil.wav", b"x")], "points outside"),
     ([A, ("/tmp/evil.wav", b"x")], "points outside"),
+    ([A, ("//tmp/evil.wav", b"x")], "points outside"),
+    ([A, ("//.", b"x")], "points outside"),
     ([A, ("C:/evil.wav", b"x")], "points outside"),
     ([A, ("fan\\..\\..\\evil.wav", b"x")], "points outside"),
     ([A, ("fan/train/a\n.wav", b"x")], "no valid name"),
