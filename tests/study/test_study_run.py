@@ -259,6 +259,12 @@ def test_a_run_of_another_version_is_not_called_damaged(
         assert "remove" not in str(caught.value)
 
 
+def _pipe_beside(file: Path) -> None:
+    pipe = file.with_name("held_out.json")
+    pipe.unlink(missing_ok=True)  # another test may have scored held-out clips
+    os.mkfifo(pipe)
+
+
 SCORE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (Path.unlink, "is missing"),
     "not a number": (
@@ -284,7 +290,7 @@ SCORE_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "metrics.csv is not as the run wrote it",
     ),
     "a pipe": (
-        lambda file: os.mkfifo(file.with_name("held_out.json")),
+        _pipe_beside,
         "held_out.json is no regular file",
     ),
 }
