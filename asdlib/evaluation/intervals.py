@@ -77,7 +77,7 @@ def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     """
     from scipy import special, stats
 
-    keys, values, strata = _figures(group, year)
+    keys, values, strata = _figures(year, group)
     estimate = values[:, :, 0].mean(axis=0)
     error, freedom = standard_error(values.mean(axis=0), [values[:, :, 0]], strata)
     # The derivative of the logit brings the standard error to its scale.
@@ -98,9 +98,7 @@ def paired_frame(
     """
     from scipy import stats
 
-    if not group_a or not group_b:
-        raise ScoreError("a group of runs is empty; give at least one score table for each system")
-    keys, values, strata = _figures([*group_a, *group_b], year)
+    keys, values, strata = _figures(year, group_a, group_b)
     a, b = values[: len(group_a)], values[len(group_a) :]
     runs = [a - b] if len(a) == len(b) else [a, b]
     influence = a.mean(axis=0) - b.mean(axis=0)
@@ -144,13 +142,13 @@ def standard_error(
 
 
 def _figures(
-    group: Sequence[pd.DataFrame], year: int
+    year: int, *groups: Sequence[pd.DataFrame]
 ) -> tuple[pd.DataFrame, Floats, list[NDArray[np.intp]]]:
-    """Return keys, all figures (S, F, 1 + N) of tables of the same clips, and rows by stratum."""
-    if not group:
+    """Return keys, figures (S, F, 1 + N) of all tables, of the same clips, and rows by stratum."""
+    if not all(groups):
         raise ScoreError("a group of runs is empty; give at least one score table for each system")
     metrics.check_year(year)
-    tables = [_align(group[0], df) for df in group]
+    tables = [_align(groups[0][0], df) for group in groups for df in group]
     found = [_of_table(table, year) for table in tables]
     keys = pd.DataFrame(list(found[0]), columns=["machine", "section", "metric"])
     values = np.stack([np.stack(list(figures.values())) for figures in found])

@@ -1,9 +1,9 @@
-"""An approximate way from the log-mels of one front end to those of another, without the sound.
+"""Translate log-mels from one front end to another, approximately, without the recordings.
 
-Public feature sets come without recordings, and a pre-trained encoder wants its own front end. A
-log-mel value tells the power density around a mel bin and a moment; the translation interpolates
-its logarithm over frequency and time, and adds up the power under the filters of the other front
-end. What was above the source's band stays empty, and nothing becomes sharper than it was.
+Public feature sets come without recordings, and a pre-trained encoder needs its own front end. A
+log-mel value gives the power density near one frequency and time. The translation interpolates its
+logarithm over both, and adds up the power under the filters of the other front end. Frequencies
+above the source's band stay empty, and no detail is gained.
 
 Shapes: F mel bins, T frames, K frequencies; a prime stands for the target.
 """
@@ -31,7 +31,7 @@ def translate_store(store: FeatureStore, out: str | Path, target: FrontEnd | str
     Raises
     ------
     ConfigError, StoreError
-        If one of the front ends has not centred frames and powers, or `out` exists.
+        If a front end does not have centred frames and power 2, or `out` exists.
     """
     target = preset(target)
     translation = Translation(FrontEnd.from_description(store.front_end), target)
@@ -56,7 +56,7 @@ class Translation:
     Raises
     ------
     ConfigError
-        If one of them is of Kaldi's framing, or has other values than powers.
+        If one of them has Kaldi's framing or another power than 2.
     """
 
     def __init__(self, source: FrontEnd, target: FrontEnd) -> None:

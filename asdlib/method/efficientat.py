@@ -118,18 +118,14 @@ class EfficientAT(Encoder):
             add_adapters(self.body, params, pointwise)
         self.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def feature_map(self, x: Tensor) -> Tensor:
-        """See `Encoder.feature_map`."""
-        return super().feature_map(self._as_published(x))
-
-    def _as_published(self, x: Tensor) -> Tensor:
+    def _image(self, x: Tensor) -> Tensor:
         mean, deviation = self.statistics
-        return (x * deviation + mean + 4.5) / 5.0
+        return super()._image((x * deviation + mean + 4.5) / 5.0)
 
     def levels(self, x: Tensor) -> dict[str, Tensor]:
         """See `Encoder.levels`; also mean and deviation over time of maps at four depths."""
         found = spectrum_levels(x)
-        image = self._as_published(x).unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        image = self._image(x)
         for depth, block in enumerate(self.body.children()):
             image = block(image)
             if depth in _DEPTHS:

@@ -43,14 +43,17 @@ class Encoder(nn.Module):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Compute the last feature map (B, C', F', T') of spectrograms (B, F, T)."""
+        output: Tensor = self.body(self._image(x))
+        return output
+
+    def _image(self, x: Tensor) -> Tensor:
+        """Turn spectrograms (B, F, T) into the images (B, 1, F, T) that `body` takes."""
         if x.dim() != 3 or x.shape[1] != self.n_mels:
             raise ConfigError(
                 f"the encoder got input of shape {tuple(x.shape)}, expected (batch, {self.n_mels} "
                 "mel bins, frames)"
             )
-        image = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        output: Tensor = self.body(image)
-        return output
+        return x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
 
     def time_mean(self, x: Tensor) -> Tensor:
         """Average the feature map over time only, shape (B, C'·F')."""
@@ -194,7 +197,7 @@ class Network(nn.Module):
         return projected
 
     def size_of(self, levels: Sequence[str]) -> list[int]:
-        """Size D of each level, which the network computes for silence to know."""
+        """Size D of each level, found by sending silence through the network."""
         was_training = self.training
         like = next(self.parameters())
         with torch.inference_mode():
