@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -80,6 +81,10 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
             tags = cell["metadata"].get("tags", [])
             if "injected-parameters" in tags:  # paths of this machine
                 cell["metadata"]["tags"] = [*tags, "remove-cell"]
+            elif setup := _setup(cell):  # a page opens with its subject
+                cell["metadata"]["tags"] = [*tags, "hide-input"]
+                shown = cell["metadata"].setdefault("mystnb", {})
+                shown |= {"code_prompt_show": f"Show {setup}", "code_prompt_hide": f"Hide {setup}"}
         (staged / f"{name}.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
     config = yaml.safe_load((project / "_config.yml").read_text(encoding="utf-8"))
     config.setdefault("execute", {})["execute_notebooks"] = "off"
@@ -90,6 +95,14 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     if times and page.is_file():
         page.write_text(times, encoding="utf-8")
     return staged
+
+
+def _setup(cell: dict[str, Any]) -> str:
+    """Name what a cell prepares, ``parameters`` or ``imports``; empty if it does something else."""
+    if "parameters" in cell["metadata"].get("tags", []):
+        return "parameters"
+    starts = re.match(r"(?:import|from) \w", "".join(cell["source"]))
+    return "imports" if cell["cell_type"] == "code" and starts else ""
 
 
 def contents(project: Path) -> list[str]:

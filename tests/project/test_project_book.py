@@ -176,3 +176,17 @@ def test_notebook_has_the_form_of_a_chapter_and_no_outputs(path: Path) -> None:
     declared = {line.split(":")[0] for line in parameters.source.splitlines()}
     unread = declared - names_read(tree)
     assert unread in (set(), {"profile", "workspace", "store", "data_root"}), unread
+
+
+def test_a_chapter_says_what_it_finds_and_builds_on_chapters_before_it() -> None:
+    chapters = read_yaml("book/chapters.yml")
+    contents = read_yaml("_toc.yml")
+    names = files_of({"parts": contents["parts"][:3]})
+    assert list(chapters) == names, (
+        "book/chapters.yml: one entry a page of parts I to III, in order"
+    )
+    for name, told in chapters.items():
+        assert set(told) == {"finding", "builds_on", "follows"}, name
+        assert told["finding"].endswith("."), name
+        assert len(told["finding"].split()) <= 30, name
+        assert set(told["builds_on"]) <= set(names[: names.index(name)]), name

@@ -42,7 +42,9 @@ def project(tmp_path: Path) -> Path:
     cards = f"<div><figcaption>fan 00</figcaption>{image}</div>"
     cells = [
         nbformat.v4.new_markdown_cell(LEARN),
+        nbformat.v4.new_code_cell("profile = 0", metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("profile = 1", metadata={"tags": ["injected-parameters"]}),
+        nbformat.v4.new_code_cell("import json\njson"),
         nbformat.v4.new_markdown_cell("Text.\n\n## The `second` part"),
         nbformat.v4.new_code_cell(
             "1", outputs=[picture], metadata={"mystnb": {"image": {"alt": 'a "dot"'}}}
@@ -72,7 +74,12 @@ def test_prose_and_executed_notebooks_are_laid_side_by_side(places: dict[str, Pa
     for _ in range(2):
         staged = stage_book("smoke", **places)
         notebook = json.loads((staged / "notebooks" / "01_a.ipynb").read_text())
-        assert notebook["cells"][1]["metadata"]["tags"] == ["injected-parameters", "remove-cell"]
+        _, parameters, injected, imports, *rest = (cell["metadata"] for cell in notebook["cells"])
+        assert parameters["tags"] == ["parameters", "hide-input"]
+        assert parameters["mystnb"]["code_prompt_show"] == "Show parameters"
+        assert injected["tags"] == ["injected-parameters", "remove-cell"]
+        assert imports["tags"] == ["hide-input"]
+        assert not any("tags" in metadata for metadata in rest)
         config = yaml.safe_load((staged / "_config.yml").read_text())
         assert config["execute"]["execute_notebooks"] == "off"
         times = (staged / "book" / "teaching" / "times.md").read_text()
