@@ -209,6 +209,8 @@ def ablate(
         Path | None, typer.Option(help="recordings of the stores, for the byola front end")
     ] = None,
     work: Work = None,
+    scheduler: options.Scheduler = None,
+    resources: options.Resources = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -222,6 +224,7 @@ def ablate(
     stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test)}
     facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
     results, failures = Results(out, stores, **facts), list[str]()
+    options.use_cluster(scheduler, resources)
     table = run_ablation(
         train,
         test,
@@ -256,6 +259,8 @@ def conditions(
     work: Work = None,
     jobs: options.Jobs = None,
     assign: options.Parameters = None,
+    scheduler: options.Scheduler = None,
+    resources: options.Resources = None,
 ) -> None:
     """Find where each step of the block helps: machine, band, domain, clips, classes."""
     from asdlib.study.ablation import (
@@ -271,6 +276,7 @@ def conditions(
     spec = validate_params(ConditionsSpec, parse_overrides(assign or []), "asd conditions")
     facts = {"spec": spec.model_dump(mode="json"), "conditions": list(CONDITIONS)}
     results = Results(out, {}, command="asd conditions", **facts)
+    options.use_cluster(scheduler, resources)
     table = study_conditions(spec, work or out, processes=jobs, on_done=_report)
     with results.writing() as folder:
         effects = summarise_conditions(table).round(6)

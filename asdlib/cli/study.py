@@ -64,10 +64,13 @@ def study_command(
     ] = None,
     force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
     jobs: options.Jobs = None,
+    scheduler: options.Scheduler = None,
+    resources: options.Resources = None,
 ) -> None:
     """Run the notebooks that changed, several at a time; failures do not stop the others."""
     project = find_project()
     started = time.perf_counter()
+    options.use_cluster(scheduler, resources)
     outcomes = load(project, "book.tools.execute").run_notebooks(
         profile,
         notebooks=notebooks or project / "notebooks",

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
@@ -23,6 +23,7 @@ import pandas as pd
 from asdlib.errors import AsdError, ConfigError, RunError
 from asdlib.features import FeatureStore
 from asdlib.files import end_with_parent
+from asdlib.study.cluster import SCHEDULER, send
 from asdlib.study.config import make_system
 from asdlib.study.result import RunResult
 from asdlib.study.run import PROCESSES, SCORING, execute, plan
@@ -72,6 +73,11 @@ class Job:
     machines: tuple[str, ...] | None
     network_of: "Job | None" = None
 
+    def bare(self) -> "Job":
+        """Return the same run without names."""
+        donor = self.network_of and self.network_of.bare()
+        return replace(self, name="", variant=replace(self.variant, columns={}), network_of=donor)
+
 
 Done = Callable[[Job, "RunResult | str", int, int], None]
 """Called after each run: with it, its result or why it failed, runs done, and runs in all."""
@@ -103,6 +109,7 @@ def experiment(
         Machine types to keep, by default all.
     processes
         Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
+        Where the environment names a scheduler, see `asdlib.study.cluster`, its workers count.
     failures
         If given, takes one line for each run that failed, whatever the reason, and the others are
         returned. Without it a failure is an error.
@@ -123,7 +130,7 @@ def experiment(
         If a run failed, after all others are done; naming the first failure. With `failures`, only
         if all runs failed.
     """
-    root = Path(root)
+    root = Path(root).absolute()
     chosen = {}
     for name, own in variants.items():
         make_system(own.system, own.params)
@@ -155,7 +162,7 @@ def _with_share(variant: Variant, seed: int, folder: Path) -> Variant:
 
 
 def _path(store: Any) -> Path:
-    return store.path if isinstance(store, FeatureStore) else Path(store)
+    return (store.path if isinstance(store, FeatureStore) else Path(store)).absolute()
 
 
 def _share_networks(jobs: Iterable[Job]) -> list[Job]:
@@ -201,7 +208,12 @@ def _run_all(
     # Those that take a network come last, when it is there, instead of waiting for it.
     order = sorted(range(len(jobs)), key=lambda i: jobs[i].network_of is not None)
     workers = min(processes or default_processes(), len(jobs))
-    if workers == 1:
+    scheduler = os.environ.get(SCHEDULER)
+    if scheduler:
+        with closing(send(scheduler, _do, [(jobs[i].bare(), folder) for i in order])) as done:
+            for place, outcome in done:
+                collect(order[place], outcome)
+    elif workers == 1:
         for i in order:
             collect(i, partial(_do, jobs[i], folder))
     else:
@@ -250,6 +262,11 @@ def _do(job: Job, folder: Path) -> RunResult:
 
 def _start_worker() -> None:
     end_with_parent()
+    use_one_thread()
+
+
+def use_one_thread() -> None:
+    """Let torch, in this thread, and the libraries for arrays compute on one core each."""
     import scipy.linalg  # noqa: F401  (its threads can be limited only once it is loaded)
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]

@@ -209,8 +209,8 @@ def test_what_is_evaluated_found_or_refused_loads_no_heavy_library(
 
 def test_light_rooms_do_not_load_heavy_libraries() -> None:
     code = (
-        "import sys, asdlib, asdlib.data, asdlib.evaluation\n"
-        "print(*{'torch', 'lightning', 'matplotlib', 'librosa'} & set(sys.modules))"
+        "import sys, asdlib, asdlib.data, asdlib.evaluation, asdlib.study\n"
+        "print(*{'torch', 'lightning', 'matplotlib', 'librosa', 'distributed'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,0 +1,171 @@
+"""Experiments on a Dask cluster of real processes give what they give here, whatever dies."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from study_stores import score_bytes
+from warm_server import start_server
+
+from asdlib.cli import options
+from asdlib.errors import ConfigError, RunError
+from asdlib.features import FeatureStore
+from asdlib.study import Variant, cluster, experiment
+
+VARIANTS = {
+    f"{statistics}, {covariance}": Variant(
+        "statistics", {"statistics": statistics, "covariance": covariance}
+    )
+    for statistics in ("mean", "mean+deviation", "mean+deviation+quantiles")
+    for covariance in ("own", "pooled")
+}
+FIT_SECONDS = 0.3
+
+
+def work(kind: str, log: str, *arguments: str) -> None:
+    """Be a scheduler or a worker; a worker's trainings take a while and are written down."""
+    sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    from distributed.cli import dask_scheduler, dask_worker
+
+    from asdlib.baselines import TimeStatistics
+
+    fit = TimeStatistics.fit
+
+    def told(self: TimeStatistics, *given: Any, **named: Any) -> TimeStatistics:
+        note = f"{os.getpid()} {self.params.statistics}, {self.params.covariance}"
+        for event in ("begun", "done"):
+            with open(log, "a") as sink:  # noqa: PTH123
+                sink.write(f"{event} {note}\n")
+            if event == "begun":
+                time.sleep(FIT_SECONDS)
+                fit(self, *given, **named)
+        return self
+
+    TimeStatistics.fit = told  # type: ignore[method-assign]
+    main = {"scheduler": dask_scheduler, "worker": dask_worker}[kind].main
+    main([*arguments, "--no-dashboard"], standalone_mode=False)
+
+
+class Cluster:
+    """A scheduler and two workers."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        self.folder, self.log = folder, folder / "log"
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.workers: list[BaseProcess] = []
+        self.start()
+
+    def start(self) -> None:
+        self.scheduler = self._process("scheduler", "--host", "127.0.0.1", "--port", self.port)
+        of_worker = ("--nthreads", "1", "--no-nanny", "--resources", "GPU=1")
+        place = ("--local-directory", str(self.folder))
+        new = [self._process("worker", self.address, *of_worker, *place) for _ in range(2)]
+        self.workers += new
+
+    def _process(self, kind: str, *arguments: str) -> BaseProcess:
+        told = (kind, str(self.log), *arguments)
+        process = get_context("forkserver").Process(target=work, args=told)
+        process.start()
+        return process
+
+    def lines(self, event: str) -> list[list[str]]:
+        text = self.log.read_text() if self.log.exists() else ""
+        return [line.split(" ", 2)[1:] for line in text.splitlines() if line.startswith(event)]
+
+    def kill_a_busy_worker(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            busy = Counter(pid for pid, _ in self.lines("begun"))
+            busy.subtract(pid for pid, _ in self.lines("done"))
+            for process in self.workers:
+                if busy[str(process.pid)]:
+                    os.kill(process.pid or 0, signal.SIGKILL)
+                    return
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        for process in (self.scheduler, *self.workers):
+            process.kill()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    start_server()
+    started = Cluster(tmp_path)
+    monkeypatch.setenv(cluster.SCHEDULER, started.address)
+    monkeypatch.setenv(cluster.RESOURCES, "GPU=1")
+    yield started
+    started.stop()
+
+
+def test_a_cluster_gives_what_this_machine_gives_whatever_dies(
+    engine: Cluster, store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def disturb(job: Any, made: Any, number: int, total: int) -> None:
+        told.append((number, total))
+        if number == 1:
+            engine.kill_a_busy_worker()
+        if number == 3:
+            engine.scheduler.kill()
+            engine.scheduler.join()
+            engine.start()
+
+    there = experiment(VARIANTS, tmp_path / "there", train=store, on_done=disturb)
+    assert told == [(i, 6) for i in range(1, 7)]
+    done = Counter(name for _, name in engine.lines("done"))
+    assert done == Counter(list(VARIANTS)), "each training came to its end once"
+    assert len(engine.lines("begun")) > len(VARIANTS), "one was killed in the middle"
+
+    # Two clients that ask for the same, one of them by other names, share the work.
+    named = {f"also {name}": variant for name, variant in VARIANTS.items()}
+    with ThreadPoolExecutor(2) as clients:
+        sweeps = (VARIANTS, named)
+        both = [clients.submit(experiment, v, tmp_path / "both", train=store) for v in sweeps]
+        first, second = (future.result() for future in both)
+    done = Counter(name for _, name in engine.lines("done"))
+    assert done == Counter(dict.fromkeys(VARIANTS, 2))
+
+    monkeypatch.delenv(cluster.SCHEDULER)
+    here = experiment(VARIANTS, tmp_path / "here", train=store, processes=1)
+    columns = [name for name in here if name not in ("run", "seconds")]
+    for table in (there, first, second.replace({"variant": r"^also "}, "", regex=True)):
+        pd.testing.assert_frame_equal(table[columns], here[columns], check_exact=True)
+        for a, b in zip(table["run"], here["run"], strict=True):
+            assert score_bytes(Path(a)) == score_bytes(Path(b))
+            assert Path(a).name == Path(b).name
+
+
+def test_what_a_cluster_cannot_do_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for address in ("tcp://127.0.0.1:1", "nowhere", "127.0.0.1:port"):
+        said = f"^no scheduler answers at '{address}' within 0.2 s"
+        with pytest.raises(ConfigError, match=said), cluster.connect(address, 0.2):
+            pass
+    with pytest.raises(ConfigError, match="^--resources belong to a cluster; give --scheduler"):
+        options.use_cluster(None, "GPU=1")
+    for text in ("GPU", "GPU=one", "GPU=1=2"):
+        with pytest.raises(ConfigError, match=f"^resources are '{text}', expected NAME=NUMBER"):
+            options.use_cluster(None, text)
+    assert cluster.parse_resources("GPU=1, MEMORY=4e9") == {"GPU": 1.0, "MEMORY": 4e9}
+    with pytest.raises(RunError, match=r"^the worker has version .*, expected another; install"):
+        cluster._do("another", len, [])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="install asdlib with the extra 'scale'"):
+        options.use_cluster("tcp://127.0.0.1:1", None)
