@@ -205,9 +205,6 @@ def ablate(
         list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")
     ] = None,
     assign: options.Parameters = None,
-    wav: Annotated[
-        Path | None, typer.Option(help="recordings of the stores, for the byola front end")
-    ] = None,
     work: Work = None,
     scheduler: options.Scheduler = None,
     resources: options.Resources = None,
@@ -232,7 +229,6 @@ def ablate(
         seeds=range(seeds),
         groups=only,
         params=params,
-        wav=wav,
         processes=jobs,
         failures=failures,
         on_done=_report,
@@ -251,37 +247,6 @@ def ablate(
             f"{len(failures)} of {done + len(failures)} runs failed and are not in the tables, the "
             f"first: {failures[0]}"
         )
-
-
-@app.command()
-def conditions(
-    out: Out,
-    work: Work = None,
-    jobs: options.Jobs = None,
-    assign: options.Parameters = None,
-    scheduler: options.Scheduler = None,
-    resources: options.Resources = None,
-) -> None:
-    """Find where each step of the block helps: machine, band, domain, clips, classes."""
-    from asdlib.study.ablation import (
-        CONDITIONS,
-        ConditionsSpec,
-        study_conditions,
-        summarise_conditions,
-    )
-    from asdlib.study.config import parse_overrides
-    from asdlib.study.result import Results
-    from asdlib.system import validate_params
-
-    spec = validate_params(ConditionsSpec, parse_overrides(assign or []), "asd conditions")
-    facts = {"spec": spec.model_dump(mode="json"), "conditions": list(CONDITIONS)}
-    results = Results(out, {}, command="asd conditions", **facts)
-    options.use_cluster(scheduler, resources)
-    table = study_conditions(spec, work or out, processes=jobs, on_done=_report)
-    with results.writing() as folder:
-        effects = summarise_conditions(table).round(6)
-        _publish({"conditions": table.round(6), "effects": effects}, folder)
-    say(f"tables, figure and provenance in {out}")
 
 
 def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> None:

@@ -26,7 +26,6 @@ from .encoders import (
 )
 from .losses import (
     ArcFaceHead as ArcFaceHead,
-    SubClusterAdaCosHead as SubClusterAdaCosHead,
     supervised_contrastive_loss as supervised_contrastive_loss,
 )
 from .mixing import (

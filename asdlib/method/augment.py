@@ -24,7 +24,6 @@ from asdlib.errors import ConfigError
 from asdlib.method.crop import draw_crops, resize_crop
 from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
-from asdlib.system import Count
 
 N_VIEWS = 2
 
@@ -38,16 +37,6 @@ class AugmentationParams(BaseModel):
     mixup: bool = Field(True, description="[P] mix past inputs in as background (log-mixup-exp)")
     rrc: bool = Field(True, description="[P] random resize crop")
     post_norm: bool = Field(True, description="[P] standardise both views of the batch together")
-    pre_norm_statistics: Literal["fixed", "running"] = Field(
-        "fixed",
-        description="[I] 'fixed': mean and std of the training set; 'running': of the inputs seen "
-        "so far, until frozen, as BYOL-A 2021",
-    )
-    running_batches: Count | None = Field(
-        None,
-        description="[I] batches after which running statistics freeze; BYOL-A: those of ten "
-        "epochs; null: never",
-    )
     mix_alpha: float = Field(
         0.4, ge=0, le=1, description="[I] largest share of the partner; λ = alpha·u, u ~ U(0, 1)"
     )
@@ -96,8 +85,8 @@ class AugmentationParams(BaseModel):
 class SpectrumAugmentation(nn.Module):
     """Make two augmented views of a batch of log-mel crops.
 
-    In training mode a forward pass also feeds the bank of past inputs and the running
-    statistics; in evaluation mode it leaves both alone. Both are part of ``state_dict``.
+    In training mode a forward pass also feeds the bank of past inputs, which is part of
+    ``state_dict``; in evaluation mode it leaves it alone.
 
     Without pre-norm the input is mixed as it stands, although eˣ of a decibel value is no power:
     converting it would be the very step that is switched off.
@@ -131,12 +120,7 @@ class SpectrumAugmentation(nn.Module):
     ) -> None:
         super().__init__()
         self.params = params or AugmentationParams()
-        self.pre_norm = PreNorm(
-            mean,
-            std,
-            running=self.params.pre_norm_statistics == "running",
-            max_batches=self.params.running_batches,
-        )
+        self.pre_norm = PreNorm(mean, std)
         self.n_mels = None if mel_frequencies is None else len(mel_frequencies)
         self.first_bin = 0
         if self.params.mixing == "high":
@@ -174,10 +158,7 @@ class SpectrumAugmentation(nn.Module):
                 f"log_mel has {log_mel.shape[-2]} mel bins, expected {self.n_mels} as in "
                 "mel_frequencies"
             )
-        x = log_mel.float()
-        if self.training and self.params.pre_norm:
-            self.pre_norm.update(x)
-        x = self.pre_normalise(x)
+        x = self.pre_normalise(log_mel.float())
         both = x if views else x.expand(N_VIEWS, *x.shape)
         shape = both.shape
         both = both.reshape(-1, *shape[2:])

@@ -9,7 +9,6 @@ Shapes: N clips, D embedding size, M training clips.
 
 import dataclasses
 import json
-import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ from numpy.typing import ArrayLike
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.system import with_prefix
@@ -222,58 +220,6 @@ class LocalDensityKNN(KNearestNeighbours):
 
     def _min_clips(self) -> int:
         return max(self.k, self.density_k + 1)
-
-
-@dataclass(config=_STRICT)
-class GaussianMixture(Backend):
-    """Negative log-likelihood of a clip under a mixture of Gaussians with full covariances.
-
-    `regularisation` is added to the variances, as a share of the section's mean variance; `seed`
-    decides the initial assignment.
-    """
-
-    name = "gaussian_mixture"
-    n_components: int = Field(default=2, ge=1)
-    regularisation: float = Field(default=0.01, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture as SklearnMixture
-
-        variance = float(x.var(axis=0).mean())
-        mixture = SklearnMixture(
-            self.n_components,
-            reg_covar=self.regularisation * (variance if variance > 0 else 1.0),
-            random_state=self.seed,
-        )
-        with warnings.catch_warnings():
-            # A mixture that still moves after 100 rounds is used as it is.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            try:
-                mixture.fit(x)
-            except ValueError as error:
-                raise RunError(
-                    f"no mixture of {self.n_components} Gaussians fits {len(x)} clips "
-                    f"({str(error).splitlines()[0]}); fewer n_components or more regularisation"
-                ) from error
-        return {
-            "log_weights": np.log(mixture.weights_),
-            "means": mixture.means_,
-            "precisions": mixture.precisions_cholesky_,
-        }
-
-    def _score_section(self, model: Model, x: Array) -> Array:
-        factors = model["precisions"]
-        scaled = (x[None] - model["means"][:, None]) @ factors
-        log_volume = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-        log_density = log_volume[:, None] - 0.5 * (
-            np.square(scaled).sum(axis=2) + x.shape[1] * np.log(2 * np.pi)
-        )
-        return np.asarray(-logsumexp(log_density + model["log_weights"][:, None], axis=0))
-
-    def _min_clips(self) -> int:
-        return max(2, self.n_components)
 
 
 def whitening(centred: Array) -> Array:
@@ -640,7 +586,6 @@ BACKENDS: dict[str, type[Backend]] = {
         PooledMahalanobis,
         KNearestNeighbours,
         ClassMeanDistance,
-        GaussianMixture,
         LocalDensityKNN,
         SelectiveMahalanobis,
         LevelSum,

@@ -22,7 +22,7 @@ from asdlib.features import Rows
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.method.backends import BACKENDS, backend_from_state, build_backend
 from asdlib.method.encoders import ENCODERS, Network, ProjectionHead, measure_batch_norm
-from asdlib.method.losses import ArcFaceHead, SubClusterAdaCosHead, supervised_contrastive_loss
+from asdlib.method.losses import ArcFaceHead, supervised_contrastive_loss
 from asdlib.method.pretrained import PUBLIC, check_front_end, describe_encoder, make_encoder
 from asdlib.method.training import Training, train
 from asdlib.method.weights import PretrainedParams
@@ -39,6 +39,7 @@ from asdlib.system import (
 )
 
 SHORTEST_CROP = 8
+RETIRED = (("subclusters", 16), ("pre_norm_statistics", "fixed"), ("running_batches", None))
 CropFrames = Annotated[Count, Field(ge=SHORTEST_CROP)]
 
 
@@ -66,7 +67,7 @@ class ContrastiveParams(BaseModel):
     contrast_weight: float = Field(
         1.0, ge=0, description="weight of the contrastive loss; 0: classification alone"
     )
-    classifier: Literal["none", "arcface", "sub_cluster_adacos"] = Field(
+    classifier: Literal["none", "arcface"] = Field(
         "none", description="extension, not in the paper: a classification loss beside the contrast"
     )
     classifier_weight: float = Field(1.0, gt=0, description="weight of the classification loss")
@@ -74,7 +75,6 @@ class ContrastiveParams(BaseModel):
     arcface_scale: float = Field(
         3.3, gt=0, description="ArcFace: factor of the cosines, the inverse of a temperature"
     )
-    subclusters: int = Field(16, ge=1, le=1024, description="sub-cluster AdaCos: centres a class")
     classes: Literal["section", "machine"] = Field(
         "section", description="a class is a machine type and its section, or the type alone [O]"
     )
@@ -115,6 +115,18 @@ class ContrastiveParams(BaseModel):
         description="at test: the whole clip, or the mean over windows of the longest crop [O]",
     )
     score_batch_size: Count = Field(32, description="clips embedded at a time")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, given: Any) -> Any:
+        """Drop parameters of earlier versions at values that mean what is always done now."""
+        if not isinstance(given, dict):
+            return given
+        kept = {name: value for name, value in given.items() if (name, value) not in RETIRED}
+        if isinstance(steps := kept.get("augmentation"), dict):
+            steps = {name: value for name, value in steps.items() if (name, value) not in RETIRED}
+            kept["augmentation"] = steps
+        return kept
 
     @field_validator("encoder", "backend")
     @classmethod
@@ -524,8 +536,6 @@ class Contrastive(System[ContrastiveParams]):
                 classifier = ArcFaceHead(
                     size, n_classes, margin=params.arcface_margin, scale=params.arcface_scale
                 )
-            elif params.classifier == "sub_cluster_adacos":
-                classifier = SubClusterAdaCosHead(size, n_classes, n_subclusters=params.subclusters)
             self.network_ = Network(encoder, head, classifier)
 
 

@@ -1,10 +1,10 @@
 """Losses: what the encoder is trained to do with the embeddings of augmented views.
 
 The supervised contrastive loss pulls views and clips of one class together and pushes other classes
-away. ArcFace and sub-cluster AdaCos classify instead, an extension that is not in the paper.
+away. ArcFace classifies instead, an extension that is not in the paper.
 Everything is computed in float32, also inside autocast.
 
-Shapes: N embeddings in a batch (clips times views), D embedding size, C classes, S sub-clusters.
+Shapes: N embeddings in a batch (clips times views), D embedding size, C classes.
 """
 
 import math
@@ -145,58 +145,6 @@ class ArcFaceHead(nn.Module):
             return functional.cross_entropy(
                 self.scale * torch.where(own, with_margin, cosine), labels
             )
-
-
-class SubClusterAdaCosHead(nn.Module):
-    """Classification with several centres per class and a self-adjusting scale (an extension).
-
-    The probability of a class is the sum over its sub-clusters. The scale follows the median angle
-    between embeddings and their own class.
-
-    Parameters
-    ----------
-    embedding_size, n_classes, n_subclusters
-        D, C and S; one sub-cluster gives AdaCos.
-
-    Notes
-    -----
-    K. Wilkinghoff, "Sub-Cluster AdaCos: Learning Representations for Anomalous Sound Detection",
-    IJCNN 2021, and subcluster_adacos.py in github.com/wilkinghoff/sub-cluster-AdaCos (7ddba84),
-    where the angle of an embedding is the sum of those to all centres of its class. The scale is
-    that of X. Zhang et al., "AdaCos: Adaptively Scaling Cosine Logits", CVPR 2019 (1905.00292).
-    """
-
-    scale: Tensor
-
-    def __init__(self, embedding_size: int, n_classes: int, *, n_subclusters: int = 16) -> None:
-        super().__init__()
-        if n_classes * n_subclusters < 3:
-            raise ConfigError(
-                f"AdaCos with {n_classes} classes of {n_subclusters} sub-clusters has no scale, "
-                "expected at least 3 centres; use more sub-clusters"
-            )
-        self.n_classes = n_classes
-        self.n_subclusters = n_subclusters
-        self.centres = nn.Parameter(torch.empty(n_classes * n_subclusters, embedding_size))
-        nn.init.xavier_uniform_(self.centres)
-        initial = math.sqrt(2) * math.log(n_classes * n_subclusters - 1)
-        self.register_buffer("scale", torch.tensor(initial))
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Compute the mean cross-entropy of embeddings (N, D) and classes (N,), float32."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            cosine = cosines(embeddings, self.centres)
-            cosine = cosine.reshape(len(embeddings), self.n_classes, self.n_subclusters)
-            if self.training:
-                self._adapt(cosine.detach(), labels)
-            logits = torch.logsumexp(self.scale * cosine, dim=2)
-            return functional.cross_entropy(logits, labels)
-
-    def _adapt(self, cosine: Tensor, labels: Tensor) -> None:
-        own = cosine[torch.arange(len(labels), device=labels.device), labels]
-        angle = torch.acos(own.clamp(-1, 1)).sum(dim=1).quantile(0.5).clamp(max=math.pi / 4)
-        total = torch.logsumexp((self.scale * cosine).flatten(), dim=0) - math.log(len(labels))
-        self.scale = total / torch.cos(angle)
 
 
 def cosines(embeddings: Tensor, centres: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """From a configuration to cached runs, experiments and tables.
 
 ``config`` says what defines a run, ``run`` does one and ``result`` reads it, ``experiment`` does
-many, ``ablation`` and ``conditions`` declare some, ``stores`` makes the stores that they need.
-``study`` fixes budgets and is what notebooks talk to, and ``report`` summarises tables.
+many, and ``ablation`` declares some. ``study`` fixes budgets and is what notebooks talk to, and
+``report`` summarises tables.
 
 Importing the room does not load torch: what needs it is imported when a run begins.
 """

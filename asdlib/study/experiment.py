@@ -18,16 +18,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from asdlib.errors import AsdError, ConfigError, RunError
-from asdlib.features import FeatureStore
-from asdlib.files import end_with_parent
+from asdlib.errors import AsdError, ConfigError, RunError, StoreError
+from asdlib.features import FeatureStore, subset_store
+from asdlib.files import end_with_parent, lock_file, only_process
 from asdlib.study.cluster import SCHEDULER, send
 from asdlib.study.config import make_system
 from asdlib.study.result import RunResult
 from asdlib.study.run import PROCESSES, SCORING, execute, plan
-from asdlib.study.stores import share_of_training
 
 Store = str | Path | FeatureStore
 """A feature store, or where one lies."""
@@ -159,6 +159,28 @@ def _with_share(variant: Variant, seed: int, folder: Path) -> Variant:
     whole = FeatureStore.open(str(variant.train))
     train = share_of_training(whole, variant.share, seed, folder).path
     return replace(variant, params=params, train=train)
+
+
+def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path) -> FeatureStore:
+    """Keep a share of the normal training clips of each section and domain, drawn at random.
+
+    The clips of a smaller share are among those of a larger one with the same seed. At least two
+    clips of each section and domain are kept, or all of them where there are fewer.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"share of training clips is {share}, expected above 0 and at most 1")
+    out = folder / f"share-{share:g}-seed-{seed}-{store.fingerprint[:12]}"
+    with only_process(out, StoreError, lock=lock_file(out), wait=True):
+        if out.exists():
+            return FeatureStore.open(out)
+        table = store.manifest
+        rng = np.random.default_rng(seed)
+        mask = np.zeros(len(store), dtype=bool)
+        training = table[(table["split"] == "train") & (table["label"] != "anomaly")]
+        for _, rows in training.groupby(["machine", "section", "domain"], sort=True):
+            n = max(round(share * len(rows)), min(2, len(rows)))
+            mask[rng.permutation(rows.index.to_numpy())[:n]] = True
+        return subset_store(store, out, mask)
 
 
 def _path(store: Any) -> Path:

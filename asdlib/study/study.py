@@ -12,17 +12,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from asdlib.errors import ConfigError
+from asdlib.errors import ConfigError, StoreError
 from asdlib.features import FeatureStore
+from asdlib.files import lock_file, only_process
 from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Variant, experiment
 from asdlib.study.result import RunResult, write_table
 from asdlib.study.run import execute, plan
-from asdlib.study.stores import alone, synthetic_store
+from asdlib.system import validate_params
+
+if TYPE_CHECKING:
+    from asdlib.data.synthetic import SyntheticSpec
 
 
 @dataclass(frozen=True)
@@ -180,26 +184,18 @@ class Study:
             )
         if self.profile.source == "download":
             return self._given
-        from asdlib.data.synthetic import SPECS, write_corpus
+        from asdlib.data.synthetic import SPECS
 
-        out = self.root / "recordings" / str(year)
         spec = SPECS[self.profile.name].model_copy(update={"layout": f"dcase{year}"})
-        with alone(out):
-            write_corpus(spec, out, jobs=self.processes)
-        return out
+        return self._corpus(str(year), spec)
 
     def store(self, year: int | None = None) -> FeatureStore:
         """Feature store of a year's recordings, by default the first year's."""
         year = self._check_year(year)
         if self.profile.source == "store":
             return FeatureStore.open(self._given)
-        from asdlib.features import build_store
-
         preset = "dcase2022" if year == 2022 else self.profile.preset
-        out = self.root / "stores" / str(year)
-        recordings = self.recordings(year)
-        with alone(out):
-            return build_store(recordings, out, preset=preset, jobs=self.processes)
+        return self._build(self.recordings(year), str(year), preset)
 
     def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
         """Store of synthetic machines made for one question, with the front end of 2020.
@@ -208,9 +204,30 @@ class Study:
         n_train, n_test_normal, n_test_anomaly, seconds, band`` and more. The same name with other
         keywords is another store.
         """
+        from asdlib.data.synthetic import SyntheticSpec
+
         text = json.dumps(spec, sort_keys=True, default=list)
         mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return synthetic_store(self.root, f"{name}-{mark}", spec, self.processes)
+        corpus = validate_params(SyntheticSpec, spec, "a synthetic store")
+        recordings = self._corpus(f"{name}-{mark}", corpus)
+        return self._build(recordings, f"{name}-{mark}", "dcase2020")
+
+    def _corpus(self, name: str, spec: "SyntheticSpec") -> Path:
+        """Write a synthetic corpus, or find it; another process that makes it is waited for."""
+        from asdlib.data.synthetic import write_corpus
+
+        out = self.root / "recordings" / name
+        with only_process(out, StoreError, lock=lock_file(out), wait=True):
+            write_corpus(spec, out, jobs=self.processes)
+        return out
+
+    def _build(self, recordings: Path, name: str, preset: str) -> FeatureStore:
+        """Compute the features of recordings, or find them, likewise."""
+        from asdlib.features import build_store
+
+        out = self.root / "stores" / name
+        with only_process(out, StoreError, lock=lock_file(out), wait=True):
+            return build_store(recordings, out, preset=preset, jobs=self.processes)
 
     def run(
         self,

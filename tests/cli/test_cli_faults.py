@@ -234,7 +234,6 @@ def test_outputs_without_a_name_and_links(
             ["decide", a],
             ["compare", a, "--kind", "real"],
             ["ablate", "--train", store, "--test", store],
-            ["conditions"],
         ):
             assert len(asd(*words, "--out", out).error) <= 400, (words, out)
     assert listing(here) == listing(tmp_path / "target") == []

@@ -10,7 +10,6 @@ from safetensors.numpy import load_file, save_file
 from scipy.spatial import distance
 from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf, ledoit_wolf
-from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.neighbors import NearestNeighbors
 
 from asdlib.errors import AsdError, ConfigError, RunError
@@ -110,16 +109,6 @@ def test_local_density_equals_a_loop() -> None:
             others = sorted(float(np.linalg.norm(y - z)) for j, z in enumerate(train) if j != i)
             ratios.append(float(np.linalg.norm(x - y)) / np.mean(others[:3]))
         assert given_score == pytest.approx(np.mean(sorted(ratios)[:2]))
-
-
-def test_mixture_equals_scikit_learn() -> None:
-    train = np.concatenate((clips(40), clips(40, seed=1, shift=-4)))
-    test = clips(7, seed=2)
-    params = {"n_components": 3, "regularisation": 0.05, "seed": 4}
-    reg = 0.05 * train.var(axis=0).mean()
-    reference = SklearnMixture(3, reg_covar=reg, random_state=4).fit(train)
-    scores = score("gaussian_mixture", train, test, **params)
-    np.testing.assert_allclose(scores, -reference.score_samples(test), rtol=1e-10)
 
 
 POOLED_NAMES = np.repeat(np.array(["fan/00", "fan/02", "pump/00"], object), 30)
@@ -356,7 +345,6 @@ TOO_FEW = [
     ("selective_mahalanobis", {}, 2),
     ("knn", {"k": 5}, 4),
     ("local_density_knn", {"density_k": 4}, 4),
-    ("gaussian_mixture", {"n_components": 3}, 2),
     ("level_sum", {}, 3),
 ]
 
@@ -367,11 +355,6 @@ def test_too_few_clips_are_refused() -> None:
         with pytest.raises(RunError, match=message):
             score(name, clips(n), clips(1), **params)
         score(name, clips(n + 1), clips(1), **params)
-
-
-def test_a_mixture_that_fits_nothing_is_refused_in_one_line() -> None:
-    with pytest.raises(RunError, match="no mixture of 4 Gaussians fits 10 clips"):
-        score("gaussian_mixture", clips(10), clips(1), n_components=4, regularisation=1e-300)
 
 
 KNN = build_backend("knn")
@@ -400,13 +383,12 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 UNKNOWN = [
-    ("lof", {}, r"'lof' is not known \(known: class_mean, gaussian"),
+    ("lof", {}, r"'lof' is not known \(known: class_mean, knn"),
     ("knn", {"n": 3}, r"'n' is not known to back-end 'knn' \(known: k, metric"),
     ("knn", {"k": 0}, "k of back-end 'knn' is 0: .* greater"),
     ("knn", {"k": 1.5}, "is 1.5: .* valid integer"),
     ("knn", {"k": True}, "is True: .* valid integer"),
     ("knn", {"metric": "manhattan"}, "'manhattan': .*'cosine' or 'euclidean'"),
-    ("gaussian_mixture", {"regularisation": 0.0}, "greater than 0"),
     ("selective_mahalanobis", {"covariance": "diagonal"}, "'shared' or 'own'"),
     ("level_sum", {"levels": ()}, "at least 1 item"),
     *(("pooled_mahalanobis", {"share": a}, "share of back-end 'pooled") for a in NO_SHARES),

@@ -42,7 +42,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"embedding": "feature_map", "cross_domain": True},
     {"segment": "sliding", "loss": "nt_xent"},
     {"classes": "machine", "augmentation": {"mixing": "high", "rrc": False}},
-    {"augmentation": {"pre_norm_statistics": "running"}},
     {"augmentation": {"pre_norm": False, "mixup": False, "post_norm": False}},
     {"encoder": "mobilefacenet"},
     {"epochs": 0, "backend": "knn", "backend_params": {"k": 3, "metric": "euclidean"}},

@@ -12,7 +12,6 @@ from torch.nn import functional
 from asdlib.errors import ConfigError
 from asdlib.method.losses import (
     ArcFaceHead,
-    SubClusterAdaCosHead,
     supervised_contrastive_loss,
 )
 
@@ -188,47 +187,6 @@ def test_arcface_goes_on_falling_at_the_poles() -> None:
     assert torch.isfinite(torch.autograd.grad(sum(losses), z)[0]).all()
 
 
-def test_adacos_adapts_its_scale_in_training_alone() -> None:
-    head = SubClusterAdaCosHead(16, 4, n_subclusters=2)
-    initial = math.sqrt(2) * math.log(7)
-    labels = torch.arange(9) % 4
-    z = 6 * head.centres.detach()[2 * labels] + batch(9, 16)
-    head.eval()(z, labels)
-    assert float(head.scale) == pytest.approx(initial)
-    head.train()(z, labels)
-    cosine = cosines(z, head)
-    total = math.log(float(torch.exp(initial * cosine).sum()) / 9)
-    own = [
-        row[2 * label : 2 * label + 2].tolist() for row, label in zip(cosine, labels, strict=True)
-    ]
-    angle = sorted(sum(math.acos(value) for value in values) for values in own)[4]
-    assert float(head.scale) == pytest.approx(total / math.cos(min(math.pi / 4, angle)), rel=1e-5)
-    assert "scale" in head.state_dict()
-
-
-def test_adacos_of_two_centres_has_the_scale_of_the_official_code() -> None:
-    """The angles of an embedding to both centres are added: 60° in all, above the cap of 45°."""
-    head = SubClusterAdaCosHead(2, 2, n_subclusters=2)
-    angles = torch.deg2rad(torch.tensor([-30.0, 30.0, 150.0, 210.0]))
-    with torch.no_grad():
-        head.centres.copy_(torch.stack((angles.cos(), angles.sin()), dim=1))
-    initial, half = math.sqrt(2) * math.log(3), math.sqrt(3) / 2
-    head(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    total = math.log(2 * math.exp(initial * half) + 2 * math.exp(-initial * half))
-    assert float(head.scale) == pytest.approx(total / math.cos(math.pi / 4), rel=1e-5)
-
-
-def test_adacos_loss_sums_the_probabilities_of_the_sub_clusters() -> None:
-    head = SubClusterAdaCosHead(8, 3, n_subclusters=4).eval()
-    z, labels = batch(5), torch.tensor([0, 1, 2, 0, 1])
-    probability = torch.softmax(head.scale * cosines(z, head), dim=1)
-    of_class = probability.reshape(5, 3, 4).sum(dim=2)[torch.arange(5), labels]
-    expected = -of_class.log().mean().float()
-    torch.testing.assert_close(head(z, labels).detach(), expected)
-
-
 def test_impossible_heads_are_refused() -> None:
     with pytest.raises(ConfigError, match="margin 2"):
         ArcFaceHead(8, 3, margin=2.0)
-    with pytest.raises(ConfigError, match="at least 3 centres"):
-        SubClusterAdaCosHead(8, 2, n_subclusters=1)
