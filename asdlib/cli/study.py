@@ -125,12 +125,13 @@ def slides(
     profile: ProfileOption = "classroom",
     study: WorkspaceOption = None,
     source: SourceOption = None,
+    lesson: Annotated[bool, typer.Option(help="the 15 slides of the lesson, with sound")] = False,
 ) -> None:
     """Make slides from the figures of the executed notebooks: one HTML file, printable."""
     project = find_project(source)
-    workspace = study or project / "build" / "study"
+    places = {"project": project, "workspace": study or project / "build" / "study"}
     write_slides = load(project, "book.tools.slides").write_slides
-    say(f"{write_slides(out, profile, project=project, workspace=workspace)} slides in {out}")
+    say(f"{write_slides(out, profile, **places, lesson=lesson)} slides in {out}")
 
 
 @app.command()

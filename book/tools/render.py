@@ -90,7 +90,7 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     config.setdefault("execute", {})["execute_notebooks"] = "off"
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shutil.copy2(project / "_toc.yml", staged / "_toc.yml")
-    times = times_table(workspace / profile / "study.json", profile)
+    times = times_table(workspace / profile / "study.json", profile, names)
     page = staged / "book" / "teaching" / "times.md"
     if times and page.is_file():
         page.write_text(times, encoding="utf-8")
@@ -128,16 +128,18 @@ def executed_notebook(name: str, profile: str, workspace: Path) -> Path:
     return path
 
 
-def times_table(path: Path, profile: str) -> str:
-    """Write the times of a study as a Markdown table; empty if there are none."""
+def times_table(path: Path, profile: str, names: list[str]) -> str:
+    """Write the times of a study, in the order of the notebooks' names; empty if there are none."""
     try:
         notebooks = json.loads(path.read_text(encoding="utf-8"))["notebooks"]
     except (OSError, ValueError, KeyError):
         return ""
+    timed = {name: notebooks.get(Path(name).name) for name in names}
     rows = "".join(
-        f"| `{name}` | {spent['seconds'] / 60:.1f} | {spent['workers']} on {spent['cores']} "
-        f"| {spent['date']} |\n"
-        for name, spent in notebooks.items()
+        f"| {{doc}}`/{name}` | {spent['seconds'] / 60:.1f} "
+        f"| {spent['workers']} on {spent['cores']} | {spent['date']} |\n"
+        for name, spent in timed.items()
+        if spent
     )
     return (
         f"Measured by `asd study` on the profile `{profile}`, each when it was last executed:\n\n"

@@ -7,6 +7,7 @@ const go = step => {
   next.scrollIntoView();
 };
 document.addEventListener('keydown', event => {
+  if (event.target.closest('audio, summary')) return;  // a player has keys of its own
   const step = {ArrowRight: 1, ArrowDown: 1, PageDown: 1, ' ': 1,
     ArrowLeft: -1, ArrowUp: -1, PageUp: -1}[event.key];
   if (step) { event.preventDefault(); go(step); }

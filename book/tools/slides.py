@@ -1,9 +1,11 @@
 """Slides from the figures of executed notebooks: one HTML file without scripts from elsewhere.
 
 Each chapter of the contents that is a notebook gives a title slide, from its heading and what one
-learns, and a slide for each figure, with the heading above it. The browser prints one a page.
+learns, and a slide for each figure, with the heading above it. The lesson has slides of its own,
+declared in ``teaching/lesson.yml``. The browser prints one a page.
 """
 
+import base64
 import html
 import json
 import re
@@ -12,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from asdlib.errors import RunError
 from asdlib.files import write_text
 from asdlib.study.study import get_profile
 from book.tools.render import contents, executed_notebook
@@ -21,15 +26,18 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Slide:
-    """One slide: a heading, and below it points in HTML or a picture with its description."""
+    """One slide: a heading, and below it points or cards in HTML, or a described picture."""
 
     heading: str
     points: str = ""
     picture: str = ""
     alt: str = ""
+    cards: str = ""
 
 
-def write_slides(out: Path, profile: str, *, project: Path, workspace: Path) -> int:
+def write_slides(
+    out: Path, profile: str, *, project: Path, workspace: Path, lesson: bool = False
+) -> int:
     """Write the slides.
 
     Parameters
@@ -42,6 +50,8 @@ def write_slides(out: Path, profile: str, *, project: Path, workspace: Path) -> 
         Project folder, with ``_toc.yml``.
     workspace
         Workspace of the study.
+    lesson
+        Those of the lesson, with sound, instead of those of all figures.
 
     Returns
     -------
@@ -52,15 +62,21 @@ def write_slides(out: Path, profile: str, *, project: Path, workspace: Path) -> 
     ConfigError
         If the profile is unknown.
     RunError
-        If a notebook of the contents is not executed.
+        If a notebook that is needed is not executed, or does not show what the lesson wants.
     """
     get_profile(profile)
-    found = [
-        (slide, f"{name.removeprefix('notebooks/')}, profile {profile}")
-        for name in contents(project)
-        if name.startswith("notebooks/")
-        for slide in _slides(executed_notebook(name, profile, workspace))
-    ]
+    if lesson:
+        found = [
+            (slide, f"lesson, profile {profile}")
+            for slide in _lesson_slides(project, profile, workspace)
+        ]
+    else:
+        found = [
+            (slide, f"{name.removeprefix('notebooks/')}, profile {profile}")
+            for name in contents(project)
+            if name.startswith("notebooks/")
+            for slide in _slides(executed_notebook(name, profile, workspace))
+        ]
     body = "\n".join(
         _section(slide, f"{source} · {i} of {len(found)}")
         for i, (slide, source) in enumerate(found, start=1)
@@ -96,11 +112,63 @@ def _slides(path: Path) -> Iterator[Slide]:
                 yield Slide(title, picture=picture, alt=described)
 
 
+def _lesson_slides(project: Path, profile: str, workspace: Path) -> Iterator[Slide]:
+    """Yield the slides that ``teaching/lesson.yml`` declares."""
+    told = yaml.safe_load((project / "teaching" / "lesson.yml").read_text(encoding="utf-8"))
+    for slide in told:
+        points = "".join(f"<li>{html.escape(point)}</li>" for point in slide.get("points", []))
+        points = points and f"<ul>{points}</ul>"
+        shown = slide.get("picture") or slide.get("cards") or {}
+        picture, alt, cards = "", shown.get("alt", ""), ""
+        if "image" in shown:
+            drawing = (project / "book" / "_static" / shown["image"]).read_bytes()
+            picture = f"data:image/svg+xml;base64,{base64.b64encode(drawing).decode()}"
+        elif shown:
+            path = executed_notebook(f"notebooks/{shown['notebook']}", profile, workspace)
+            wanted = shown.get("cell") or alt
+            found = _found(path, wanted, cell="cell" in shown)
+            if found is None:
+                raise RunError(f"'{path}' shows nothing for the slide '{slide['heading']}'")
+            if "cell" in shown:
+                order = slide.get("blind")
+                cards = _blind(found[0], order) if order else found[0]
+            else:
+                picture, alt = found
+        yield Slide(slide["heading"], points, picture, alt, cards)
+
+
+def _found(path: Path, wanted: str, *, cell: bool) -> tuple[str, str] | None:
+    """Find the cards of the cell with these words, or the picture described so and its text."""
+    for code in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        alt = code["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+        for output in code.get("outputs", []):
+            data = output.get("data", {})
+            if cell and wanted in "".join(code["source"]) and "text/html" in data:
+                return "".join(data["text/html"]), ""
+            if not cell and alt.startswith(wanted):
+                for picture, described, _ in _pictures(data, alt):
+                    return picture, described
+    return None
+
+
+def _blind(cards: str, order: list[int]) -> str:
+    """Leave of cards only their players, in this order and under the names A, B and so on."""
+    players = re.findall(r"<audio[^>]*>", cards)
+    named = zip("ABCDEFGH", (players[i] for i in order), strict=False)
+    return "".join(
+        f"<figure><figcaption>{letter}</figcaption>"
+        + re.sub(r'aria-label="[^"]*"', f'aria-label="clip {letter}"', player)
+        + "</audio></figure>"
+        for letter, player in named
+    )
+
+
 def _learned(text: str) -> str:
     """List what one learns, from the points below that heading."""
     found = re.search(r"\*\*What you will learn\*\*\n+((?:[-* ] .*\n?)+)", text)
     points = re.split(r"^[-*] +", found[1], flags=re.MULTILINE)[1:] if found else []
-    return "".join(f"<li>{html.escape(_plain(point))}</li>" for point in points)
+    listed = "".join(f"<li>{html.escape(_plain(point))}</li>" for point in points)
+    return f"<p>What you will learn</p><ul>{listed}</ul>" if listed else ""
 
 
 def _pictures(data: dict[str, Any], alt: str) -> Iterator[tuple[str, str, str]]:
@@ -124,9 +192,11 @@ def _plain(markdown: str) -> str:
 
 def _section(slide: Slide, footer: str) -> str:
     heading, alt = html.escape(slide.heading), html.escape(slide.alt)
-    body = f"<h2>{heading}</h2>" if slide.picture else f"<h1>{heading}</h1>"
-    if slide.points:
-        body += f"<p>What you will learn</p><ul>{slide.points}</ul>"
+    shown = slide.picture or slide.cards
+    body = f"<h2>{heading}</h2>" if shown else f"<h1>{heading}</h1>"
+    body += slide.points
+    if slide.cards:
+        body += f'<div class="cards">{slide.cards}</div>'
     if slide.picture:
         body += f'<figure><img src="{slide.picture}" alt="{alt}"></figure>'
     body += f"<footer>{html.escape(footer)}</footer>"

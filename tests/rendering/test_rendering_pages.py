@@ -84,10 +84,10 @@ def test_prose_and_executed_notebooks_are_laid_side_by_side(places: dict[str, Pa
         assert config["execute"]["execute_notebooks"] == "off"
         times = (staged / "book" / "teaching" / "times.md").read_text()
         assert "on the profile `smoke`" in times
-        assert "| `01_a` | 1.5 | 2 on 4 | 2026-11-22 |" in times
+        assert "| {doc}`/notebooks/01_a` | 1.5 | 2 on 4 | 2026-11-22 |" in times
         assert not (staged / "book" / "tools").exists()
     assert page.read_text() == "nothing is measured"
-    assert times_table(page, "smoke") == ""
+    assert times_table(page, "smoke", ["notebooks/01_a"]) == ""
 
 
 def test_a_profile_that_is_none_removes_nothing(project: Path) -> None:
@@ -155,6 +155,38 @@ def test_each_figure_becomes_a_slide_with_its_heading_and_description(
     assert 'alt="fan &amp; pump"' in text
     assert "01_a, profile smoke · 3 of 3" in text
     assert [path.name for path in out.parent.iterdir()] == ["slides.html"]
+
+
+def test_the_lesson_has_the_slides_that_it_declares(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    source = places["workspace"] / "smoke" / "notebooks" / "01_a.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    players = "".join(f'<audio controls aria-label="fan {i}" src="data:{i}"></audio>' for i in "12")
+    heard = nbformat.v4.new_output("display_data", {"text/html": f"<p>secret</p>{players}"})
+    notebook.cells.append(nbformat.v4.new_code_cell("show(3)", outputs=[heard]))
+    nbformat.write(notebook, source)
+    lesson = places["project"] / "teaching" / "lesson.yml"
+    lesson.parent.mkdir()
+    slides: list[dict[str, Any]] = [
+        {"heading": "Why?", "points": ["a < b"]},
+        {"heading": "Guess", "cards": {"notebook": "01_a", "cell": "show(3)"}, "blind": [1, 0]},
+        {"heading": "See", "cards": {"notebook": "01_a", "cell": "show(3)"}},
+        {"heading": "Look", "picture": {"notebook": "01_a", "alt": 'a "d'}},
+    ]
+    lesson.write_text(yaml.safe_dump(slides))
+    out = tmp_path / "slides.html"
+    assert write_slides(out, "smoke", **places, lesson=True) == 4
+    why, guess, see, look = BeautifulSoup(out.read_text(), "html.parser").find_all("section")
+    assert why.li.get_text() == "a < b"
+    assert [audio["src"] for audio in guess.find_all("audio")] == ["data:2", "data:1"]
+    assert [audio["aria-label"] for audio in guess.find_all("audio")] == ["clip A", "clip B"]
+    assert "secret" not in guess.get_text()
+    assert "secret" in see.get_text()
+    assert look.img["alt"] == 'a "dot"'
+    lesson.write_text(yaml.safe_dump([slides[1] | {"cards": {"notebook": "01_a", "cell": "no"}}]))
+    with pytest.raises(RunError, match="shows nothing for the slide 'Guess'"):
+        write_slides(out, "smoke", **places, lesson=True)
 
 
 def test_pages_become_one_page_with_contents_whose_links_lead_within_it(
