@@ -172,6 +172,17 @@ def test_notebook_has_the_form_of_a_chapter_and_no_outputs(path: Path) -> None:
         else:
             continue
         assert {name.split(".")[0] for name in names} <= IMPORTED | sys.stdlib_module_names, names
+    # Jupyter shows the last line of a cell; what a line before it or in a block returns is lost.
+    lines = {c.source: ast.parse(source_of(c)) for c in code if source_of(c).strip()}
+    last = {id(cell.body[-1]) for cell in lines.values()}
+    lost = [
+        ast.unparse(node)
+        for cell in lines.values()
+        for node in ast.walk(cell)
+        if isinstance(node, ast.Expr) and id(node) not in last
+        if re.match(r"plots\.(say|table|listen|show\w*)\(", ast.unparse(node))
+    ]
+    assert lost == []
     # A page that shows kept results reads none of those that every page has.
     declared = {line.split(":")[0] for line in parameters.source.splitlines()}
     unread = declared - names_read(tree)
