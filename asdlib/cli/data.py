@@ -25,7 +25,7 @@ from asdlib.errors import ConfigError, DataError, DownloadError
 
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
-Layout = StrEnum("Layout", ["dcase2020", "dcase2022"])
+Layout = StrEnum("Layout", ["dcase2020", *(f"dcase{year}" for year in range(2022, 2027))])
 Shift = StrEnum("Shift", ["mild", "hard"])
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Store = Annotated[Path, typer.Argument(help="feature store")]
@@ -42,7 +42,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "classroom",
     layout: Annotated[Layout, typer.Option(help="official layout")] = Layout.dcase2020,
-    shift: Annotated[Shift, typer.Option(help="shift of domain, layout dcase2022")] = Shift.mild,
+    shift: Annotated[Shift, typer.Option(help="shift of domain, not in dcase2020")] = Shift.mild,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another seed, other clips")] = 0,
     jobs: options.Jobs = None,
 ) -> None:
@@ -55,6 +55,10 @@ def synth(
         )
     changes = {"layout": layout.value, "shift": shift.value, "seed": seed}
     spec = SPECS[profile].model_copy(update=changes)
+    if spec.first_shot:  # its one section holds the clips of all
+        counts = ("n_train", "n_test_normal", "n_test_anomaly")
+        more = {name: spec.n_sections * getattr(spec, name) for name in counts}
+        spec = spec.model_copy(update=more)
     with progress_bar() as report:
         table = write_corpus(
             spec, out, jobs=jobs, on_progress=lambda done, total: report("clips", done, total)

@@ -24,7 +24,13 @@ from asdlib.data.synthetic import (
     render_clip,
     write_corpus,
 )
-from asdlib.data.synthetic.rooms import CONDITIONS, Conditions, record
+from asdlib.data.synthetic.rooms import (
+    CONDITIONS,
+    FAR_LEAKAGE_DB,
+    SELF_NOISE_DB,
+    Conditions,
+    record,
+)
 from asdlib.errors import ConfigError, DataError
 
 TINY = SyntheticSpec(
@@ -93,6 +99,73 @@ def test_the_2022_layout_is_official(tmp_path: Path) -> None:
     assert set(attributes["file_name"]) == set(first["path"])
     for row in attributes.itertuples():
         assert row.file_name.endswith(f"_{row.d1p}_{row.d1v}.wav")
+
+
+@pytest.mark.parametrize("year", [2023, 2024, 2025, 2026])
+def test_the_first_shot_layouts_are_official(year: int, tmp_path: Path) -> None:
+    size = {"machines": ("ToyCar", "fan"), "n_train": 100, "n_sections": 3}
+    spec = TINY.model_copy(update=size | {"layout": f"dcase{year}", "target_share": None})
+    plans = plan_corpus(spec)
+    train = [plan.clip for plan in plans if plan.clip.split == "train"]
+    fan = [clip for clip in train if clip.machine == "fan"]
+    assert [clip.domain for clip in fan].count("target") == 1 == len(fan) - 99
+    assert {clip.section for clip in train} == {"00"}
+    hidden = {clip.machine for clip in train if clip.attributes == "noAttribute"}
+    assert hidden == ({"ToyCar"} if year >= 2024 else set())
+    assert min(clip.index for clip in train) == (year == 2024)
+    # One condition shifts: that of the noise for fans, and no value is in both domains.
+    noises = {d: {c.attributes for c in fan if c.domain == d} for d in ("source", "target")}
+    assert noises["source"] == {"noise_1", "noise_2", "noise_3"}
+    assert not noises["source"] & noises["target"]
+
+    small = spec.model_copy(update={"n_train": 4})
+    table = write_corpus(small, tmp_path / "wav", jobs=1)
+    pd.testing.assert_frame_equal(index_folder(tmp_path / "wav", year=year), table[list(COLUMNS)])
+    extra = table[table["split"] == "supplemental"].set_index("machine")["attributes"]
+    assert extra.to_dict() == (
+        {"ToyCar": "kind_machine", "fan": "kind_noise"} if year == 2025 else {}
+    )
+    for path in table["path"]:
+        assert sf.info(tmp_path / "wav" / path).channels == 1 + (year == 2026)
+    audio, _ = sf.read(tmp_path / "wav" / table["path"].iloc[0], dtype="float32")
+    first = plan_corpus(small)[0].clip
+    place = (first.machine, first.section, first.split, first.label, first.index)
+    assert np.array_equal(audio, render_clip(small, *place, domain=first.domain))
+
+
+def test_supplemental_clips_hold_the_machine_or_the_noise_alone() -> None:
+    def scene(part: str) -> np.ndarray:
+        sound = np.sin(np.arange(16000) * 0.1)
+        conditions = Conditions("", 1.0, 0.5, 1, (1,))
+        kept = {"snr_db": 0.0, "variation": 0.0, "rng": np.random.default_rng(5), "part": part}
+        return record(sound, 0.5, "fan", "00", conditions, **kept)
+
+    both, machine, noise = (scene(part) for part in ("both", "machine", "noise"))
+    hiss = 10 ** (SELF_NOISE_DB / 20)
+    assert np.std(both - machine - noise) == pytest.approx(hiss, rel=0.05)
+    assert np.std(machine) == pytest.approx(np.std(noise), rel=0.5)
+
+
+def test_the_far_microphone_hears_the_noise_and_a_known_leak() -> None:
+    def scene(part: str) -> np.ndarray:
+        sound = np.random.default_rng(1).normal(size=16000)
+        conditions = Conditions("", 1.0, 0.5, 2, (1,))
+        kept = {"snr_db": 0.0, "variation": 0.0, "rng": np.random.default_rng(5), "part": part}
+        return record(sound, 1.0, "fan", "00", conditions, **kept, far=True)
+
+    machine, noise = scene("machine"), scene("noise")
+    far = 20 * np.log10(np.std(machine[:, 1]) / np.std(noise[:, 1]))
+    assert far == pytest.approx(FAR_LEAKAGE_DB, abs=0.5)
+    # 47 samples late, and nothing but the machine near by.
+    lag = np.argmax(np.correlate(machine[:, 1], machine[:, 0], "full")) - len(machine) + 1
+    assert abs(lag - 47) <= 2
+    # The near noise is the far one along a path of its own.
+    spectra = [np.fft.rfft(noise[:, k].reshape(-1, 2000) * np.hanning(2000)) for k in (0, 1)]
+    cross = np.mean(spectra[0] * spectra[1].conj(), axis=0)
+    coherence = np.abs(cross) ** 2 / np.prod(
+        [np.mean(np.abs(x) ** 2, axis=0) for x in spectra], axis=0
+    )
+    assert np.median(coherence[10:500]) > 0.95
 
 
 @pytest.mark.parametrize("shift", ["mild", "hard"])
@@ -268,7 +341,7 @@ BAD_SPECS = [
     ({"causes": ("leak",)}, r"machine 'fan' has none of the causes given \(its own: "),
     ({"severity": (0.9, 0.1)}, "not an ascending range"),
     ({"layout": "dcase2022", "n_test_normal": 3}, "cannot be halved"),
-    ({"layout": "dcase1999"}, "Input should be 'dcase2020' or 'dcase2022'"),
+    ({"layout": "dcase1999"}, "Input should be 'dcase2020', 'dcase2022', .* or 'dcase2026'"),
     ({"volume": 11}, "Extra inputs are not permitted"),
 ]
 

@@ -4,10 +4,15 @@ Every clip has its own random streams, keyed by (seed, layout, machine, section,
 label, index). The fault is not part of the key: the same clip with another severity, band or SNR is
 the same machine in the same room at the same moment.
 
-``OUT/<machine>/{train,test}/*.wav`` (16 kHz, mono, PCM16), in the 2022 layout also
+``OUT/<machine>/{train,test}/*.wav`` (16 kHz, mono, PCM16), after 2020 also
 ``OUT/<machine>/attributes_SS.csv``; ``OUT/synthetic.csv`` is the clip table with the truth,
 ``OUT/synthetic.json`` what the corpus was made from. The bytes depend on the spec only, not on the
 number of processes.
+
+The *first-shot* layouts, 2023 to 2026, have one section a machine, in which one of the conditions
+shifts, and one target clip to 99 source clips in training. Since 2024 half of the machines hide
+their attributes. In 2025 ``OUT/<machine>/supplemental`` holds the machine without noise, or the
+noise without the machine. In 2026 there are two channels, a near and a far microphone.
 """
 
 import glob
@@ -38,11 +43,19 @@ from asdlib.data.synthetic.signals import RATE, generator
 from asdlib.errors import ConfigError, DataError, shorten
 from asdlib.files import end_with_parent, is_taken, only_process, whole_folder
 
+_SINCE_2022 = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
 LAYOUT_MACHINES = {
     "dcase2020": ("ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve"),
-    "dcase2022": ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve"),
+    **{f"dcase{year}": _SINCE_2022 for year in range(2022, 2027)},
 }
-"""Machine types of the official datasets; each layout accepts only its own."""
+"""Machine types of the official development sets; each layout accepts only its own. Those of 2026
+are not known to us and stand for themselves."""
+
+HIDDEN = _SINCE_2022[::2]
+"""Machine types whose attributes are hidden since 2024."""
+
+CLEAN = _SINCE_2022[:3]
+"""Machine types whose supplemental clips are the machine without noise; else the noise alone."""
 
 TRUTH, SPEC = "synthetic.csv", "synthetic.json"
 
@@ -68,17 +81,24 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides the bytes of a synthetic corpus."""
 
-    layout: Literal["dcase2020", "dcase2022"] = Field("dcase2020", description="official layout")
+    layout: Literal[
+        "dcase2020", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026"
+    ] = Field("dcase2020", description="official layout")
     machines: tuple[str, ...] | None = Field(
         None, description="machine types of the layout; by default six of them"
     )
-    n_sections: int = Field(3, ge=1, le=6, description="IDs (2020) or sections of each machine")
+    n_sections: int = Field(
+        3, ge=1, le=6, description="IDs (2020) or sections of each machine; first-shot layouts: 1"
+    )
     n_train: Count = Field(50, ge=2, description="normal training clips of a section")
     n_test_normal: Count = Field(20, description="normal test clips of a section")
     n_test_anomaly: Count = Field(20, description="anomalous test clips of a section")
-    shift: Literal["mild", "hard"] = Field("mild", description="shift of domain (2022 layout)")
+    shift: Literal["mild", "hard"] = Field("mild", description="shift of domain (not in 2020)")
     target_share: float | None = Field(
-        None, gt=0, lt=0.5, description="target clips in training, by default 1 in 5, hard 1 in 25"
+        None,
+        gt=0,
+        lt=0.5,
+        description="target clips in training: 1 in 5, hard 1 in 25, first-shot 1 in 100",
     )
     seconds: float = Field(10.0, ge=1.0, le=60.0, description="length of a clip in s")
     snr_db: float = Field(6.0, ge=-30, le=40, description="machine over factory noise, in dB")
@@ -98,9 +118,24 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     def machine_names(self) -> tuple[str, ...]:
         """Machine types of the corpus, sorted."""
         default = set(LAYOUT_MACHINES[self.layout])
-        if self.layout == "dcase2022":
+        if self.layout != "dcase2020":
             default -= {"slider"}
         return tuple(sorted(default if self.machines is None else self.machines))
+
+    @property
+    def year(self) -> int:
+        """Year of the layout."""
+        return int(self.layout.removeprefix("dcase"))
+
+    @property
+    def first_shot(self) -> bool:
+        """Whether the layout is one of the first-shot task."""
+        return self.year >= 2023
+
+    @property
+    def channels(self) -> int:
+        """Channels of a file: since 2026 the near and the far microphone."""
+        return 1 + (self.year == 2026)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -110,6 +145,8 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
     def sections(self, machine: str) -> tuple[str, ...]:
         """Sections of a machine type: first those of the development set, then the others."""
         order = ("00", "02", "04", "06", "01", "03")
+        if self.first_shot:
+            return ("00",)
         if self.layout == "dcase2022":
             order = ("00", "01", "02", "03", "04", "05")
         elif machine in ("ToyCar", "ToyConveyor"):
@@ -167,6 +204,8 @@ class ClipPlan:
 
     clip: Clip
     """The record, with the file name and the path relative to the corpus."""
+    part: str
+    """What is heard: "both", or in a supplemental clip the "machine" or the "noise" alone."""
     cause: str
     """Cause of the anomaly, empty for a normal clip."""
     severity: float
@@ -200,43 +239,62 @@ def plan_clip(
     ConfigError
         If the corpus has no such machine, section, split, label or domain.
     """
+    splits = {"train": ("normal",), "test": ("normal", "anomaly")}
+    extra = split == "supplemental" and spec.year == 2025
+    if extra:
+        splits[split], domain = ("",), ""
     for what, value, known in (
         ("machine", machine, spec.machine_names),
         ("section", section, spec.sections(machine)),
-        ("split", split, ("train", "test")),
-        ("label", label, ("normal",) if split == "train" else ("normal", "anomaly")),
-        ("domain", domain, spec.domains),
+        ("split", split, tuple(splits)),
+        ("label", label, splits.get(split, ())),
+        ("domain", domain, ("",) if extra else spec.domains),
     ):
         if value not in known:
             raise ConfigError(
                 f"{what} '{value}' is not in this synthetic corpus (known: {', '.join(known)})"
             )
-    year = 2020 if spec.layout == "dcase2020" else 2022
-    clip = Clip("", year, "development", split, machine, section, domain, label, index, "", "")
+    place = (spec.year, "development", split, machine, section, domain, label)
+    clip = Clip("", *place, index, "", "")
     key = _key(spec, clip)
     rng = generator(*key, "conditions")
-    place = spec.shift if domain == "target" else domain
-    conditions = draw_conditions(rng, spec.layout, machine, section, place, spec.variation)
+    number = _SINCE_2022.index(machine) if spec.first_shot else int(section)
+    conditions = draw_conditions(
+        rng,
+        spec.layout,
+        machine,
+        number,
+        spec.shift if domain == "target" else "source",
+        spec.variation,
+    )
+    said, part = conditions.attributes, "both"
     name = f"{label}_id_{section}_{index:08d}.wav"
-    if year == 2022:
-        name = f"section_{section}_{domain}_{split}_{label}_{index:04d}_{conditions.attributes}.wav"
+    if spec.year >= 2024 and machine in HIDDEN:
+        said = "noAttribute"
+    if spec.year >= 2022:
+        name = f"section_{section}_{domain}_{split}_{label}_{index:04d}_{said}.wav"
+    if extra:
+        part = "machine" if machine in CLEAN else "noise"
+        name, said = f"section_{section}_{part}_{index:04d}.wav", f"kind_{part}"
     path = f"{machine}/{split}/{name}"
-    clip = replace(clip, clip=name, attributes=conditions.attributes, path=path)
-    if label == "normal":
-        return ClipPlan(clip, "", 0.0, "", conditions)
+    clip = replace(clip, clip=name, attributes=said, path=path)
+    if label != "anomaly":
+        return ClipPlan(clip, part, "", 0.0, "", conditions)
     causes = spec.causes_of(machine)
     severity = float(generator(*key, "severity").uniform(*spec.severity))
-    return ClipPlan(clip, causes[index % len(causes)], severity, spec.band, conditions)
+    return ClipPlan(clip, part, causes[index % len(causes)], severity, spec.band, conditions)
 
 
 def plan_corpus(spec: SyntheticSpec) -> list[ClipPlan]:
     """List all clips of a corpus, in the order of the clip table."""
     share = len(spec.domains)
-    part = spec.target_share or {"mild": 0.2, "hard": 0.04}[spec.shift]
+    default = 0.01 if spec.first_shot else {"mild": 0.2, "hard": 0.04}[spec.shift]
+    part = spec.target_share or default
     n_target = max(1, round(part * spec.n_train)) if share == 2 else 0
     in_train = {"source": spec.n_train - n_target, "target": n_target}
+    first = int(spec.year == 2024)  # that year counts from 1
     plans = [
-        plan_clip(spec, machine, section, split, label, index, domain=domain)
+        plan_clip(spec, machine, section, split, label, index + first, domain=domain)
         for machine in spec.machine_names
         for section in spec.sections(machine)
         for domain in spec.domains
@@ -247,6 +305,12 @@ def plan_corpus(spec: SyntheticSpec) -> list[ClipPlan]:
         )
         for index in range(count)
     ]
+    if spec.year == 2025:
+        plans += [
+            plan_clip(spec, machine, "00", "supplemental", "", index)
+            for machine in spec.machine_names
+            for index in range(-(-spec.n_train // 10))
+        ]
     return sorted(plans, key=lambda p: (p.clip.machine, p.clip.section, p.clip.split, p.clip.clip))
 
 
@@ -277,7 +341,7 @@ def render_clip(
     Returns
     -------
     numpy.ndarray
-        (S,) float32 within -1 … 1, on the steps of 16-bit PCM.
+        (S,), or (S, 2) in layout dcase2026, float32 within -1 … 1, on the steps of 16-bit PCM.
 
     Raises
     ------
@@ -301,7 +365,7 @@ def render_clip(
 
 
 def _pcm16(spec: SyntheticSpec, plan: ClipPlan) -> NDArray[np.int16]:
-    """Make one clip, (S,) 16-bit PCM."""
+    """Make one clip, (S,) or (S, 2) 16-bit PCM."""
     clip, conditions = plan.clip, plan.conditions
     key, model = _key(spec, clip), MACHINES[clip.machine]
     point = OperatingPoint(conditions.speed, conditions.load, spread_db=PARTS_DB * spec.variation)
@@ -320,6 +384,8 @@ def _pcm16(spec: SyntheticSpec, plan: ClipPlan) -> NDArray[np.int16]:
         snr_db=spec.snr_db,
         variation=spec.variation,
         rng=generator(*key, "scene"),
+        part=plan.part,
+        far=spec.channels == 2,
     )
     return np.asarray(np.rint(audio * FULL_SCALE), dtype="<i2")
 
@@ -411,7 +477,7 @@ def _check_existing(spec: SyntheticSpec, target: Path, table: pd.DataFrame) -> N
         raise DataError(f"folder '{target}' holds another synthetic corpus ({what}); {way_out}")
     if truth != table.to_csv(index=False, lineterminator="\n"):
         raise DataError(f"'{target / TRUTH}' was changed; {way_out}")
-    size = _WAV_HEADER + 2 * round(spec.seconds * RATE)
+    size = _WAV_HEADER + 2 * spec.channels * round(spec.seconds * RATE)
     lost = [p for p in table["path"] if not (f := target / p).is_file() or f.stat().st_size != size]
     if lost:
         raise DataError(
@@ -434,7 +500,8 @@ def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> Non
     (folder / SPEC).write_text(text, encoding="utf-8")
     if spec.layout == "dcase2020":
         return
-    for (machine, section), part in table.groupby(["machine", "section"]):
+    told = table[(table["split"] != "supplemental") & (table["attributes"] != "noAttribute")]
+    for (machine, section), part in told.groupby(["machine", "section"]):
         words = part["attributes"].str.split("_", expand=True)
         words.columns = [f"d{n // 2 + 1}{'pv'[n % 2]}" for n in range(words.shape[1])]
         table = words.assign(file_name=part["path"])[["file_name", *words.columns]]
@@ -479,7 +546,7 @@ def write_clips(spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path) ->
     """Render and write some clips of a corpus; return their number."""
     for plan in plans:
         with wave.open(str(folder / plan.clip.path), "wb") as sink:
-            sink.setnchannels(1)
+            sink.setnchannels(spec.channels)
             sink.setsampwidth(2)
             sink.setframerate(RATE)
             sink.writeframes(_pcm16(spec, plan).tobytes())

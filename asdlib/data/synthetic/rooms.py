@@ -6,12 +6,17 @@ signals are (S,) float64 at 16 kHz.
 
 Four conditions, as in DCASE 2022: ``spd`` (speed in % of nominal), ``load`` (%), ``mic`` (number of
 a microphone place) and ``noise`` (number of a factory noise). A section shifts one of them from the
-source to the target domain, section 00 the first, 01 the second and so on, in this order; the
-others keep to their source values. The value is in the file name: the one that shifts for machines
+source to the target domain, section 00 the first, 01 the second and so on, in this order, and where
+a machine has but one section, its place in the list of machine types counts; the others keep to
+their source values. The value is in the file name: the one that shifts for machines
 of the factory (``spd_104``), all four for the toys (``spd_96_load_30_mic_1_noise_2``).
 
 In the 2020 layout there are no domains: speed and load vary freely around the source values, and
 the three source noises are mixed.
+
+A far microphone, as in DCASE 2026, stands at the source of the noise, which reaches the near one
+along a path of its own in each room, ``b = p * n``. The far one hears ``n`` and a little of the
+machine: ``y' = G' (n + 10^(L/20) (x * h_d))``, L being `FAR_LEAKAGE_DB`, 3 ms late.
 """
 
 from dataclasses import dataclass
@@ -50,6 +55,15 @@ MICROPHONES = {
 PEAK_LIMIT = 0.9
 """Highest sample value; louder clips are turned down as a whole."""
 
+FAR_LEAKAGE_DB = -15.0
+"""Level of the machine at the far microphone relative to the near one, in dB; the noise is equally
+loud at both."""
+
+FAR_LEVEL_DB = -32.0
+"""Level of the far recording, in dB re full scale for a sound of unit power."""
+
+_PATH = 128  # samples of the path from the noise to the near microphone
+
 SELF_NOISE_DB = -88.0
 """Level of the recorder's white noise in dB re full scale."""
 
@@ -69,13 +83,15 @@ class Conditions:
 
 
 def draw_conditions(
-    rng: np.random.Generator, layout: str, machine: str, section: str, domain: str, variation: float
+    rng: np.random.Generator, layout: str, machine: str, number: int, domain: str, variation: float
 ) -> Conditions:
     """Draw the conditions of one clip; `domain` is a key of each of `CONDITIONS`.
 
+    `number` says which of them shifts.
+
     `variation` scales the natural variation: speed ±2 % and load ±0.15 (standard deviations) at 1.
     """
-    shifted = tuple(CONDITIONS)[int(section) % len(CONDITIONS)]
+    shifted = tuple(CONDITIONS)[number % len(CONDITIONS)]
     values = {
         name: int(rng.choice(options[domain if name == shifted else "source"]))
         for name, options in CONDITIONS.items()
@@ -93,6 +109,17 @@ def draw_conditions(
         values["mic"],
         (values["noise"],),
     )
+
+
+def noise_path(machine: str) -> Signal:
+    """Way of the noise from far to near in the room of a machine type, (S,), of unit energy.
+
+    Direct sound within 3 ms and three reflections, all within 8 ms.
+    """
+    rng = generator("path", machine)
+    places = np.append(rng.uniform(8, 48), rng.uniform(48, _PATH - 2, 3))
+    path = impulses(places, np.append(1.0, rng.uniform(-0.4, 0.4, 3)), _PATH)
+    return np.asarray(path / np.sqrt(np.sum(path**2)))
 
 
 @lru_cache(maxsize=64)
@@ -152,8 +179,12 @@ def record(
     snr_db: float,
     variation: float,
     rng: np.random.Generator,
+    part: str = "both",
+    far: bool = False,
 ) -> Signal:
     """Record the sound of a machine; return the samples, (S,) float64, full scale 1.
+
+    With a `far` microphone the shape is (S, 2), near and far.
 
     Parameters
     ----------
@@ -171,6 +202,10 @@ def record(
         0.4 dB an octave for the microphone's tilt, and of 1.6 dB in each octave.
     rng
         The scene's generator.
+    part
+        What is heard: "both", or the "machine" or the "noise" alone.
+    far
+        Whether there is a far microphone.
     """
     n = len(sound)
     distance, tilt = MICROPHONES[conditions.mic]
@@ -198,9 +233,21 @@ def record(
     # The place of the microphone is never quite the same: a colour of its own for every clip.
     knots = 1.6 * variation * rng.standard_normal(8)
     curve *= 10 ** ((level_db + np.interp(np.log2(f / 62.5), np.arange(8), knots)) / 20)
-    machine_heard, noise_heard = (
-        irfft(rfft(part, size) * curve, size)[:n] for part in (wet, noise)
-    )
-    audio = machine_heard + noise_heard + 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
+    heard = {"machine": wet, "noise": noise}
+    if part != "both":
+        heard = {part: heard[part]}
+    if far:
+        path = {"machine": np.ones(1), "noise": noise_path(machine)}
+        leak = np.zeros(48)
+        leak[-1] = 10 ** (FAR_LEAKAGE_DB / 20)
+        way = {"machine": leak, "noise": np.ones(1)}
+        away = sum(oaconvolve(sound, way[name])[:n] for name, sound in heard.items())
+        heard = {name: oaconvolve(sound, path[name])[:n] for name, sound in heard.items()}
+    audio = sum(irfft(rfft(sound, size) * curve, size)[:n] for sound in heard.values())
+    audio = audio + 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
+    if far:
+        away = 10 ** (FAR_LEVEL_DB / 20) * away
+        away += 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
+        audio = np.stack([audio, away], axis=1)
     gain = min(1.0, PEAK_LIMIT / float(np.max(np.abs(audio))))
     return np.asarray(gain * audio)
