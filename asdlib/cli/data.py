@@ -25,7 +25,9 @@ from asdlib.errors import ConfigError, DataError, DownloadError
 
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
-Layout = StrEnum("Layout", ["dcase2020", *(f"dcase{year}" for year in range(2022, 2027))])
+Layout = StrEnum(
+    "Layout", ["dcase2020", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026"]
+)
 Shift = StrEnum("Shift", ["mild", "hard"])
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Store = Annotated[Path, typer.Argument(help="feature store")]

@@ -241,9 +241,9 @@ def record(
         leak = np.zeros(48)
         leak[-1] = 10 ** (FAR_LEAKAGE_DB / 20)
         way = {"machine": leak, "noise": np.ones(1)}
-        away = sum(oaconvolve(sound, way[name])[:n] for name, sound in heard.items())
+        away = np.sum([oaconvolve(sound, way[name])[:n] for name, sound in heard.items()], axis=0)
         heard = {name: oaconvolve(sound, path[name])[:n] for name, sound in heard.items()}
-    audio = sum(irfft(rfft(sound, size) * curve, size)[:n] for sound in heard.values())
+    audio = np.sum([irfft(rfft(sound, size) * curve, size)[:n] for sound in heard.values()], axis=0)
     audio = audio + 10 ** (SELF_NOISE_DB / 20) * rng.standard_normal(n)
     if far:
         away = 10 ** (FAR_LEVEL_DB / 20) * away
