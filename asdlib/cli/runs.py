@@ -46,6 +46,7 @@ Folds = Annotated[
         help="parts of the training clips for held-out scores; default: what is there, or 5",
     ),
 ]
+Quantile = Annotated[float, typer.Option(help="share of normal clips below the threshold")]
 
 Out = Annotated[Path, typer.Option(help="folder for tables, figure and provenance")]
 Work = Annotated[Path | None, typer.Option(help="folder of runs and what they need; default: OUT")]
@@ -392,9 +393,7 @@ def fuse(
 @app.command()
 def decide(
     run: Annotated[Path, typer.Argument(help="folder of a finished run")],
-    quantile: Annotated[float, typer.Option(help="share of normal clips below the threshold")] = (
-        0.9
-    ),
+    quantile: Quantile = 0.9,
     out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
     train: Train = None,
     folds: Folds = None,
@@ -413,3 +412,36 @@ def decide(
         note("the test clips carry no labels: decisions only, no metrics")
     print_metrics(done.metrics, "precision, recall and F1")
     say(f"decision files and decisions.json in {done.path}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="folder of a finished run")],
+    out: Annotated[Path, typer.Argument(help="file to write, e.g. model.onnx")],
+    quantile: Quantile = 0.9,
+    section: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MACHINE/ID", help="only this section; may be repeated"),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="network in 8-bit integers: smaller, less exact")
+    ] = False,
+    train: Train = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a run as one ONNX file: waveform in, score and decision out (extra: export)."""
+    from asdlib.study.result import load_run
+
+    found = load_run(run)
+    from asdlib.study.export import export as write
+
+    made = write(found, out, train=train, quantile=quantile, sections=section or (), int8=int8)
+    if as_json:
+        print_json({"file": out, **made})
+    limits = zip(made["sections"], made["thresholds"], strict=True)
+    print_frame(
+        [{"section": name, "threshold": round(limit, 4)} for name, limit in limits],
+        f"thresholds, quantile {quantile:g}",
+    )
+    say(f"{out.stat().st_size / 1e6:.2f} MB in {out}")

@@ -501,7 +501,7 @@ class LevelSum(Backend):
         held_out = np.empty((len(self.levels), len(x)))
         separation = np.zeros((len(self.levels), len(sections)))
         for i, (level, part) in enumerate(self._parts(x).items()):
-            backend = _of_level(level)
+            backend = level_backend(level)
             across = own if level in self.trained else of_machine
             distances = _cross_scores(backend, part, names, domains, across, FOLDS, 0)
             learned = backend.fit(part, names, domains).models_
@@ -535,15 +535,19 @@ class LevelSum(Backend):
         return np.asarray(np.append(np.where(trained, 1.0, weights), constant) / groups)
 
     def _score_section(self, model: Model, x: Array) -> Array:
-        # Before version 0.2 all weights were equal.
-        equal = np.append(np.full(len(self.levels), 1 / len(self.levels)), 0.0)
-        *weights, constant = model.get("weights", equal)
+        *weights, constant = self.weights_of(model)
         total = np.full(len(x), constant)
         for weight, (level, part) in zip(weights, self._parts(x).items(), strict=True):
             own = with_prefix(model, f"{level}.")
             scale = own.pop("scale")
-            total += weight * _standardised(_of_level(level)._score_section(own, part), scale)
+            total += weight * _standardised(level_backend(level)._score_section(own, part), scale)
         return total
+
+    def weights_of(self, model: Model) -> Array:
+        """Return the weight of each level, and a constant, shape (levels + 1,), of a section."""
+        # Before version 0.2 all weights were equal.
+        equal = np.append(np.full(len(self.levels), 1 / len(self.levels)), 0.0)
+        return model.get("weights", equal)
 
     def _min_clips(self) -> int:
         return 4
@@ -559,7 +563,8 @@ class LevelSum(Backend):
         return dict(zip(self.levels, parts, strict=True))
 
 
-def _of_level(level: str) -> Backend:
+def level_backend(level: str) -> Backend:
+    """Return the back-end, not fitted, that a sum over levels scores a level with."""
     return LEVEL_BACKENDS.get(level, PooledMahalanobis)()
 
 

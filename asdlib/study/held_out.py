@@ -179,6 +179,32 @@ class Decisions(NamedTuple):
     """Folder of the decision files."""
 
 
+def thresholds(normal: pd.DataFrame, quantile: float) -> pd.DataFrame:
+    """Return the threshold of each section from its `held_out` scores: ``Decisions.thresholds``.
+
+    Raises
+    ------
+    RunError
+        If `quantile` is not between 0 and 1, or the scores give no gamma distribution.
+    """
+    from asdlib.baselines import gamma_threshold
+
+    _check_quantile(quantile)
+    rows = []
+    for (machine, section), part in normal.groupby(_SECTION):
+        try:
+            threshold = gamma_threshold(part["anomaly_score"].to_numpy(), quantile)
+        except RunError as error:
+            raise RunError(f"{machine} {section}: {error}") from None
+        rows.append((machine, section, len(part), threshold))
+    return pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
+
+
+def _check_quantile(quantile: float) -> None:
+    if not 0 < quantile < 1:
+        raise RunError(f"quantile {quantile:g} is not allowed, expected between 0 and 1")
+
+
 def decide_run(
     run: str | Path,
     *,
@@ -202,8 +228,7 @@ def decide_run(
     result = load_run(run)
     folder = Path(out) if out is not None else result.path
     year = result.record.year
-    if not 0 < quantile < 1:
-        raise RunError(f"quantile {quantile:g} is not allowed, expected between 0 and 1")
+    _check_quantile(quantile)
     check_named(folder)
     elsewhere = folder.resolve() != result.path.resolve()
     if elsewhere and is_taken(folder):
@@ -215,24 +240,15 @@ def decide_run(
             )
     if train is not None:
         _training_store(result, train)
-    from asdlib.baselines import gamma_threshold
-
-    rows = []
-    for (machine, section), part in held_out(result, train, folds=folds).groupby(_SECTION):
-        try:
-            threshold = gamma_threshold(part["anomaly_score"].to_numpy(), quantile)
-        except RunError as error:
-            raise RunError(f"{machine} {section}: {error}") from None
-        rows.append((machine, section, len(part), threshold))
-    thresholds = pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
+    limits = thresholds(held_out(result, train, folds=folds), quantile)
     scores = read_score_folder(result.path, year)
-    lacking = sorted(set(section_keys(scores)) - set(section_keys(thresholds)))
+    lacking = sorted(set(section_keys(scores)) - set(section_keys(limits)))
     if lacking:
         raise RunError(
             f"'{result.path / HELD_OUT}' has no clips of {lacking[0]}; delete it and name the "
             "training store (--train STORE)"
         )
-    scores = scores.merge(thresholds, on=_SECTION)
+    scores = scores.merge(limits, on=_SECTION)
     scores["decision"] = (scores["anomaly_score"] > scores["threshold"]).astype("int64")
     try:
         metrics = evaluate(label_scores(scores, year), year).decisions
@@ -242,11 +258,11 @@ def decide_run(
         "run": result.record.key,
         "quantile": quantile,
         "rule": "quantile of a gamma distribution fitted to held-out scores of normal clips",
-        "thresholds": thresholds.to_dict("records"),
+        "thresholds": limits.to_dict("records"),
     }
     with all_files(folder, replace=True) as files:
         if elsewhere:
             write_score_folder(scores, files, year)
         write_score_folder(scores, files, year, "decision_result")
         write_text(files / DECISIONS, json.dumps(record, indent=2) + "\n")
-    return Decisions(thresholds, pd.DataFrame() if metrics is None else metrics, folder)
+    return Decisions(limits, pd.DataFrame() if metrics is None else metrics, folder)

@@ -81,6 +81,7 @@ def test_quiet_and_json(asd: Asd, store: Path, tmp_path: Path) -> None:
         [*run, *other, "--out", b],
         ["fuse", a, b, "--out", tmp_path / "fused"],
         ["decide", a],
+        ["export", a, tmp_path / "a.onnx", "--section", "pump/02"],
         ["compare", a, b, "--kind", "synthetic", "--paired", "--out", tmp_path / "compared"],
         ["ablate", *stores, *quick, "--only", "data", "--seeds", 1, "--jobs", 1, "--out"],
     ]
@@ -89,11 +90,12 @@ def test_quiet_and_json(asd: Asd, store: Path, tmp_path: Path) -> None:
         done = asd(*command, "--quiet").success
         assert (done.out, done.err) == ("", ""), command[0]
     answers = [json.loads(asd(*command, "--json").success.out) for command in commands]
-    ran, _, fused, decided, compared, ablated = answers
+    ran, _, fused, decided, exported, compared, ablated = answers
     assert ran["run"]["key"] == load_run(a).record.key
     assert ran["metrics"][-1]["auc"] == load_run(a).auc
     assert (ran["found"], fused["folder"]) == (True, str(tmp_path / "fused"))
     assert {row["machine"] for row in decided["thresholds"]} == {"fan", "pump"}
+    assert (exported["sections"], exported["system"]) == (["pump/02"], "statistics")
     assert compared["comparison"][0]["system"] == "statistics"
     assert compared["paired"][0]["reference"] == "statistics"
     assert {row["variant"] for row in ablated["summary"]} > {"full"}

@@ -156,16 +156,16 @@ def declared(*extras: str) -> set[str]:
 
 def test_what_is_imported_is_declared() -> None:
     assert distributions(sources("asdlib"), at_once=True) - declared() == set()
-    assert distributions(sources("asdlib")) - declared("book", "pretrained") == set()
+    assert distributions(sources("asdlib")) - declared("book", "export", "pretrained") == set()
     assert distributions(sources("book", "notebooks", "teaching")) - declared("book") == set()
-    everything = declared("book", "dev", "pretrained")
+    everything = declared("book", "dev", "export", "pretrained")
     assert distributions(sources("tests", "benchmarks")) - everything == set()
 
 
 def test_what_is_declared_is_imported_or_used_otherwise() -> None:
     folders = ("asdlib", "book", "notebooks", "teaching", "tests", "benchmarks")
     everywhere = distributions(sources(*folders))
-    assert declared("book", "dev", "pretrained") - everywhere == set(USED_OTHERWISE)
+    assert declared("book", "dev", "export", "pretrained") - everywhere == set(USED_OTHERWISE)
     # What only the book, tests and lint need is no requirement of the library.
     assert declared() - distributions(sources("asdlib")) == set()
 
@@ -183,6 +183,7 @@ for code, *words in (
     (1, "ablate", "--train", "nowhere", "--test", STORE, "--out", "x"),
     (1, "features", "nowhere", "x"),
     (1, "decide", "nowhere"),
+    (1, "export", "nowhere", "x.onnx"),
     (1, "fuse", "nowhere", FOUND, "--out", "x"),
     (1, "compare", "nowhere", "--kind", "real"),
     (1, "store", "info", "nowhere"),
