@@ -157,8 +157,13 @@ class Detector(nn.Module):
         return score, score > self.limits, log_mel, *extras
 
 
-def _scorer(system: System[Any], sections: Sequence[str]) -> nn.Module:
-    """Return the module from log-mels (B, F, T) to a tuple that begins with scores (B, C)."""
+class _Scorer(nn.Module):
+    """From log-mels (B, F, T) to scores (B, C) and outputs of the names `extras`."""
+
+    extras: tuple[str, ...] = ()
+
+
+def _scorer(system: System[Any], sections: Sequence[str]) -> _Scorer:
     if isinstance(system, TimeStatistics) and "quantiles" not in system.params.statistics:
         return _Statistics(system, sections)
     if isinstance(system, Autoencoder):
@@ -171,10 +176,12 @@ def _scorer(system: System[Any], sections: Sequence[str]) -> nn.Module:
     )
 
 
-class _Statistics(nn.Module):
+class _Statistics(_Scorer):
     """The statistical reference; its second output is what each mel bin adds."""
 
     extras = ("bands",)
+    mean: Tensor
+    whitening: Tensor
 
     def __init__(self, system: TimeStatistics, sections: Sequence[str]) -> None:
         super().__init__()
@@ -191,14 +198,12 @@ class _Statistics(nn.Module):
         apart = (vectors[:, None] - self.mean)[:, :, None]  # (B, C, 1, D)
         white = apart @ self.whitening
         share = (apart * (white @ self.whitening.mT)).flatten(2)
-        bands = share.unflatten(2, (-1, log_mel.shape[1])).sum(dim=2)
+        bands = torch.unflatten(share, 2, (-1, log_mel.shape[1])).sum(dim=2)
         return white.square().sum(dim=(2, 3)).sqrt(), bands
 
 
-class _Windows(nn.Module):
+class _Windows(_Scorer):
     """The autoencoders: one network for each machine, on stacked frames."""
-
-    extras = ()
 
     def __init__(self, system: Autoencoder, sections: Sequence[str]) -> None:
         super().__init__()
@@ -220,10 +225,8 @@ class _Windows(nn.Module):
         return (torch.stack([scores[column] for column in self.columns], dim=1),)
 
 
-class _Embedded(nn.Module):
+class _Embedded(_Scorer):
     """Encoder, perhaps a public one, and the back-end of each section."""
-
-    extras = ()
 
     def __init__(self, system: Contrastive, sections: Sequence[str]) -> None:
         super().__init__()
@@ -258,6 +261,9 @@ def _distance(backend: Backend, model: dict[str, np.ndarray]) -> nn.Module:
 class _Mahalanobis(nn.Module):
     """Distance to the nearest of one or several means."""
 
+    mean: Tensor
+    whitening: Tensor
+
     def __init__(self, model: dict[str, np.ndarray]) -> None:
         super().__init__()
         self.register_buffer("mean", _single(model["mean"]))
@@ -271,6 +277,8 @@ class _Mahalanobis(nn.Module):
 
 class _Nearest(nn.Module):
     """Mean distance to the k nearest of some embeddings (M, D)."""
+
+    embeddings: Tensor
 
     def __init__(self, embeddings: np.ndarray, metric: str, k: int) -> None:
         super().__init__()
@@ -302,7 +310,7 @@ class _LevelSum(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        levels = x.split(self.sizes, dim=1) if self.sizes else (x,)
+        levels = torch.split(x, self.sizes, dim=1) if self.sizes else (x,)
         total = torch.full_like(x[:, 0], self.constant)
         for weight, scale, part, level in zip(
             self.weights, self.scales, self.parts, levels, strict=True
@@ -339,7 +347,7 @@ def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bo
             output_names=["score", "anomalous", "log_mel", *detector.score.extras],
             dynamic_shapes=({0: dynamic, 1: dynamic},),
         )
-    model = program.model_proto
+    model = program.model_proto  # type: ignore[union-attr]  # None without dynamo
     for node in model.graph.node:  # the lines of code that it came from, with their paths
         del node.metadata_props[:]
     if int8:
