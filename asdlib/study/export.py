@@ -217,9 +217,7 @@ class _Windows(_Scorer):
         windows = log_mel.unfold(2, self.width, 1).permute(0, 2, 3, 1).flatten(0, 1)
         section = torch.zeros(0)  # an autoencoder sees none
         scores = [
-            self.window_scores(network, windows, section)
-            .unflatten(0, (log_mel.shape[0], -1))
-            .mean(1)
+            self.window_scores(network, windows, section).reshape(log_mel.shape[0], -1).mean(dim=1)
             for network in self.networks
         ]
         return (torch.stack([scores[column] for column in self.columns], dim=1),)
