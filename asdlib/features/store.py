@@ -53,7 +53,7 @@ class FeatureStore:
     path
         Its folder.
     manifest
-        One row a clip; text columns, and ``frames`` as integers.
+        One row per clip; text columns, and ``frames`` as integers.
     features
         Shape (N, F, T), float16, memory-mapped.
     front_end
@@ -367,7 +367,7 @@ def write_store(
     path
         Its folder, which must not exist yet.
     manifest
-        One row a clip, with at least the columns of `REQUIRED`; values become text.
+        One row per clip, with at least the columns of `REQUIRED`; values become text.
     features
         Shape (N, F, T), finite; kept as float16.
     front_end

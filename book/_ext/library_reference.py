@@ -25,7 +25,8 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-LITERAL = re.compile(r"(``.+?``|`[^`\n]+`)")
+# What stays as it is: code, and words that are emphasised.
+LITERAL = re.compile(r"(``.+?``|`[^`\n]+`|(?<![\w*\\])\*[A-Za-z][\w ]*\*(?![\w*]))")
 PROSE = "PROSE"
 # What napoleon itself writes before the text of a returned value: a bullet, a name, a type.
 MARKED = re.compile(

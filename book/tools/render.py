@@ -74,6 +74,8 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     shutil.copytree(
         project / "book", staged / "book", ignore=shutil.ignore_patterns("tools", "__pycache__")
     )
+    if (exercises := project / "teaching" / "exercises").is_dir():
+        shutil.make_archive(str(staged / "book" / "teaching" / "exercises"), "zip", exercises)
     (staged / "notebooks").mkdir()
     for name, path in executed.items():
         notebook = json.loads(path.read_text(encoding="utf-8"))

@@ -37,6 +37,21 @@ def check(name: str, namespace: Namespace, *, seed: int = 0) -> None:
     if name not in CHECKS:
         raise ConfigError(f"unknown exercise '{name}' (known: {', '.join(CHECKS)})")
     CHECKS[name](namespace, np.random.default_rng(seed))
+    print("✓ right")
+
+
+def numpy_only(namespace: Namespace, name: str) -> None:
+    """Refuse a function that leaves its work to a library other than NumPy."""
+    codes, used = [getattr(namespace.get(name), "__code__", None)], {name}
+    for code in codes:
+        used |= set(getattr(code, "co_names", ()))
+        codes += [part for part in getattr(code, "co_consts", ()) if hasattr(part, "co_names")]
+    for word in sorted(used):
+        value = namespace.get(word)
+        origin = getattr(value, "__module__", None) or getattr(value, "__name__", None) or word
+        library = str(origin).split(".")[0]
+        if library in ("asdlib", "scipy", "sklearn", "torch", "torchmetrics"):
+            raise WrongAnswerError(f"`{name}` leaves the work to {library}; use NumPy only")
 
 
 def ask(namespace: Namespace, name: str, *arguments: Any, shape: tuple[int, ...] = ()) -> Any:
@@ -95,14 +110,17 @@ def mahalanobis(train: Any, test: Any) -> Any:
     return np.einsum("nd,de,ne->n", away, np.linalg.pinv(np.cov(train, rowvar=False)), away)
 
 
-def supervised_contrast(z: Any, labels: Any, temperature: float) -> float:
-    """Return the loss of unit vectors (B, D), Khosla et al., Eq. 2; torch would start slowly."""
+def supervised_contrast(z: Any, labels: Any, temperature: float, weights: Any = None) -> float:
+    """Return the loss of unit vectors (B, D), Khosla et al., Eq. 2; torch would start slowly.
+
+    Anchors count alike, or by `weights` (B,).
+    """
     similarity = z @ z.T / temperature
     np.fill_diagonal(similarity, -np.inf)
     log_share = similarity - logsumexp(similarity, axis=1, keepdims=True)
     positive = (labels[:, None] == labels) & ~np.eye(len(z), dtype=bool)
     means = np.where(positive, log_share, 0.0).sum(axis=1) / positive.sum(axis=1)
-    return float(-means.mean())
+    return float(-np.average(means, weights=weights))
 
 
 def check_rates(namespace: Namespace, rng: Rng) -> None:
@@ -137,6 +155,7 @@ def check_area(namespace: Namespace, rng: Rng) -> None:
         }
         wrong = f"expected an area of {right:.4f} on a random case, got {given:.4f}"
         compare(given, right, wrong, mistakes)
+    numpy_only(namespace, "area")
 
 
 def check_partial_area(namespace: Namespace, rng: Rng) -> None:
@@ -153,6 +172,7 @@ def check_partial_area(namespace: Namespace, rng: Rng) -> None:
         }
         wrong = f"max_fpr {max_fpr:g}: expected {right:.4f}, got {given:.4f}"
         compare(given, right, wrong, mistakes)
+    numpy_only(namespace, "partial_area")
 
 
 def check_threshold(namespace: Namespace, rng: Rng) -> None:
@@ -211,11 +231,22 @@ def check_distance(namespace: Namespace, rng: Rng) -> None:
 
 
 def check_own_auc(namespace: Namespace, rng: Rng) -> None:
-    """``own_auc``: AUC of the time averages on the student's own recordings."""
-    given = numbers(namespace.get("own_auc"), "own_auc")
-    right = auc(namespace["y_true"], mahalanobis(namespace["train"], namespace["test"]))
-    if abs(given - right) > 0.02:
-        raise WrongAnswerError(f"`own_auc` is {given:.3f}, your recordings give {right:.3f}")
+    """``own_auc(train, test, y_true)``: AUC of the distance, on clips that nobody has seen."""
+    for _ in range(3):
+        mixing = rng.normal(size=(4, 4))
+        train, y_true = rng.normal(size=(80, 4)) @ mixing, np.tile([0, 1], 40)
+        test = (rng.normal(size=(80, 4)) * (1 + 0.6 * y_true[:, None])) @ mixing
+        given = ask(namespace, "own_auc", train, test, y_true)
+        right, plain = (
+            auc(y_true, score)
+            for score in (mahalanobis(train, test), ((test - train.mean(axis=0)) ** 2).sum(axis=1))
+        )
+        mistakes = {
+            "the area is turned around: farther means more anomalous": 1 - right,
+            "that is the area of the Euclidean distance; use your `distance`": plain,
+        }
+        wrong = "the area is not that of your distance on clips that you have not seen"
+        compare(given, right, wrong, mistakes)
 
 
 def check_standardise(namespace: Namespace, rng: Rng) -> None:
@@ -247,13 +278,17 @@ def check_mix(namespace: Namespace, rng: Rng) -> None:
 
 def check_contrastive_loss(namespace: Namespace, rng: Rng) -> None:
     """``contrastive_loss(z, labels, temperature)``: supervised contrast, Khosla et al., Eq. 2."""
-    labels = np.repeat(np.arange(4), 3)
+    labels = np.repeat(np.arange(4), [2, 3, 4, 3])  # unequal, so that the order of means counts
     for temperature in (0.07, 0.5):
         z = rng.normal(size=(12, 5))
         z /= np.linalg.norm(z, axis=1, keepdims=True)
         given = ask(namespace, "contrastive_loss", z, labels, temperature)
         right, unscaled = (supervised_contrast(z, labels, t) for t in (temperature, 1.0))
+        counts = np.array([(labels == label).sum() - 1 for label in labels])
+        of_pairs = supervised_contrast(z, labels, temperature, weights=counts)
+        each_first = "average over the positives of each anchor first, then over the anchors"
         mistakes = {
+            each_first: of_pairs,
             "the temperature is not used: divide the similarities by it": unscaled,
             "the sign is turned around: the loss is minus the mean": -right,
         }

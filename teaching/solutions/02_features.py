@@ -26,4 +26,6 @@ def distance(train, test):
 
 
 # %% own_auc
-own_auc = auc(y_true, distance(train, test))  # noqa: F821  (the exercise makes the data)
+def own_auc(train, test, y_true):
+    """AUC of the distance, between 0 and 1."""
+    return auc(y_true, distance(train, test))

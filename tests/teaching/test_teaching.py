@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from grading import EXERCISES, check_answers, marks_to_json
+from sklearn.metrics import roc_auc_score
 
 from asdlib import auc, pauc
 from asdlib.errors import ConfigError, RunError
 from asdlib.method import supervised_contrastive_loss
-from checks import CHECKS, WrongAnswerError, check, supervised_contrast
+from checks import CHECKS, WrongAnswerError, check, mahalanobis, supervised_contrast
 from students import student_features, student_scores, student_seed, write_student_data
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,21 @@ def wins(y_true: Any, score: Any) -> float:
     return float((score[y_true == 1][:, None] > score[y_true == 0][None, :]).mean())
 
 
+def imports_inside(y_true: Any, score: Any, max_fpr: float) -> Any:
+    from sklearn import metrics
+
+    return metrics.roc_auc_score(y_true, score, max_fpr=max_fpr)
+
+
+def of_all_pairs(z: Any, labels: Any, temperature: float) -> float:
+    """Average over pairs: an anchor with many positives counts more."""
+    similar = z @ z.T / temperature
+    np.fill_diagonal(similar, -np.inf)
+    log_share = similar - np.log(np.exp(similar).sum(axis=1, keepdims=True))
+    positive = (labels[:, None] == labels) & ~np.eye(len(z), dtype=bool)
+    return float(-log_share[positive].mean())
+
+
 WRONG: list[tuple[str, str, Any, str]] = [
     ("rates", "rates", lambda y, s, t: ((s >= t)[y == 1].mean(), (s >= t)[y == 0].mean()), "above"),
     ("rates", "rates", lambda y, s, t: ((s > t)[y == 0].mean(), (s > t)[y == 1].mean()), "order"),
@@ -126,20 +142,26 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("frame_count", "frame_count", lambda n, h: n // h, "centred"),
     ("band_level", "band_level", lambda x, f, a, b: x[(f >= a) & (f < b)].mean(), "decibels"),
     ("distance", "distance", lambda a, b: ((b - a.mean(0)) ** 2).sum(1), "Euclidean"),
-    ("own_auc", "own_auc", 0.123, "your recordings give"),
-    ("own_auc", "own_auc", None, "gives nothing"),
+    ("own_auc", "own_auc", lambda a, b, y: 0.796, "clips that you have not seen"),
+    ("own_auc", "own_auc", lambda a, b, y: auc(y, -mahalanobis(a, b)), "turned around"),
+    ("own_auc", "own_auc", lambda a, b, y: auc(y, ((b - a.mean(0)) ** 2).sum(1)), "Euclidean"),
+    ("own_auc", "own_auc", 0.796, "there is no function"),
+    ("area", "area", roc_auc_score, "leaves the work to sklearn"),
+    ("area", "area", lambda y, s: roc_auc_score(y, s), "leaves the work to sklearn"),
+    ("partial_area", "partial_area", imports_inside, "leaves the work to sklearn"),
     ("standardise", "standardise", lambda x, m, s: (x - m) / s**2, "not by the variance"),
     ("mix", "mix", naive_mix, "overflow"),
     ("mix", "mix", lambda x, z, r: (1 - r) * x + r * z, "mixes logarithms"),
     ("contrastive_loss", "contrastive_loss", lambda z, y, t: 1.0, "got 1.0000"),
+    ("contrastive_loss", "contrastive_loss", of_all_pairs, "positives of each anchor first"),
 ]
 
 
 def test_a_wrong_answer_gets_a_line_that_helps() -> None:
     right = solution_namespace()
     for name, variable, value, hint in WRONG:
-        namespace = right | {variable: value}
-        if not (callable(value) or variable == "own_auc"):
+        namespace = right | {variable: value, "roc_auc_score": roc_auc_score}
+        if not callable(value):
             del namespace[variable]
         with pytest.raises(WrongAnswerError, match=hint) as caught:
             check(name, namespace)
