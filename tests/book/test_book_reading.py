@@ -1,12 +1,19 @@
 """What a reader does with the book: search, copy, switch, move, go by keyboard."""
 
+import json
 import re
+from base64 import b64decode
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from playwright.sync_api import Browser, Page
 from reader import ROOT, SETTLED, open_page, pages
+
+from asdlib import FrontEnd
+from asdlib.plots import log_mel_to_audio
 
 pytestmark = pytest.mark.book
 
@@ -181,3 +188,114 @@ def test_launch_buttons_start_the_notebook_where_a_repository_is_named(built: Pa
         (binder,) = (link for link in links if link.startswith("https://mybinder.org/"))
         assert binder.startswith(f"https://mybinder.org/v2/gh/{owner}/{branch}?")
         assert binder.endswith(f"{name}.ipynb")
+
+
+def test_what_the_sliders_of_the_block_show_and_play_is_what_the_library_makes(
+    browser: Browser, site: str
+) -> None:
+    page, problems = open_page(browser, site, "notebooks/25_block", has_touch=True)
+    explorer = page.locator(".augment-explorer")
+    data = json.loads(explorer.locator("script").text_content() or "")
+    low, high = data["range"]
+    x, z = (
+        low + (high - low) * np.frombuffer(b64decode(data[name]), np.uint8) / 255
+        for name in ("x", "z")
+    )
+    size = (data["bins"], data["frames"])
+    x, z = x.reshape(size), z.reshape(size)
+
+    def sounding(part: str) -> np.ndarray:
+        told = explorer.evaluate(f"e => Array.from({part})")
+        return np.array(told)
+
+    def set_to(**values: float) -> None:
+        for name, value in values.items():
+            slider = explorer.locator(f"input[name={name}]")
+            slider.evaluate("(s, v) => { s.value = v; s.dispatchEvent(new Event('input')) }", value)
+
+    set_to(share=0)
+    np.testing.assert_allclose(sounding("e.asd.view()").reshape(size), x, atol=1e-4)
+    # Everything at once, against PyTorch.
+    set_to(share=0.3, cutoff=2, height=0.7, top=0.5, width=1.25, left=0.2)
+    mixed = np.where(
+        (np.array(data["mel_hz"]) >= 2000)[:, None], np.log(0.7 * np.exp(x) + 0.3 * np.exp(z)), x
+    )
+    bins, frames = size
+    margin, long = (int(1.5 * frames) - frames) // 2, int(1.5 * frames)
+    canvas = np.zeros((bins, long))
+    canvas[:, margin : margin + frames] = mixed
+    height, width = int(0.7 * bins), int(1.25 * frames)
+    top, left = int(0.5 * (bins - height)), int(0.2 * (long - width))
+    box = torch.from_numpy(canvas[top : top + height, left : left + width])[None, None]
+    expected = torch.nn.functional.interpolate(box, size, mode="bicubic", align_corners=True)
+    np.testing.assert_allclose(
+        sounding("e.asd.view()").reshape(size), expected[0, 0].numpy(), atol=1e-3
+    )
+    # The sound of the input, against the library.
+    set_to(share=0, cutoff=0, height=1, top=0, width=1, left=0.5)
+    heard = sounding("e.asd.toSound(e.asd.view(), 60, 8)")
+    front_end = FrontEnd(n_mels=bins, n_fft=data["n_fft"], hop_length=data["hop"])
+    log_mel = (x * data["std"] + data["mean"]).astype(np.float32)
+    told = log_mel_to_audio(log_mel, front_end, iterations=8, peak=None)
+    assert len(heard) == len(told)
+    assert np.corrcoef(heard, told)[0, 1] > 0.98
+    # By keys, mouse and touch.
+    slider = explorer.locator("input[name=share]")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "0.05"
+    assert "0.05" in (explorer.locator("canvas").get_attribute("aria-label") or "")
+    explorer.get_by_role("button", name="Play the view").click()
+    explorer.get_by_role("button", name="Play the input").tap()
+    assert problems == []
+    page.close()
+
+
+def test_the_blind_listening_test_counts_like_its_reader(browser: Browser, site: str) -> None:
+    page, problems = open_page(browser, site, "notebooks/11_listening", has_touch=True)
+    test = page.locator(".listening-test")
+    data = json.loads(test.locator("script").text_content() or "")
+    broken = {pair["anomaly"] for pair in data["pairs"]}
+    count, asked = len(data["pairs"]), []
+    for number in range(count):
+        question = test.locator(".listening-question").inner_text()
+        assert question.startswith(f"Pair {number + 1} of {count}")
+        sources = test.locator("audio").evaluate_all("all => all.map(a => a.src)")
+        asked.append(tuple(sources))
+        # The first answer is wrong on purpose; keys, mouse and touch take turns.
+        side = int(sources[1] in broken) ^ int(number == 0)
+        button = test.get_by_role("button", name=f"{'AB'[side]} is broken")
+        if number % 3 == 0:
+            button.focus()
+            page.keyboard.press("Enter")
+        elif number % 3 == 1:
+            button.click()
+        else:
+            button.tap()
+        verdict = test.get_by_role("status").inner_text()
+        assert verdict.startswith("Not this time" if number == 0 else "Right")
+        page.keyboard.press("Enter")  # the next button has the focus
+    assert sorted({source for pair in asked for source in pair} & broken) == sorted(broken)
+    rows = test.locator("tr").all_inner_texts()
+    assert rows[0].split() == ["you", str(count - 1), "of", str(count), *rows[0].split()[-2:]]
+    for name, row in zip(data["detectors"], rows[1:], strict=True):
+        right = sum(pair["right"][name] for pair in data["pairs"])
+        assert row.split()[:2] == [name, str(right)]
+    assert problems == []
+    page.close()
+
+
+def test_a_quiz_answers_the_reader(browser: Browser, site: str) -> None:
+    page, problems = open_page(browser, site, "book/task")
+    quiz = page.locator(".quiz").first
+    assert quiz.get_by_role("status").count() == 0
+    quiz.get_by_role("radio").nth(1).check()
+    assert quiz.get_by_role("status").inner_text().startswith("✗ No")
+    page.keyboard.press("ArrowUp")
+    assert quiz.get_by_role("status").inner_text().startswith("✓ Right")
+    page.close()
+    assert problems == []
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(f"{site}/book/task.html")
+    assert plain.locator(".quiz-why").first.is_visible()
+    plain.close()

@@ -1,5 +1,6 @@
 """The environment is declared once, in pyproject.toml; every other file must agree with it."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -173,3 +174,17 @@ def test_the_citation_names_this_version_and_the_book_says_the_same() -> None:
         assert f"{{{part}}}" in text
     assert all(author["family-names"] in text for author in paper["authors"])
     assert "arXiv:2509.15570" in text
+
+
+def test_the_archive_is_described_as_the_citation_is() -> None:
+    archive = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    for name in ("title", "version", "license", "keywords"):
+        assert archive[name] == citation[name], name
+    assert archive["description"] == citation["abstract"].strip()
+    assert [person["name"] for person in archive["creators"]] == [
+        person["name"] for person in citation["authors"]
+    ]
+    related = {entry["identifier"] for entry in archive["related_identifiers"]}
+    (paper,) = citation["references"]
+    assert related == {paper["doi"], *(entry["value"] for entry in paper["identifiers"])}
