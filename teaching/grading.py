@@ -52,6 +52,14 @@ class Mark:
     of: float
     hint: str
 
+    def as_row(self) -> dict[str, str]:
+        """Return what a table shows."""
+        return {
+            "exercise": self.exercise.removeprefix("check-"),
+            "points": f"{self.points:g} of {self.of:g}",
+            "answer": self.hint or "right",
+        }
+
 
 def check_answers(notebook: Path, originals: Path = EXERCISES, *, timeout: int = 120) -> list[Mark]:
     """Run a filled exercise notebook and check each answer.

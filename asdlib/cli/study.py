@@ -108,12 +108,15 @@ def book(
     pdf: Annotated[
         Path | None, typer.Option(help="print it as one PDF to this file; needs Chromium")
     ] = None,
+    epub: Annotated[Path | None, typer.Option(help="write it as EPUB, without sounds")] = None,
 ) -> None:
     """Render the book with the executed notebooks of a profile."""
     project = find_project(source)
     places = {"project": project, "workspace": out or project / "build" / "study"}
     if pdf is not None:
         made = load(project, "book.tools.pdf").print_book(pdf, profile, **places)
+    elif epub is not None:
+        made = load(project, "book.tools.render").write_epub(epub, profile, **places)
     else:
         made = load(project, "book.tools.render").build_book(profile, html=html, **places)
     say(f"the book is at {made}")
@@ -163,15 +166,7 @@ def check_answers(
     if as_json:
         typer.echo(grading.marks_to_json(marks))
     else:
-        rows = [
-            {
-                "exercise": mark.exercise.removeprefix("check-"),
-                "points": f"{mark.points:g} of {mark.of:g}",
-                "answer": mark.hint or "right",
-            }
-            for mark in marks
-        ]
-        print_frame(rows, notebook.name)
+        print_frame([mark.as_row() for mark in marks], notebook.name)
     wrong = [mark for mark in marks if mark.hint]
     if wrong:
         raise AsdError(f"{len(wrong)} of {len(marks)} answers are not right yet: {wrong[0].hint}")

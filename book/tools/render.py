@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 
 from asdlib.errors import ConfigError, RunError
-from asdlib.files import is_taken
+from asdlib.files import is_taken, whole_file
 from asdlib.study.study import get_profile
 from book.tools.execute import failed_copy
 
 MADE_HERE = ".made-by-asd-book"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_SOUND = re.compile(r"<audio\b.*?</audio>")
 
 
 def build_book(profile: str, *, project: Path, workspace: Path, html: Path | None = None) -> Path:
@@ -59,6 +60,22 @@ def build_book(profile: str, *, project: Path, workspace: Path, html: Path | Non
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made, target)
     return target / "index.html"
+
+
+def write_epub(out: Path, profile: str, *, project: Path, workspace: Path) -> Path:
+    """Write the book as EPUB to the file `out`; see `build_book` for what it needs.
+
+    Sounds are left out, as a reader of electronic paper plays none, and what unfolds is open.
+    """
+    staged = stage_book(profile, project=project, workspace=workspace)
+    for path in (staged / "notebooks").glob("*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_SOUND.sub("", text), encoding="utf-8")
+    folder = render(staged, "--builder", "custom", "--custom-builder", "epub")
+    made = next(folder.with_name("epub").glob("*.epub"))
+    with whole_file(out) as partial:
+        shutil.move(made, partial)
+    return out
 
 
 def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
@@ -149,14 +166,17 @@ def times_table(path: Path, profile: str, names: list[str]) -> str:
     )
 
 
-def render(staged: Path) -> Path:
-    """Run jupyter-book on a staged book, warnings as errors, and return the folder of the HTML."""
+def render(staged: Path, *builder: str) -> Path:
+    """Run jupyter-book on a staged book and return the folder of the HTML.
+
+    Warnings are errors, but for another `builder`: EPUB does not know all kinds of files.
+    """
     start = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(staged)]
     log = staged / "build.log"
     with log.open("w", encoding="utf-8") as stream:
         code = subprocess.run(
-            [*command, "--warningiserror", "--nitpick", "--keep-going"],
+            [*command, *(builder or ("--warningiserror", "--nitpick", "--keep-going"))],
             stdout=stream,
             stderr=subprocess.STDOUT,
             check=False,
@@ -167,5 +187,6 @@ def render(staged: Path) -> Path:
         reasons = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-5:]
         raise RunError(f"jupyter-book failed: {' | '.join(reasons[:5])}; the whole log is {log}")
     made = staged / "_build" / "html"
-    (made / MADE_HERE).touch()
+    if not builder:
+        (made / MADE_HERE).touch()
     return made

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from bs4 import BeautifulSoup
 from asdlib.errors import ConfigError, RunError
 from book.tools import launch, pdf
 from book.tools.execute import failed_copy
-from book.tools.render import MADE_HERE, build_book, contents, stage_book, times_table
+from book.tools.render import (
+    MADE_HERE,
+    build_book,
+    contents,
+    stage_book,
+    times_table,
+    write_epub,
+)
 from book.tools.slides import write_slides
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +163,24 @@ def test_each_figure_becomes_a_slide_with_its_heading_and_description(
     assert 'alt="fan &amp; pump"' in text
     assert "01_a, profile smoke · 3 of 3" in text
     assert [path.name for path in out.parent.iterdir()] == ["slides.html"]
+
+
+def test_the_book_becomes_an_epub_without_sounds(places: dict[str, Path], tmp_path: Path) -> None:
+    source = places["workspace"] / "smoke" / "notebooks" / "01_a.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    sound = nbformat.v4.new_output(
+        "display_data", {"text/html": '<p>heard</p><audio src="data:audio/flac;base64,AA"></audio>'}
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell("play()", outputs=[sound]))
+    nbformat.write(notebook, source)
+    out = write_epub(tmp_path / "out" / "book.epub", "smoke", **places)
+    with zipfile.ZipFile(out) as archive:
+        assert archive.read("mimetype") == b"application/epub+zip"
+        (chapter,) = (name for name in archive.namelist() if name.endswith("01_a.xhtml"))
+        text = archive.read(chapter).decode()
+    assert "heard" in text
+    assert "audio" not in text
+    assert [path.name for path in out.parent.iterdir()] == ["book.epub"]
 
 
 def test_the_lesson_has_the_slides_that_it_declares(
