@@ -299,3 +299,16 @@ def test_a_quiz_answers_the_reader(browser: Browser, site: str) -> None:
     plain.goto(f"{site}/book/task.html")
     assert plain.locator(".quiz-why").first.is_visible()
     plain.close()
+
+
+def test_a_page_brings_no_icons_that_nothing_shows(
+    browser: Browser, site: str, built: Path
+) -> None:
+    assert (built / "html" / "_static" / "scripts" / "fontawesome.js").stat().st_size < 200_000
+    page, problems = open_page(browser, site, "book/task")
+    page.wait_for_selector("button.theme-switch-button svg path", state="attached")
+    # An icon that is not known is drawn as a question mark under this name.
+    assert page.locator("svg[data-icon]").count() >= 5
+    assert page.locator("svg.fa-circle-question, i.fa-solid").count() == 0
+    page.close()
+    assert problems == []
