@@ -88,10 +88,11 @@ def print_metrics(metrics: "pd.DataFrame", title: str) -> None:
     table = Table(title=escape(title) + " (in %)")
     for column in metrics.columns:
         table.add_column(column, justify="left" if column in ("machine", "section") else "right")
-    for row in metrics.itertuples(index=False):
+    mean = metrics.iloc[:, :2].isin(["Average", "Harmonic mean"]).any(axis=1).tolist()
+    for i, row in enumerate(metrics.itertuples(index=False)):
         cells = [f"{100 * v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row]
-        average = "Average" in cells[:2]
-        table.add_row(*cells, style="bold" if average else "", end_section=average)
+        last = mean[i] and not any(mean[i + 1 : i + 2])
+        table.add_row(*cells, style="bold" if mean[i] else "", end_section=last)
     out_console.print(table)
 
 

@@ -22,11 +22,16 @@ Machines = Annotated[
     typer.Option("--machine", metavar="TYPE", help="only this machine type; may be repeated"),
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="at a time; default: one a core")]
-Year = Annotated[int | None, typer.Option(help="year, where the names do not tell")]
+Year = Annotated[
+    int | None,
+    typer.Option(
+        min=2020, max=2026, help="whose names and rules; default: what store and names tell"
+    ),
+]
 Truth = Annotated[
     Path | None,
     typer.Option(
-        "--ground-truth", help="labels of blind clips: list CSV (2020) or evaluator's folder (2022)"
+        "--ground-truth", help="labels of blind clips: list CSV (2020) or evaluator's folder"
     ),
 ]
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from asdlib.study import RunResult
     from asdlib.study.experiment import Job
 
-OfficialYear = StrEnum("OfficialYear", {"y2020": "2020", "y2022": "2022"})
 DataKind = StrEnum("DataKind", ["real", "synthetic"])
 
 Run = Annotated[Path, typer.Option(help="folder of the run, made by it")]
@@ -85,6 +84,7 @@ def run(
     seed: options.Seed = 0,
     assign: options.Parameters = None,
     machine: options.Machines = None,
+    year: options.Year = None,
     held_out: Annotated[
         int | None,
         typer.Option(min=2, max=100, metavar="FOLDS", help="also score held-out training clips"),
@@ -103,7 +103,7 @@ def run(
     from asdlib.study.run import execute, plan
 
     params = parse_overrides(assign or [])
-    planned = plan(system, train, test, params=params, seed=seed, machines=machine)
+    planned = plan(system, train, test, params=params, seed=seed, machines=machine, year=year)
     if held_out is not None:
         check_folds(planned.detector, planned.train_rows, held_out)
     donor = None if network_of is None else load_run(network_of)
@@ -118,32 +118,58 @@ def run(
 def _show(result: "RunResult", title: str, done: str, as_json: bool) -> None:
     if as_json:
         facts = {"folder": result.path, "found": result.cached, "run": result.record.as_json()}
-        print_json(facts | {"metrics": records(result.metrics)})
-    print_metrics(result.metrics, title)
+        figures = {"metrics": result.metrics, "intervals": result.intervals}
+        print_json(facts | {name: records(frame) for name, frame in figures.items()})
+    _print_figures(result.intervals, result.record.year, title)
     for notice in result.record.notices:
         note(notice)
     done = "found, not computed again" if result.cached else done
     say(f"{done}; scores and metrics in {result.path}")
 
 
+def _print_figures(frame: "pd.DataFrame", year: int, title: str) -> None:
+    """Print sections and means of an interval frame, those of all with intervals, the official."""
+    if frame.empty:
+        return
+    from asdlib.evaluation import official_score
+    from asdlib.evaluation.metrics import metric_columns
+    from asdlib.study.report import with_bounds
+
+    keys = frame[["machine", "section"]].drop_duplicates()
+    wide = frame.pivot(index=["machine", "section"], columns="metric", values="estimate")
+    columns = list(metric_columns(year))
+    print_metrics(keys.merge(wide[columns].reset_index()), title)
+    overall = frame[frame["machine"] == frame["section"]].assign(
+        shown=lambda rows: [
+            with_bounds(*row) for row in rows[["estimate", "low", "high"]].to_numpy()
+        ]
+    )
+    means = overall.pivot(index="metric", columns="section", values="shown").loc[columns]
+    print_frame(means.reset_index(), "over all machines and sections, in %, with 95 % interval")
+    names = {"omega": "Ω", "auc": "AUC", "pauc": "pAUC"}
+    score = official_score(frame, year).items()
+    said = ", ".join(f"{names[name]} {with_bounds(*interval) or '–'}" for name, interval in score)
+    say(f"official score of {year}, in %: {said}")
+
+
 @app.command()
 def evaluate(
     scores: Annotated[Path, typer.Argument(help="folder of official score files")],
-    year: Annotated[OfficialYear, typer.Option(help="whose rules")],
+    year: options.Year = None,
     ground_truth: options.Truth = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Evaluate a folder of score files, ours or somebody else's."""
-    from asdlib.evaluation import evaluate_folder
+    from asdlib.evaluation import evaluate_folder, interval_frame
+    from asdlib.study.result import year_of_folder
 
-    evaluation = evaluate_folder(scores, int(year.value), ground_truth)
-    content = evaluation.to_json_dict()
+    year = year or year_of_folder(scores)
+    evaluation = evaluate_folder(scores, year, ground_truth)
+    intervals = interval_frame([evaluation.scores], year)
     if as_json:
-        print_json(content)
+        print_json(evaluation.to_json_dict() | {"intervals": records(intervals)})
         return
-    print_metrics(evaluation.frame, f"{scores.name}, rules of {year.value}")
-    if content.get("omega") is not None:
-        say(f"official score Ω: {100 * content['omega']:.2f} %")
+    _print_figures(intervals, year, f"{scores.name}, rules of {year}")
     for notice in evaluation.notices:
         note(notice)
 
@@ -206,6 +232,7 @@ def ablate(
         list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")
     ] = None,
     assign: options.Parameters = None,
+    year: options.Year = None,
     work: Work = None,
     scheduler: options.Scheduler = None,
     resources: options.Resources = None,
@@ -221,6 +248,7 @@ def ablate(
     params = parse_overrides(assign or [])
     stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test)}
     facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
+    facts |= {"year": year} if year else {}
     results, failures = Results(out, stores, **facts), list[str]()
     options.use_cluster(scheduler, resources)
     table = run_ablation(
@@ -230,6 +258,7 @@ def ablate(
         seeds=range(seeds),
         groups=only,
         params=params,
+        year=year,
         processes=jobs,
         failures=failures,
         on_done=_report,
@@ -266,7 +295,7 @@ def _publish(tables: dict[str, "pd.DataFrame"], folder: Path) -> None:
     for name, table in tables.items():
         write_table(table, folder / f"{name}.csv")
     name, summary = next(iter(tables)), list(tables.values())[-1]
-    metrics = {"auc": "AUC", "pauc": "pAUC"}
+    metrics = {"auc": "AUC", "pauc": "pAUC", "omega": "Ω"}
     overall = summary[(summary["machine"] == "Average") & summary["metric"].isin(metrics)]
     overall = overall.replace({"metric": metrics})
     bounds = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
@@ -312,7 +341,7 @@ def compare(
             metavar="TEXT", help="how epoch and parameters were chosen; NAME=TEXT for one system"
         ),
     ] = None,
-    year: Annotated[int | None, typer.Option(help="whose rules, for score files alone")] = None,
+    year: options.Year = None,
     ground_truth: options.Truth = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -324,11 +353,9 @@ def compare(
 
     if kind is None:
         raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
-    entries = [comparison.read_run(text, ground_truth) for text in runs or []]
-    years = sorted({entry.evaluation.year for entry in entries} | ({year} if year else set()))
-    if scores and not years:
-        raise ConfigError("the year of score files alone is not known; give --year")
-    entries += [comparison.read_score_files(text, years[0], ground_truth) for text in scores or []]
+    entries = [comparison.read_run(text, ground_truth, year) for text in runs or []]
+    year = year or (entries[0].evaluation.year if entries else None)
+    entries += [comparison.read_score_files(text, year, ground_truth) for text in scores or []]
     table = comparison.compare(
         entries,
         data_kind=kind.value,

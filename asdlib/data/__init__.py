@@ -19,7 +19,7 @@ from asdlib.data.ground_truth import (
     join_ground_truth,
     read_ground_truth,
     read_ground_truth_2020,
-    read_ground_truth_2022,
+    read_ground_truth_folder,
 )
 from asdlib.data.naming import Clip, clip_key, detect_year, parse_name, plain_name
 
@@ -38,6 +38,6 @@ __all__ = [
     "plain_name",
     "read_ground_truth",
     "read_ground_truth_2020",
-    "read_ground_truth_2022",
+    "read_ground_truth_folder",
     "summarise",
 ]

@@ -32,7 +32,7 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from asdlib.data.fetch import Fetcher
-from asdlib.data.sources import Archive, archives_for, of_machines
+from asdlib.data.sources import Archive, archives_for, newest, of_machines, where_truth_is
 from asdlib.data.unpack import RefusedError, unpack
 from asdlib.errors import DownloadError
 from asdlib.files import is_disk_full, only_process, whole_file, writing
@@ -215,7 +215,7 @@ def plan_download(
     archives = [_on_disk(root, archive, data) for archive in of_machines(full, machines)]
     labelled = any(archive.subset == "ground_truth" for archive in archives)
     if not labelled and (not subsets or "evaluation" in subsets):
-        notes.append(f"labels of the evaluation set of {dataset} are not part of this download")
+        notes.append(f"the ground truth of the evaluation set: {where_truth_is(rows[0].year)}")
     return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url, login)
 
 
@@ -309,7 +309,8 @@ def _resolved(row: Archive, record: Record | None) -> list[Archive]:
     """Fill in a row, or replace ``*`` by the archives that the record lists."""
     if record is None:
         return [row]
-    names = [row.file] if row.file != "*" else [n for n in record.files if n.endswith(".zip")]
+    listed = newest([name for name in record.files if name.endswith(".zip")])
+    names = [row.file] if row.file != "*" else listed
     if not names or not set(names) <= set(record.files):
         raise DownloadError(
             f"record {row.record} has no {row.file if row.file != '*' else 'archives'} "

@@ -4,8 +4,10 @@ In the official lists 0 is normal or source, 1 is anomaly or target. Tables are 
 and clip key (`asdlib.data.naming.clip_key`), never by order: two sorted lists of different files
 join by order without a message.
 
-Sources: 2020, Zenodo record 3951620, ``eval_data_list.csv``. 2022, Kota-Dohi/dcase2022_evaluator,
-commit de8719b7d35280ff3a39487c9d1003413eef7818, ``ground_truth_data`` and ``ground_truth_domain``.
+Sources: 2020, Zenodo record 3951620, ``eval_data_list.csv``. 2021, ``ground_truth_data`` of
+y-kawagu/dcase2021_task2_evaluator, commit 0c11634ba7259e4ae4a655646aebd6cd056cc523. 2022,
+``ground_truth_data`` and ``ground_truth_domain`` of Kota-Dohi/dcase2022_evaluator, commit
+de8719b7d35280ff3a39487c9d1003413eef7818; the later evaluators are laid out like it.
 """
 
 import csv
@@ -23,7 +25,7 @@ __all__ = [
     "join_ground_truth",
     "read_ground_truth",
     "read_ground_truth_2020",
-    "read_ground_truth_2022",
+    "read_ground_truth_folder",
 ]
 
 _ROW_2020 = re.compile(
@@ -31,13 +33,13 @@ _ROW_2020 = re.compile(
     r"|(?P<clip>id_(?P<id>[0-9]{2})_[0-9]{8}\.wav),"
     r"(?P<original>(?P<label>normal(?=.*,0$)|anomaly(?=.*,1$))_id_(?P=id)_[0-9]{8}\.wav),[01]"
 )
-_FILE_2022 = re.compile(r"ground_truth_(.+)_section_([0-9]{2})_test\.csv")
+_FILE = re.compile(r"ground_truth_(.+)_section_([0-9]{2})(?:_(source|target))?_test\.csv")
 _SECTION = r"^(?:id|section)_([0-9]{2})_"
 
 
 def read_ground_truth(path: str | Path) -> pd.DataFrame:
-    """Read ground truth: the list of 2020 if `path` is a file, the evaluator's folder of 2022."""
-    return read_ground_truth_2022(path) if Path(path).is_dir() else read_ground_truth_2020(path)
+    """Read ground truth: the list of 2020 if `path` is a file, else the folder of an evaluator."""
+    return read_ground_truth_folder(path) if Path(path).is_dir() else read_ground_truth_2020(path)
 
 
 def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
@@ -75,11 +77,12 @@ def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
     return truth
 
 
-def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
-    """Read labels and domains from a folder laid out like the official evaluator of 2022.
+def read_ground_truth_folder(folder: str | Path) -> pd.DataFrame:
+    """Read labels and domains from a folder laid out like the official evaluators since 2021.
 
     It holds ``ground_truth_data`` and ``ground_truth_domain`` with one file
     ``ground_truth_<machine>_section_<SS>_test.csv`` per section; or it holds one folder that does.
+    That of 2021 has ``ground_truth_data`` alone, and the domain before ``_test`` in its file names.
 
     Returns
     -------
@@ -97,6 +100,7 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
         place
         for place in (folder, *sorted(folder.glob("*")))
         if all((place / name).is_dir() for name in names)
+        or any((place / names[0]).glob("*_source_test.csv"))
     ]
     if len(places) != 1:
         raise DataError(
@@ -104,7 +108,11 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
             f"({len(places)} found); give the folder of the official evaluator"
         )
     labels = _flags(places[0] / names[0], "label", ("normal", "anomaly"))
+    if labels["in_name"].notna().all():
+        truth = labels.rename(columns={"in_name": "domain"})
+        return truth.sort_values(["machine", "section", "clip"], ignore_index=True)
     domains = _flags(places[0] / names[1], "domain", ("source", "target"))
+    labels, domains = (table.drop(columns="in_name") for table in (labels, domains))
     truth = labels.merge(domains, "outer", ["machine", "clip", "section"], indicator=True)
     unlike = truth[truth["_merge"] != "both"]
     if len(unlike):
@@ -119,23 +127,27 @@ def read_ground_truth_2022(folder: str | Path) -> pd.DataFrame:
 
 
 def _flags(folder: Path, column: str, words: tuple[str, str]) -> pd.DataFrame:
-    """Read all files of a folder; the flag of each clip becomes one of two words."""
+    """Read all files of a folder; the flag of each clip becomes one of two words.
+
+    The column ``in_name`` holds the domain that the name of the file says, if any.
+    """
     rows = []
     for path in sorted(folder.glob("*.csv")):
-        named = _FILE_2022.fullmatch(path.name)
+        named = _FILE.fullmatch(path.name)
         if named is None:
             raise DataError(
-                f"file '{path}' is not named ground_truth_<machine>_section_<SS>_test.csv; "
-                "rename or remove it"
+                f"file '{path}' is not named ground_truth_<machine>_section_<SS>_test.csv "
+                "(2021: …_<domain>_test.csv); rename or remove it"
             )
         machine, section = plain_name(named[1], "machine of the ground truth"), named[2]
-        pattern = re.compile(rf"(section_{section}_[\w.+-]*\.wav),([01])")
-        expected = f"a clip of section {section}, 'section_{section}_0000.wav,0|1'"
+        stem = f"section_{section}_" + (f"{named[3]}_test_" if named[3] else "")
+        pattern = re.compile(rf"({stem}[\w.+-]*\.wav),([01])")
+        expected = f"a clip of section {section}, '{stem}0000.wav,0|1'"
         for match in _matches(path, pattern, expected):
-            rows.append((machine, match[1], section, words[int(match[2])]))
+            rows.append((machine, match[1], section, words[int(match[2])], named[3]))
     if not rows:
         raise DataError(f"folder '{folder}' lists no clip; give that of the official evaluator")
-    flags = pd.DataFrame(rows, columns=["machine", "clip", "section", column])
+    flags = pd.DataFrame(rows, columns=["machine", "clip", "section", column, "in_name"])
     _check_unique(flags, f"'{folder}'")
     return flags
 
@@ -178,7 +190,8 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A copy of ``table`` with its rows in the same order and no empty label.
+        A copy of ``table`` with its rows in the same order, and no empty label but of supplemental
+        clips, which the truth does not list.
 
     Raises
     ------
@@ -191,6 +204,8 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     for column in ("label", "domain"):
         joined[column] = joined[column].astype("object") if column in joined else ""
     blind = (joined["label"] == "").to_numpy()
+    if "split" in joined:
+        blind &= (joined["split"] != "supplemental").to_numpy()
     keys, known = _keys(joined), _check_unique(truth, "the ground truth")
     bare = _check_unique(joined[blind], "the table")
     same_section = _sections(known).isin(_sections(bare))

@@ -9,7 +9,7 @@ machines of 2023.
 Inferred, not given: attributes may be absent in every year after 2020; the folder ``test`` also
 serves 2021 (a public baseline merges ``source_test`` and ``target_test`` into it); supplemental
 names are ``section_00_<words>_NNNN[_attributes]`` (public lists show ``machine`` and ``noise``);
-2026 names are those of 2025; the evaluation machines of 2024 and 2025.
+2026 names are those of 2025; the evaluation machines of 2024 to 2026.
 """
 
 import re
@@ -74,6 +74,7 @@ _EVALUATION_MACHINES = {
     2024: "3DPrinter AirCompressor BrushlessMotor HairDryer HoveringDrone RoboticArm Scanner "
     "ToothBrush ToyCircuit",
     2025: "AutoTrash BandSealer CoffeeGrinder HomeCamera Polisher ScrewFeeder ToyPet ToyRCCar",
+    2026: "BlowerDustCollector Sander SewingMachine ToothBrush ToyDrone",
 }
 
 
@@ -111,7 +112,7 @@ def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
     ----------
     name
         1 to 64 printable characters in Unicode's composed form (NFC), no ``/`` and no backslash, no
-        dot or space at its ends, and not ``Average``, which tables call the mean of all machines.
+        dot or space at its ends, and not ``Average`` or ``Harmonic mean``, as tables call means.
     what
         What it names, for the message: "machine of 'manifest.csv'".
     error
@@ -129,7 +130,7 @@ def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
         "holds a path separator": "/" in name or "\\" in name,
         "starts or ends with a dot or a space": name.strip(". ") != name,
         "is not in Unicode's composed form (NFC)": not unicodedata.is_normalized("NFC", name),
-        "is what tables call the mean of all machines": name == "Average",
+        "is what tables call the mean of all machines": name in ("Average", "Harmonic mean"),
     }
     reason = next((reason for reason, found in reasons.items() if found), None)
     if reason is None:

@@ -2,8 +2,10 @@
 
 The table is the package file ``archives.csv``, one row per file. It states only what is known for
 certain: MD5 and size may be empty. A Zenodo record whose files are not declared has ``file = *``;
-its list of files is read from the record at the first download. A source that cannot be fetched
-(ground truth in a repository of which no commit is pinned) has an empty ``file``.
+its list of files is read from the record at the first download. A source that is not fetched has
+an empty ``file``: ground truth in a repository of which no commit is pinned, or whose licence
+forbids passing it on. An archive that was replaced stays in the table; the one that counts has its
+name with ``_r2`` (`newest`).
 
 A dataset is called ``dcase<year>``; its subset ``evaluation`` brings the ground truth along where
 it can be fetched. Sizes are in bytes.
@@ -21,7 +23,7 @@ from urllib.parse import quote
 
 from asdlib.errors import DownloadError
 
-__all__ = ["Archive", "all_archives", "archives_for", "of_machines"]
+__all__ = ["Archive", "all_archives", "archives_for", "newest", "of_machines", "where_truth_is"]
 
 _FOLDERS = {"development": "dev_data", "ground_truth": "ground_truth"}
 _MACHINE = re.compile(
@@ -109,6 +111,20 @@ def all_archives() -> tuple[Archive, ...]:
     return tuple(Archive(**row) for row in rows)
 
 
+def newest(files: Sequence[str]) -> list[str]:
+    """Leave out the files that were replaced: whose name with ``_r2`` is there, too."""
+    return [name for name in files if name.replace(".zip", "_r2.zip") not in {*files} - {name}]
+
+
+def where_truth_is(year: int) -> str:
+    """Say how one gets the labels of the evaluation set of a year."""
+    row = next(row for row in all_archives() if (row.year, row.subset) == (year, "ground_truth"))
+    if row.file:
+        return f"asd download dcase{year} --subset evaluation fetches it"
+    because = f"licence: {row.licence}" if row.licence else "no commit is pinned"
+    return f"it is not fetched for you ({because}); copy it from {row.source}"
+
+
 def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Archive]:
     """List the declared files of a dataset, or of some subsets of it, that can be fetched.
 
@@ -127,14 +143,12 @@ def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Arc
         if not here:
             raise DownloadError(f"subset '{subset}' is not in {dataset} (known: {known})")
         if not any(row.file for row in here):
-            raise DownloadError(
-                f"{dataset} '{subset}' cannot be fetched, no commit is pinned; copy it from "
-                f"{here[0].source}"
-            )
+            raise DownloadError(f"{dataset} '{subset}': {where_truth_is(here[0].year)}")
     wanted = set(subsets or known.split(", "))
     if "evaluation" in wanted:
         wanted.add("ground_truth")
-    return [row for row in rows if row.subset in wanted and row.file]
+    counting = newest([row.file for row in rows])
+    return [row for row in rows if row.subset in wanted and row.file and row.file in counting]
 
 
 def of_machines(archives: list[Archive], machines: Sequence[str] | None) -> list[Archive]:

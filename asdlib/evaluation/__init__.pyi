@@ -1,5 +1,6 @@
 from .intervals import (
     interval_frame as interval_frame,
+    official_score as official_score,
     paired_frame as paired_frame,
     t_interval as t_interval,
 )
@@ -19,6 +20,7 @@ from .scores import (
     read_score_folder as read_score_folder,
     read_truth as read_truth,
     write_score_folder as write_score_folder,
+    year_of as year_of,
 )
 from .tables import (
     Evaluation as Evaluation,

@@ -41,6 +41,10 @@ _ROUNDING = 1e-12
 """Differences below it are rounding."""
 
 
+HARMONIC = "Harmonic mean"
+"""The section of harmonic means of a machine, and the machine and section of those of all."""
+
+
 class Interval(NamedTuple):
     """An estimate with its confidence interval."""
 
@@ -64,7 +68,9 @@ def t_interval(values: ArrayLike) -> Interval:
 
 
 def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
-    """Compute 95 % intervals of every figure of a system, and of omega.
+    """Compute 95 % intervals of every figure of a system: sections, means and omega.
+
+    From 2021 on there are harmonic means, too, in the rows `HARMONIC`.
 
     The group holds labelled score tables of the system with different seeds, of the same clips in
     any order; with one table, the intervals are about clips alone. Returns ``machine``,
@@ -77,7 +83,7 @@ def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     """
     from scipy import special, stats
 
-    keys, values, strata = _figures(year, group)
+    keys, values, strata = _figures(year, group, harmonic=year != 2020)
     estimate = values[:, :, 0].mean(axis=0)
     error, freedom = standard_error(values.mean(axis=0), [values[:, :, 0]], strata)
     # The derivative of the logit brings the standard error to its scale.
@@ -85,6 +91,13 @@ def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
         reach = stats.t.ppf(0.975, freedom) * error / (estimate * (1.0 - estimate))
         low, high = (special.expit(special.logit(estimate) + side * reach) for side in (-1, 1))
     return keys.assign(estimate=estimate, low=low, high=high)
+
+
+def official_score(frame: pd.DataFrame, year: int) -> dict[str, Interval]:
+    """Pick the official score out of an interval frame: Ω since 2021, before it AUC and pAUC."""
+    overall = frame[(frame["machine"] == "Average") & (frame["section"] == "Average")]
+    rows = overall.set_index("metric")[list(Interval._fields)]
+    return {name: Interval(*rows.loc[name]) for name in metrics.official_columns(year)}
 
 
 def paired_frame(
@@ -142,14 +155,14 @@ def standard_error(
 
 
 def _figures(
-    year: int, *groups: Sequence[pd.DataFrame]
+    year: int, *groups: Sequence[pd.DataFrame], harmonic: bool = False
 ) -> tuple[pd.DataFrame, Floats, list[NDArray[np.intp]]]:
     """Return keys, figures (S, F, 1 + N) of all tables, of the same clips, and rows by stratum."""
     if not all(groups):
         raise ScoreError("a group of runs is empty; give at least one score table for each system")
     metrics.check_year(year)
     tables = [_align(groups[0][0], df) for group in groups for df in group]
-    found = [_of_table(table, year) for table in tables]
+    found = [_with_averages(_of_table(table, year), year, harmonic) for table in tables]
     keys = pd.DataFrame(list(found[0]), columns=["machine", "section", "metric"])
     values = np.stack([np.stack(list(figures.values())) for figures in found])
     strata = tables[0].groupby(["machine", "section", "domain", "label"], sort=False).indices
@@ -174,7 +187,7 @@ def _of_table(table: pd.DataFrame, year: int) -> Figures:
                 values[kind] = (values[f"{kind}_source"] + values[f"{kind}_target"]) / 2
         for name in metrics.metric_columns(year):
             out[str(machine), str(section), name] = values[name]
-    return _with_averages(out, year)
+    return out
 
 
 def without_each(y: NDArray[np.int64], score: Floats, max_fpr: float = MAX_FPR) -> Floats:
@@ -233,9 +246,10 @@ def _mean(values: Sequence[Floats], harmonic: bool = False) -> Floats:
     return np.where(np.isnan(rows[0]), np.nan, inverse)
 
 
-def _with_averages(figures: Figures, year: int) -> Figures:
+def _with_averages(figures: Figures, year: int, harmonic: bool) -> Figures:
     """Add the average rows and omega, as :mod:`asdlib.evaluation.metrics` defines them."""
     machines = dict.fromkeys(machine for machine, _, _ in figures)
+    means = {"Average": False, HARMONIC: True} if harmonic else {"Average": False}
 
     def values(columns: Sequence[str], *of: str) -> list[Floats]:
         return [v for key, v in figures.items() if key[0] in of and key[2] in columns]
@@ -243,14 +257,16 @@ def _with_averages(figures: Figures, year: int) -> Figures:
     out: Figures = {}
     for machine in machines:
         out |= {key: value for key, value in figures.items() if key[0] == machine}
+        for mean, how in means.items():
+            for name in metrics.metric_columns(year):
+                own = values(metrics.averaged_columns(name, year), machine)
+                out[machine, mean, name] = _mean(own, how)
+    for mean, how in means.items():
         for name in metrics.metric_columns(year):
-            own = values(metrics.averaged_columns(name, year), machine)
-            out[machine, "Average", name] = _mean(own)
-    for name in metrics.metric_columns(year):
-        every = values(metrics.averaged_columns(name, year), *machines)
-        if year == 2020:
-            every = [out[machine, "Average", name] for machine in machines]
-        out["Average", "Average", name] = _mean(every)
+            every = values(metrics.averaged_columns(name, year), *machines)
+            if year == 2020:
+                every = [out[machine, mean, name] for machine in machines]
+            out[mean, mean, name] = _mean(every, how)
     if year != 2020:
         terms = values(metrics.omega_columns(year), *machines)
         out["Average", "Average", "omega"] = _mean(terms, harmonic=True)

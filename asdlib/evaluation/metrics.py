@@ -11,7 +11,8 @@ and :func:`section_metrics` names it in a notice. Means skip NaN; a mean of noth
 input raises :class:`~asdlib.errors.ScoreError`.
 
 2020
-    AUC and pAUC per machine ID, averaged over the IDs of a machine, then over machines.
+    AUC and pAUC per machine ID, averaged over the IDs of a machine, then over machines. These two
+    averages are the official figures; there is no single score.
 2021
     AUC and pAUC within each domain. ``auc`` and ``pauc`` are the mean of both domains.
 2022 to 2026
@@ -71,6 +72,11 @@ def omega_columns(year: int) -> list[str]:
     if check_year(year) == 2020:
         raise ScoreError("omega is not defined for 2020; use the averages of auc and pauc")
     return ["auc_source", "auc_target", *averaged_columns("pauc", year)]
+
+
+def official_columns(year: int) -> tuple[str, ...]:
+    """Return the names of the official figures of ``year`` in a table of averages."""
+    return ("auc", "pauc") if check_year(year) == 2020 else ("omega",)
 
 
 def _binary(values: ArrayLike, name: str) -> NDArray[np.int64]:

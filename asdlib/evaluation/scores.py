@@ -29,14 +29,16 @@ import pandas as pd
 
 from asdlib.data import (
     clip_key,
+    detect_year,
     join_ground_truth,
     parse_name,
     plain_name,
     read_ground_truth_2020,
-    read_ground_truth_2022,
+    read_ground_truth_folder,
 )
+from asdlib.data.sources import where_truth_is
 from asdlib.errors import DataError, ScoreError
-from asdlib.evaluation.metrics import DOMAINS, check_year
+from asdlib.evaluation.metrics import DOMAINS, YEARS, check_year
 from asdlib.files import reading, write_text
 
 Kind = Literal["anomaly_score", "decision_result"]
@@ -83,6 +85,24 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         for fields in reader:
             if any(field.strip() for field in fields):
                 yield reader.line_num, [field.strip() for field in fields]
+
+
+def year_of(path: str | Path) -> int:
+    """Tell the year of a folder of score files from their names and those of the clips.
+
+    The names of 2022 to 2026 cannot always be told apart (see `asdlib.data.detect_year`). Their
+    metrics are the same, so the figures do not depend on it.
+    """
+    files = sorted(Path(path).glob("anomaly_score_*.csv"))
+    if any("_source_test" in file.name or "_target_test" in file.name for file in files):
+        return 2021
+    clips = [PureWindowsPath(row[0]).name for file in files for _, row in _lines(file)]
+    if not clips:
+        read_score_folder(path, YEARS[-1])  # says what is wrong with the folder
+    try:
+        return detect_year(clips)
+    except DataError as error:
+        raise ScoreError(f"'{path}': {error}; or say the year (--year)") from None
 
 
 def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:
@@ -228,7 +248,7 @@ def read_truth(path: str | Path, year: int) -> pd.DataFrame:
     """
     try:
         if check_year(year) != 2020:
-            return read_ground_truth_2022(path)
+            return read_ground_truth_folder(path)
         truth = read_ground_truth_2020(path)
     except DataError as error:
         raise ScoreError(f"ground truth of {year}: {error}") from None
@@ -276,7 +296,7 @@ def label_scores(
         first = bare.iloc[0]
         raise ScoreError(
             f"clip '{first['clip']}' of '{first['machine']}' has no label in its name; "
-            "give the ground truth of the evaluation set"
+            f"give the ground truth of the evaluation set: {where_truth_is(year)}"
         )
     return out
 

@@ -31,8 +31,8 @@ AVERAGE = "Average"
 TABLES: dict[str, tuple[str, ...]] = {
     "dcase2020": ("auc", "pauc"),
     "dcase2020_per_id": ("auc", "pauc"),
-    "dcase2020_mean": ("development", "evaluation"),
     "dcase2022": ("auc_source", "auc_target", "pauc", "omega"),
+    "official_score": ("development", "evaluation"),
 }
 """Name of each table, and its columns of figures."""
 
@@ -179,8 +179,8 @@ def load_published(table: str) -> pd.DataFrame:
     table
         ``dcase2020``: AUC and pAUC per machine type, with rows ``machine="average"``;
         ``dcase2020_per_id``: the official autoencoder per machine ID, with the status of each
-        figure; ``dcase2020_mean``: mean of AUC and pAUC per split; ``dcase2022``: means over
-        machines and sections.
+        figure; ``dcase2022``: means over machines and sections; ``official_score``: one figure for
+        each split and year, in 2020 the mean of AUC and pAUC, later Ω.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from asdlib.study.experiment import Done, Variant, experiment
 from asdlib.study.report import adjusted, describe_difference, over_seeds, paired_differences
 
 FULL = "full"
-METRICS = ("auc", "pauc", "auc_source", "auc_target")
+METRICS = ("auc", "pauc", "auc_source", "auc_target", "omega")
 
 
 def _steps(**steps: Any) -> dict[str, Any]:
@@ -100,6 +100,7 @@ def ablate(
     seeds: Sequence[int] = (0, 1, 2),
     groups: Sequence[str] | None = None,
     params: Mapping[str, Any] | None = None,
+    year: int | None = None,
     processes: int | None = None,
     failures: list[str] | None = None,
     on_done: Done | None = None,
@@ -108,7 +109,7 @@ def ablate(
 
     Parameters
     ----------
-    train, test, seeds, processes, failures, on_done
+    train, test, seeds, year, processes, failures, on_done
         See `asdlib.study.experiment.experiment`.
     out
         Folder for derived stores (``stores``) and runs (``runs``).
@@ -151,6 +152,7 @@ def ablate(
         train=train,
         test=test,
         seeds=seeds,
+        year=year,
         processes=processes,
         failures=failures,
         on_done=on_done,

@@ -7,7 +7,7 @@ of means. Intervals are about other clips and, with several runs, other seeds; t
 ``interval`` says which.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from asdlib.evaluation import (
     omega,
     paired_frame,
 )
+from asdlib.evaluation.intervals import HARMONIC
 from asdlib.files import is_taken
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
-from asdlib.study.report import adjusted
-from asdlib.study.result import Results, RunRecord, load_run
+from asdlib.study.report import adjusted, with_bounds
+from asdlib.study.result import Results, RunRecord, load_run, year_of_folder
 
 NOT_STATED = "not stated"
 WORDS = (
@@ -38,7 +39,8 @@ WORDS = (
     *("selection", "aggregate", "origin", "source"),
 )
 FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc", "pooled_auc", "pooled_pauc")
-BOUNDS = ("auc_low", "auc_high", "pauc_low", "pauc_high")
+_WITH_BOUNDS = ("auc", "pauc", "auc_source", "auc_target", "omega")
+BOUNDS = tuple(f"{name}_{bound}" for name in _WITH_BOUNDS for bound in ("low", "high"))
 COLUMNS = [*WORDS, *FIGURES, "seeds", "interval", *BOUNDS]
 
 
@@ -62,20 +64,22 @@ class Entry:
         return self.path.absolute().name
 
 
-def read_run(text: str, ground_truth: str | Path | None = None) -> Entry:
+def read_run(text: str, ground_truth: str | Path | None = None, year: int | None = None) -> Entry:
     """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system."""
     name, path = _split(text)
     run = load_run(path)
-    evaluation = evaluate_folder(run.path, run.record.year, ground_truth)
+    evaluation = evaluate_folder(run.path, year or run.record.year, ground_truth)
     return Entry(name or label_of(run.record.config), run.path, evaluation, run.record)
 
 
-def read_score_files(text: str, year: int, ground_truth: str | Path | None = None) -> Entry:
-    """Read a folder of official score files, ``NAME=FOLDER``."""
+def read_score_files(
+    text: str, year: int | None = None, ground_truth: str | Path | None = None
+) -> Entry:
+    """Read a folder of official score files, ``NAME=FOLDER``; the year is that of their names."""
     name, path = _split(text)
     if not name:
         raise ConfigError(f"'{text}' is not of the form NAME=FOLDER, e.g. --scores theirs=scores/")
-    return Entry(name, path, evaluate_folder(path, year, ground_truth))
+    return Entry(name, path, evaluate_folder(path, year or year_of_folder(path), ground_truth))
 
 
 def check_label(text: str) -> str:
@@ -136,7 +140,7 @@ def compare(
     selection: Sequence[str] = (),
     published: bool = False,
 ) -> pd.DataFrame:
-    """Make the table: one row for each system, then the published figures of the year.
+    """Make the table: rows of each system, then the published figures of the year.
 
     `data_kind` is "real" or "synthetic"; `data`, `split` and `selection` say what was scored, which
     part of it, and how epoch and parameters were chosen, of a single system as ``NAME=TEXT``. The
@@ -168,8 +172,9 @@ def compare(
         if text is not None and not text.strip():
             raise ScoreError(f"{name} is {text!r} (write '{NOT_STATED}')")
     rows = [
-        _measured(members, {**given, "selection": own.get(name, given["selection"])})
+        row
         for name, members in groups.items()
+        for row in _measured(members, {**given, "selection": own.get(name, given["selection"])})
     ]
     if published:
         machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
@@ -178,8 +183,8 @@ def compare(
     return pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
 
 
-def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> dict[str, Any]:
-    """Join the runs of one name into one row."""
+def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """Join the runs of one name into a row of arithmetic means, and since 2021 one of harmonic."""
     words = [_words(entry, given) for entry in members]
     differ = [key for key in words[0] if len({one[key] for one in words}) > 1]
     if differ:
@@ -189,7 +194,6 @@ def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> dict
     kind = "run" if members[0].record is not None else "score files"
     figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
     frame = interval_frame([e.evaluation.scores for e in members], members[0].evaluation.year)
-    overall = frame[frame["machine"] == "Average"].set_index("metric")
     row: dict[str, Any] = {
         **words[0],
         "origin": "measured",
@@ -198,9 +202,21 @@ def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> dict
         "seeds": str(len(members)),
         "interval": "clips and seeds" if len(members) > 1 else "clips",
     }
-    for name in ("auc", "pauc"):
-        row |= {f"{name}_{bound}": overall.at[name, bound] for bound in ("low", "high")}
-    return row
+    for name, _, low, high in _means(frame, "Average"):
+        row |= {f"{name}_low": low, f"{name}_high": high}
+    if members[0].evaluation.year == 2020:
+        return [row]
+    harmonic = {name: value for name, value in row.items() if name in WORDS or "omega" in name}
+    harmonic |= {name: row[name] for name in ("seeds", "interval")}
+    for name, mean, low, high in _means(frame, HARMONIC):
+        harmonic |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return [row, harmonic | {"aggregate": row["aggregate"].replace("arithmetic", "harmonic")}]
+
+
+def _means(frame: pd.DataFrame, kind: str) -> Iterable[tuple[Any, ...]]:
+    """Return name, estimate and bounds of the means over all machines that a comparison shows."""
+    rows = frame[(frame["machine"] == kind) & frame["metric"].isin(_WITH_BOUNDS)]
+    return zip(rows["metric"], rows["estimate"], rows["low"], rows["high"], strict=True)
 
 
 def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -233,22 +249,26 @@ def _figures(result: Evaluation) -> dict[str, float]:
 
 
 def published_rows(year: int, machine: str | None = None) -> pd.DataFrame:
-    """Make rows (`COLUMNS`) of the published figures of 2020 or 2022.
+    """Make rows (`COLUMNS`) of the published figures of a year.
 
     For 2020 these are those of one machine type, or the averages: the one that the source prints;
-    where it prints none, the mean of its machine rows.
+    where it prints none, the mean of its machine rows. After 2022 they are official scores.
     """
+    df = load_published(f"dcase{year}" if year in (2020, 2022) else "official_score")
     if year not in (2020, 2022):
-        raise ScoreError(f"no published rows for year {year} (known: 2020, 2022)")
-    df = load_published(f"dcase{year}")
-    if year == 2020:
+        df = df[df["year"] == str(year)].rename(columns={"protocol": "selection"})
+        splits = ["development", "evaluation"]
+        df = df.melt(["system", "selection", "source"], splits, "split", "omega").dropna()
+        df = df.assign(aggregate="harmonic mean").replace({"selection": {"": NOT_STATED}})
+    elif year == 2020:
         df = df.rename(columns={"pooling": "aggregate"})
         df = _averages(df) if machine is None else df.loc[df["machine"] == machine]
     else:
         other = (df["omega_source"] != "") & (df["omega_source"] != df["source"])
         df.loc[other, "source"] += "; omega: " + df["omega_source"]
     if df.empty:
-        raise ScoreError(f"no published rows of {year} for machine {machine!r}")
+        what = f"machine {machine!r}" if machine else "any system"
+        raise ScoreError(f"no published rows of {year} for {what}")
     data = f"DCASE {year} Task 2" + (f" {machine}" if machine else "")
     words = {"data": data, "data_kind": "real", "origin": "published"}
     df = df.assign(**words, seeds=NOT_STATED, interval="").reindex(columns=COLUMNS)
@@ -318,11 +338,7 @@ def in_percent(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.drop(columns=[name for name in BOUNDS if name in table]).astype(object)
     for name in (figure for figure in FIGURES if figure in table):
         numbers = table.reindex(columns=[name, f"{name}_low", f"{name}_high"]).astype(float)
-        shown[name] = [
-            ("" if np.isnan(mean) else f"{100 * mean:.2f}")
-            + ("" if np.isnan([mean, low]).any() else f" [{100 * low:.2f}, {100 * high:.2f}]")
-            for mean, low, high in numbers.to_numpy()
-        ]
+        shown[name] = [with_bounds(*row) for row in numbers.to_numpy()]
     return shown
 
 

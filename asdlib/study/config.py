@@ -122,13 +122,16 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     device: Literal["cpu", "cuda", "mps"]
     network_of: str | None = None
     """Key of the run whose network was taken, if another version of the code trained it."""
+    year: int | None = None
+    """Whose rules count, if not those of the year that the store says."""
 
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
         content = self.model_dump(mode="json")
-        if self.network_of is None:
-            del content["network_of"]  # it came later: runs without it keep their keys
+        for name in ("network_of", "year"):  # they came later: runs without them keep their keys
+            if content[name] is None:
+                del content[name]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from asdlib.errors import AsdError, ConfigError, RunError, StoreError
+from asdlib.evaluation import official_score
 from asdlib.features import FeatureStore, subset_store
 from asdlib.files import end_with_parent, lock_file, only_process
 from asdlib.study.cluster import SCHEDULER, send
@@ -71,6 +72,7 @@ class Job:
     variant: Variant
     seed: int
     machines: tuple[str, ...] | None
+    year: int | None = None
     network_of: "Job | None" = None
 
     def bare(self) -> "Job":
@@ -91,6 +93,7 @@ def experiment(
     test: Store | None = None,
     seeds: Sequence[int] = (0,),
     machines: Sequence[str] | None = None,
+    year: int | None = None,
     processes: int | None = None,
     failures: list[str] | None = None,
     on_done: Done | None = None,
@@ -107,6 +110,8 @@ def experiment(
         Stores and seeds of the variants that name none; `test` is `train` by default.
     machines
         Machine types to keep, by default all.
+    year
+        Whose rules apply, by default that of the stores.
     processes
         Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
         Where the environment names a scheduler, see `asdlib.study.cluster`, its workers count.
@@ -119,8 +124,8 @@ def experiment(
     Returns
     -------
     Columns of the variants, then ``variant, system, seed, machine, section, auc, pauc`` and, with
-    two domains, ``auc_source, auc_target`` (0 to 1; means are rows named ``Average``), ``seconds``
-    of training and ``run``, the folder.
+    two domains, ``auc_source, auc_target, omega`` (0 to 1; means are rows named ``Average``, of
+    which the last has Ω), ``seconds`` of training and ``run``, the folder.
 
     Raises
     ------
@@ -139,7 +144,9 @@ def experiment(
             raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
         chosen[name] = replace(own, train=_path(stores[0]), test=_path(stores[1]))
     jobs = [
-        Job(name, _with_share(own, seed, root / "stores"), seed, tuple(machines or ()) or None)
+        Job(
+            name, _with_share(own, seed, root / "stores"), seed, tuple(machines or ()) or None, year
+        )
         for name, own in chosen.items()
         # What is not random is run once.
         for seed in own.seeds or ((0,) if own.system == "statistics" else seeds)
@@ -268,7 +275,10 @@ def _do(job: Job, folder: Path) -> RunResult:
 
     own = job.variant
     stores = str(own.train), str(own.test)
-    planned = plan(own.system, *stores, params=own.params, seed=job.seed, machines=job.machines)
+    machines, year = job.machines, job.year
+    planned = plan(
+        own.system, *stores, params=own.params, seed=job.seed, machines=machines, year=year
+    )
     out = folder / planned.name
     donor = None
     if job.network_of is not None and not out.exists():
@@ -300,6 +310,9 @@ def use_one_thread() -> None:
 def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
     front = {"variant": job.name, "system": job.variant.system, "seed": job.seed}
     table = result.metrics.copy()
+    if len(result.intervals) and result.record.year != 2020:
+        score = official_score(result.intervals, result.record.year)["omega"].estimate
+        table["omega"] = np.where(table["machine"] == "Average", score, np.nan)
     for place, (name, value) in enumerate({**job.variant.columns, **front}.items()):
         table.insert(place, name, value)
     return table.assign(seconds=result.record.seconds.fit, run=str(result.path))

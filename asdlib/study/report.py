@@ -165,6 +165,13 @@ def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:
         )
 
 
+def with_bounds(mean: float, low: float, high: float) -> str:
+    """Write a share in percent, with its interval in brackets; nothing for what is not defined."""
+    if np.isnan(mean):
+        return ""
+    return f"{100 * mean:.2f}" + ("" if np.isnan(low) else f" [{100 * low:.2f}, {100 * high:.2f}]")
+
+
 def signed(value: float, digits: int = 1) -> str:
     """Write a number with a sign: a true minus, and none before what rounds to zero."""
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")

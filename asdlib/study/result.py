@@ -22,12 +22,13 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from asdlib.errors import RunError, ScoreError
-from asdlib.evaluation import label_scores, read_score_folder
+from asdlib.evaluation import label_scores, read_score_folder, year_of
 from asdlib.features import FeatureStore
 from asdlib.files import check_named, check_regular, hidden_name, write_text, writing
 from asdlib.study.config import RunConfig, code_version
 
 RUN_JSON, METRICS_CSV, PROVENANCE = "run.json", "metrics.csv", "provenance.json"
+INTERVALS_CSV = "intervals.csv"
 _PACKAGES = (
     *("asdlib", "lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
     *("torch", "torchaudio"),
@@ -126,6 +127,12 @@ class RunResult:
         return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["step", "loss"])
 
     @property
+    def intervals(self) -> pd.DataFrame:
+        """Content of ``intervals.csv``, see `asdlib.evaluation.interval_frame`; may be empty."""
+        path = self.path / INTERVALS_CSV
+        return pd.read_csv(path, dtype={"section": str}) if path.is_file() else pd.DataFrame()
+
+    @property
     def auc(self) -> float:
         """Mean AUC over machines, 0 to 1."""
         return self._average("auc")
@@ -214,6 +221,11 @@ def score_files(path: Path) -> dict[str, ScoreFile]:
         name: ScoreFile(clips=content.count(b"\n"), sha256=hashlib.sha256(content).hexdigest())
         for name, content in files.items()
     }
+
+
+def year_of_folder(path: Path) -> int:
+    """Tell the year of a finished run, or of a folder of score files by its names."""
+    return load_run(path).record.year if (path / RUN_JSON).is_file() else year_of(path)
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:

@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 
 from asdlib.data import detect_year
 from asdlib.errors import RunError
-from asdlib.evaluation import evaluate, write_score_folder
+from asdlib.evaluation import evaluate, interval_frame, write_score_folder
+from asdlib.evaluation.metrics import check_year
 from asdlib.evaluation.scores import score_lines
 from asdlib.features import FeatureStore, Rows, check_same_front_end
 from asdlib.files import (
@@ -41,6 +42,7 @@ from asdlib.files import (
 )
 from asdlib.study.config import RunConfig, code_version, make_system
 from asdlib.study.result import (
+    INTERVALS_CSV,
     RUN_JSON,
     Clips,
     RunRecord,
@@ -92,6 +94,7 @@ def plan(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     machines: Sequence[str] | None = None,
+    year: int | None = None,
 ) -> Plan:
     """Check that a system can be trained on one store and score another; see `run`."""
     from asdlib.system import check_sections, choose_device, section_keys
@@ -104,7 +107,8 @@ def plan(
     test_rows = _rows(test_store, "test", machines)
     check_sections(section_keys(train_rows.manifest), test_rows.manifest)
     # What cannot be written or evaluated is better found now than after hours of training.
-    year = _year(test_rows)
+    said = _year(test_rows)
+    year = check_year(year or said)
     unscored = test_rows.manifest.assign(anomaly_score=0.0)
     score_lines(unscored, year)
     _evaluate(unscored, year)
@@ -117,6 +121,7 @@ def plan(
         machines=tuple(sorted(machines)) if machines else None,
         code_version=code_version(),
         device=cast(Any, choose_device().type if detector.on_gpu else "cpu"),
+        year=None if year == said else year,
     )
     return Plan(detector, train_rows, test_rows, year, config)
 
@@ -130,6 +135,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     machines: Sequence[str] | None = None,
+    year: int | None = None,
     network_of: str | Path | None = None,
     progress: "Progress | None" = None,
 ) -> RunResult:
@@ -148,6 +154,8 @@ def run(
         Parameters of the system that differ from its defaults; seed of everything random.
     machines
         Machine types to keep, by default all.
+    year
+        Whose rules and file formats apply, 2020 to 2026; by default that of the test store.
     network_of
         Folder of a finished run whose network is taken instead of training one.
     progress
@@ -161,7 +169,7 @@ def run(
         If `out` holds something else, another process is at work on it, or the network of
         `network_of` was trained in another way.
     """
-    planned = plan(system, train, test, params=params, seed=seed, machines=machines)
+    planned = plan(system, train, test, params=params, seed=seed, machines=machines, year=year)
     donor = None if network_of is None else load_run(network_of)
     return execute(planned, out, progress=progress, donor=donor)
 
@@ -273,6 +281,9 @@ def write_run(
     write_score_folder(scores, folder, year)
     metrics, notices = _evaluate(scores, year)
     metrics.to_csv(folder / "metrics.csv", index=False)
+    labelled = scores[scores["label"] != ""]
+    if len(labelled):
+        interval_frame([labelled], year).to_csv(folder / INTERVALS_CSV, index=False)
     record = RunRecord(
         year=year,
         scores=score_files(folder),
@@ -328,7 +339,7 @@ def _take_network(planned: Plan, donor: RunResult, progress: "Progress | None") 
 
 def _training(config: RunConfig) -> dict[str, Any]:
     """Return what decides the network of a run, apart from the version of the code."""
-    ignored = {"test_fingerprint", "code_version", "network_of"}
+    ignored = {"test_fingerprint", "code_version", "network_of", "year"}
     content = config.model_dump(mode="json", exclude=ignored)
     content["params"] = {k: v for k, v in content["params"].items() if k not in SCORING}
     return content

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from asdlib.data import index_folder, join_ground_truth, read_ground_truth
 from asdlib.errors import ConfigError, StoreError
 from asdlib.features import FeatureStore
 from asdlib.files import lock_file, only_process
@@ -35,7 +36,6 @@ class Profile:
 
     name: str
     source: Literal["synthetic", "store", "download"]  # made here, a given store, or downloads
-    preset: str = "dcase2020"  # front end of the 2020 layout
     years: tuple[int, ...] = (2020, 2022)  # layouts that it has
     seeds: tuple[int, ...] = (0, 1, 2)  # of every claim
     processes: int | None = None  # runs at a time, where nobody says how many
@@ -80,13 +80,15 @@ _PROFILES = (
         seeds=(0, 1, 2, 3, 4),
         params={"contrastive": {"encoder": "small_cnn", "epochs": 100}},
     ),
-    Profile(
-        "dcase2022",
-        "download",
-        preset="dcase2022",
-        years=(2022,),
-        seeds=(0, 1, 2, 3, 4),
-        params={"contrastive": {"epochs": 100, "cross_domain": True}},
+    *(
+        Profile(
+            f"dcase{year}",
+            "download",
+            years=(year,),
+            seeds=(0, 1, 2, 3, 4),
+            params={"contrastive": {"epochs": 100, "cross_domain": True}},
+        )
+        for year in range(2021, 2027)
     ),
 )
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in _PROFILES}
@@ -123,13 +125,14 @@ class Study:
     Parameters
     ----------
     profile
-        Name of the profile: ``smoke``, ``classroom``, ``toycar``, ``dcase2020``, ``dcase2022``.
+        Name of the profile: ``smoke``, ``classroom``, ``toycar``, ``dcase2020`` to ``dcase2026``.
     workspace
         Folder for everything that is made; by default ``build/study`` of the project.
     store
         A feature store of real recordings; needed by the profile ``toycar``.
     data_root
-        Folder of the downloaded recordings; needed by ``dcase2020`` and ``dcase2022``.
+        Folder of the downloaded recordings; needed by ``dcase2020`` to ``dcase2026``. Ground truth
+        in it, as ``asd download`` places it, labels the evaluation set.
     processes
         Runs at a time; by default those of the profile, else one a core, or one on a GPU.
 
@@ -183,7 +186,8 @@ class Study:
                 f"profile '{self.profile.name}' starts from features and has no recordings"
             )
         if self.profile.source == "download":
-            return self._given
+            own = self._given / f"dcase{year}"  # beside other years
+            return own if own.is_dir() else self._given
         from asdlib.data.synthetic import SPECS
 
         spec = SPECS[self.profile.name].model_copy(update={"layout": f"dcase{year}"})
@@ -194,8 +198,15 @@ class Study:
         year = self._check_year(year)
         if self.profile.source == "store":
             return FeatureStore.open(self._given)
-        preset = "dcase2022" if year == 2022 else self.profile.preset
-        return self._build(self.recordings(year), str(year), preset)
+        preset, recordings = "dcase2020" if year == 2020 else "dcase2022", self.recordings(year)
+        if self.profile.source == "synthetic":
+            return self._build(recordings, str(year), preset)
+        table, truth = index_folder(recordings, year=year), recordings / "ground_truth"
+        if truth.is_dir():
+            listed = truth / "eval_data_list.csv"
+            table = join_ground_truth(table, read_ground_truth(listed if year == 2020 else truth))
+        near = 0 if year == 2026 else None  # of two microphones
+        return self._build(recordings, str(year), preset, table=table, channel=near)
 
     def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
         """Store of synthetic machines made for one question, with the front end of 2020.
@@ -221,13 +232,13 @@ class Study:
             write_corpus(spec, out, jobs=self.processes)
         return out
 
-    def _build(self, recordings: Path, name: str, preset: str) -> FeatureStore:
+    def _build(self, recordings: Path, name: str, preset: str, **more: Any) -> FeatureStore:
         """Compute the features of recordings, or find them, likewise."""
         from asdlib.features import build_store
 
         out = self.root / "stores" / name
         with only_process(out, StoreError, lock=lock_file(out), wait=True):
-            return build_store(recordings, out, preset=preset, jobs=self.processes)
+            return build_store(recordings, out, preset=preset, jobs=self.processes, **more)
 
     def run(
         self,

@@ -34,7 +34,12 @@ HEADINGS = {
     "omega": "Ω",
     "section": "ID",
 }
-NOTES = {"pooling": "pooling: ", "training_data": "training data: ", "selection": "selection: "}
+NOTES = {
+    "pooling": "pooling: ",
+    "training_data": "training data: ",
+    "selection": "selection: ",
+    "protocol": "",
+}
 LINK = re.compile(
     r"arXiv:(?P<arxiv>\d{4}\.\d{4,5})"
     r"|(?<![\w/])(?P<repository>(?!docs/)[A-Za-z][\w-]*/[A-Za-z][\w.-]*)"

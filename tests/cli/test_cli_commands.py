@@ -231,7 +231,7 @@ def test_run_in_the_layout_of_2022(asd: Asd, tmp_path: Path) -> None:
     evaluated = json.loads(asd("evaluate", out, "--year", 2022, "--json").success.out)
     assert 0 < evaluated["omega"] < 1
     printed = asd("evaluate", out, "--year", 2022).success.out
-    assert f"official score Ω: {100 * evaluated['omega']:.2f} %" in printed
+    assert f"official score of 2022, in %: Ω {100 * evaluated['omega']:.2f} [" in printed
 
 
 def close(a: Any, b: Any) -> bool:

@@ -109,7 +109,6 @@ def test_tables_are_written_together_or_not_at_all(
 def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
     run = folder / "reference"
     assert "--kind real or --kind synthetic" in asd("compare", run).error
-    assert "give --year" in asd("compare", "--kind", "real", "--scores", f"a={run}").error
     assert "nothing to compare" in asd("compare", "--kind", "real").error
 
 

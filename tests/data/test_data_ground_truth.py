@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from asdlib.data import clip_table, join_ground_truth, parse_name, read_ground_truth
-from asdlib.data.ground_truth import read_ground_truth_2020, read_ground_truth_2022
+from asdlib.data.ground_truth import read_ground_truth_2020, read_ground_truth_folder
 from asdlib.errors import DataError
 
 REFERENCE = os.environ.get("ASDLIB_REFERENCE")
@@ -89,6 +89,29 @@ def test_folder_of_2022(tmp_path: Path, above: str) -> None:
     }
 
 
+@pytest.mark.parametrize("above", ["", "evaluator-main"])
+def test_folder_of_2021_has_a_file_for_each_domain(tmp_path: Path, above: str) -> None:
+    folder = tmp_path / above / "ground_truth_data"
+    folder.mkdir(parents=True)
+    for domain, flags in (("target", "01"), ("source", "10")):
+        rows = [f"section_03_{domain}_test_{i:04d}.wav,{flag}\n" for i, flag in enumerate(flags)]
+        (folder / f"ground_truth_fan_section_03_{domain}_test.csv").write_text("".join(rows))
+    truth = read_ground_truth(tmp_path)
+    assert truth.to_dict("list") == {
+        "machine": ["fan"] * 4,
+        "clip": [f"section_03_{d}_test_000{i}.wav" for d in ("source", "target") for i in (0, 1)],
+        "section": ["03"] * 4,
+        "label": ["anomaly", "normal", "normal", "anomaly"],
+        "domain": ["source", "source", "target", "target"],
+    }
+    assert join_ground_truth(table_of(*truth["clip"]), truth)["label"].tolist() == [*truth["label"]]
+    (folder / "ground_truth_fan_section_03_target_test.csv").write_text(rows[0])
+    with pytest.raises(
+        DataError, match="line 1 is .*source_test.*'section_03_target_test_0000.wav"
+    ):
+        read_ground_truth(tmp_path)
+
+
 BAD_FOLDERS = [
     (FAN_03, FAN_03[:22], "section_03", "'section_03_0001.wav' of 'fan' is in .*data' but not"),
     (FAN_03[:22], FAN_03, "section_03", "'section_03_0001.wav' .*domain' but not in .*data'"),
@@ -105,18 +128,18 @@ def test_bad_folders_of_2022(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         with pytest.raises(DataError, match=message):
-            read_ground_truth_2022(write_2022(folder, data, domain, name))
+            read_ground_truth_folder(write_2022(folder, data, domain, name))
 
 
 def test_folders_without_or_with_two_truths(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder with one pair"):
-        read_ground_truth_2022(tmp_path / "nowhere")
+        read_ground_truth_folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"\(0 found\)"):
-        read_ground_truth_2022(tmp_path)
+        read_ground_truth_folder(tmp_path)
     for name in ("a", "b"):
         write_2022(tmp_path / name, FAN_03)
     with pytest.raises(DataError, match=r"\(2 found\)"):
-        read_ground_truth_2022(tmp_path)
+        read_ground_truth_folder(tmp_path)
 
 
 def test_join_goes_by_name_and_fills_both_columns() -> None:

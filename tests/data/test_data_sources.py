@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asdlib.data.sources import all_archives, archives_for, of_machines
+from asdlib.data.sources import all_archives, archives_for, newest, of_machines
 from asdlib.errors import DownloadError
 
 YEARS = range(2020, 2027)
@@ -40,6 +40,10 @@ def test_evaluation_brings_the_ground_truth_along() -> None:
     truth = [row for row in rows if row.subset == "ground_truth"]
     assert len(truth) == 6
     assert all("de8719b7d35280ff3a39487c9d1003413eef7818" in row.address for row in truth)
+    rows = of_machines(archives_for("dcase2021", ["evaluation"]), ["fan"])
+    truth = [row for row in rows if row.subset == "ground_truth"]
+    assert len(truth) == 6
+    assert all("/0c11634ba7259e4ae4a655646aebd6cd056cc523/" in row.address for row in truth)
     rows = of_machines(archives_for("dcase2023", ["additional"]), ["bandsaw"])
     assert [(row.record, row.file) for row in rows] == [("7830345", "*")]
 
@@ -47,10 +51,16 @@ def test_evaluation_brings_the_ground_truth_along() -> None:
 WRONG = [
     (lambda: archives_for("dcase2019"), r"'dcase2019' .* \(known: dcase2020, .*2026\)"),
     (lambda: archives_for("dcase2022", ["dev"]), r"'dev' is not in dcase2022 \(known: develo"),
-    (lambda: archives_for("dcase2025", ["ground_truth"]), "'ground_truth' is not in dcase2025"),
+    *[
+        (
+            lambda year=year: archives_for(f"dcase{year}", ["ground_truth"]),
+            rf"not fetched .*licence.* copy it from \S+/nttcslab/dcase{year}_task2_evaluator",
+        )
+        for year in (2025, 2026)
+    ],
     (
         lambda: archives_for("dcase2023", ["ground_truth"]),
-        "no commit is pinned; copy it from https://github.com/",
+        r"no commit is pinned.; copy it from https://github.com/",
     ),
     (
         lambda: of_machines(archives_for("dcase2020"), ["fann"]),
@@ -68,6 +78,15 @@ def test_errors_name_the_value_and_what_is_known() -> None:
         with pytest.raises(DownloadError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_an_archive_that_was_replaced_is_named_but_not_fetched() -> None:
+    files = [row.file for row in all_archives() if (row.year, row.machine) == (2026, "ToyCar")]
+    assert files == ["dev_ToyCar.zip", "dev_ToyCar_r2.zip"]
+    rows = of_machines(archives_for("dcase2026"), ["ToyCar"])
+    assert [row.file for row in rows] == ["dev_ToyCar_r2.zip"]
+    assert rows[0].md5 == "353201db217e25377a7e7eccf9c1c8a7"
+    assert newest(["a.zip", "b.zip", "a_r2.zip", "*"]) == ["b.zip", "a_r2.zip", "*"]
 
 
 LISTED = [

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
+from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from asdlib.errors import ScoreError
-from asdlib.evaluation import evaluate, interval_frame, paired_frame, t_interval
-from asdlib.evaluation.intervals import standard_error, without_each
+from asdlib.evaluation import evaluate, interval_frame, metrics, paired_frame, t_interval
+from asdlib.evaluation.intervals import HARMONIC, standard_error, without_each
 
 OVERALL = ("Average", "Average")
 
@@ -122,6 +123,29 @@ def test_frame_estimates_equal_the_metrics_frame(golden, year):
     omega = wide["omega"].dropna().tolist() if year != 2020 else []
     expected = [] if year == 2020 else [result.to_json_dict()["omega"]]
     assert omega == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("year", [2021, 2023])
+def test_the_interval_of_omega_is_that_of_a_slow_jackknife(golden, year):
+    strata = ["machine", "section", "domain", "label"]
+    df = golden["dcase2022"].scores.groupby(strata).head(4).reset_index(drop=True)
+
+    def slow(table):
+        sections, _ = metrics.section_metrics(table, year)
+        mean = metrics.mean_metrics(sections, year, "harmonic")["auc_target"]
+        return np.array([metrics.omega(sections, year), mean])
+
+    whole, variance = slow(df), np.zeros(2)
+    for rows in df.groupby(strata).indices.values():
+        variance += (len(rows) - 1) * np.var([slow(df.drop(index=i)) for i in rows], axis=0)
+    found = interval_frame([df], year)
+    for i, (machine, metric) in enumerate((("Average", "omega"), (HARMONIC, "auc_target"))):
+        row = found[(found["machine"] == machine) & (found["metric"] == metric)].iloc[0]
+        assert row["estimate"] == pytest.approx(whole[i], abs=1e-12)
+        low, middle, high = (logit(row[name]) for name in ("low", "estimate", "high"))
+        reach = (high - middle) * whole[i] * (1 - whole[i]) / np.sqrt(variance[i])
+        assert 1.96 < reach < 2.3  # Student's t
+        assert high - middle == pytest.approx(middle - low)
 
 
 def test_a_mean_over_sections_has_the_mean_of_their_variances(golden):

@@ -1,6 +1,8 @@
 """Figures of arrays and of sections, against scikit-learn, scipy and counting by hand."""
 
+import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,9 @@ from scipy.stats import hmean
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from asdlib.errors import ScoreError
-from asdlib.evaluation import metrics
+from asdlib.evaluation import evaluate, interval_frame, metrics, official_score
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
 
 PROPERTY = settings(max_examples=30)
 
@@ -127,21 +131,64 @@ def test_score_tables_are_checked():
             metrics.section_metrics(change(random_frame()), 2022)
 
 
-def test_2021_uses_one_domain_at_a_time_and_means_both():
-    df = random_frame()
-    row = metrics.section_metrics(df, 2021)[0].iloc[0].drop(["machine", "section"])
-    for domain in ("source", "target"):
-        part = df[df.domain == domain]
-        y = part.label == "anomaly"
-        assert row[f"auc_{domain}"] == pytest.approx(
-            roc_auc_score(y, part.anomaly_score), abs=1e-12
+def by_scikit_learn(df, year):
+    """Compute the official terms of every section, as the evaluator of the year does."""
+    terms = {"auc": [], "pauc": []}
+    for _, part in df.groupby(["machine", "section"]):
+        for domain in ("source", "target"):
+            own = part[part.domain == domain]
+            if year >= 2022:  # all anomalies of the section
+                own = part[(part.domain == domain) | (part.label == "anomaly")]
+            own = part if year == 2020 else own
+            terms["auc"].append(roc_auc_score(own.label == "anomaly", own.anomaly_score))
+            own = part if year >= 2022 else own
+            y = own.label == "anomaly"
+            terms["pauc"].append(roc_auc_score(y, own.anomaly_score, max_fpr=0.1))
+    return terms
+
+
+@pytest.mark.parametrize("year", metrics.YEARS)
+def test_official_score_of_every_year_is_that_of_scikit_learn_and_scipy(year):
+    sections = ("00", "01", "02") if year < 2023 else ("00",)
+    keys = [(machine, section) for machine in ("fan", "pump") for section in sections]
+    df = pd.concat([random_frame(7 * i, *key) for i, key in enumerate(keys)])
+    result, want = evaluate(df, year), by_scikit_learn(df, year)
+    found = result.to_json_dict()
+    for name, values in want.items():
+        columns = [name] if year == 2020 else [f"{name}_{d}" for d in ("source", "target")]
+        columns = [c for c in columns if c in found["average"]] or [name]
+        own = np.mean([found["average"][c] for c in columns])
+        assert own == pytest.approx(np.mean(values), abs=1e-15)
+        if year != 2020:
+            own = hmean([found["harmonic_mean"][c] for c in columns])
+            assert own == pytest.approx(hmean(values), abs=1e-15)
+    frame = interval_frame([df], year)
+    score = official_score(frame, year)
+    assert list(score) == (["auc", "pauc"] if year == 2020 else ["omega"])
+    if year == 2020:
+        assert [v.estimate for v in score.values()] == pytest.approx(
+            [np.mean(values) for values in want.values()], abs=1e-15
         )
-        assert row[f"pauc_{domain}"] == pytest.approx(
-            roc_auc_score(y, part.anomaly_score, max_fpr=0.1), abs=1e-12
-        )
-    assert row.auc == (row.auc_source + row.auc_target) / 2
-    terms = row.drop(["auc", "pauc"]).astype(float)
-    assert metrics.omega(row.to_frame().T, 2021) == pytest.approx(hmean(terms), abs=1e-12)
+    else:
+        # Since 2022 pAUC counts once a section, in 2021 once a domain.
+        terms = [*want["auc"], *want["pauc"][:: 1 if year == 2021 else 2]]
+        assert found["omega"] == pytest.approx(hmean(terms), abs=1e-15)
+        assert score["omega"].estimate == pytest.approx(hmean(terms), abs=1e-15)
+        assert found["omega_terms"] == len(terms)
+    assert all(low < estimate < high for estimate, low, high in score.values())
+
+
+@pytest.mark.parametrize("printed", json.loads((GOLDEN / "printed.json").read_text()))
+def test_means_and_omega_are_those_that_the_official_evaluators_print(printed):
+    year = printed["year"]
+    columns = ["machine", "section", *metrics.metric_columns(year)]
+    sections = pd.DataFrame(printed["rows"]).reindex(columns=columns)
+    for kind in ("arithmetic", "harmonic"):
+        found = metrics.mean_metrics(sections, year, kind)
+        own = {name: found[name] for name in printed[kind]}
+        assert own == pytest.approx(printed[kind], abs=5e-16, rel=0)
+    if "omega" in printed:
+        assert metrics.omega(sections, year) == pytest.approx(printed["omega"], abs=5e-16, rel=0)
 
 
 def test_all_years_have_their_columns_and_do_not_see_the_order():

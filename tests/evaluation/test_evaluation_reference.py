@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(
 )
 SCORES = Path(REFERENCE) / "scores"
 TRUTH = {2020: "ground_truth_2020.csv", 2022: "ground_truth_2022"}
+LAST = 5e-16
+"""Half a unit of the fifteenth decimal; the sixteenth depends on the order of a sum."""
 MEANS = {"arithmetic": "average", "Average": "average", "harmonic": "harmonic_mean"}
 
 
@@ -61,15 +63,15 @@ def test_every_auc_pauc_mean_and_omega_equals_the_official_result(run, year, col
         entry = figures["machines"][machine] if machine else figures
         row = entry["sections"][name] if name.isdecimal() else entry[MEANS[name.split()[0]]]
         want = want[: len(columns)]
-        assert [row[column] for column in columns] == pytest.approx(want, abs=1e-9, rel=0)
+        assert [row[column] for column in columns] == pytest.approx(want, abs=LAST, rel=0)
         compared += len(want)
         terms += want if name.isdecimal() else []
     assert compared == n_figures
     if year == 2020:
-        assert figures["average"]["auc"] == pytest.approx(0.864397431185167, abs=1e-9)
+        assert figures["average"]["auc"] == pytest.approx(0.864397431185167, abs=LAST)
     else:
         floored = np.maximum(terms, np.finfo(float).eps)
-        assert figures["omega"] == pytest.approx(63 / (1 / floored).sum(), abs=1e-9)
+        assert figures["omega"] == pytest.approx(63 / (1 / floored).sum(), abs=LAST)
         assert figures["omega_terms"] == floored.size == 63
 
 
@@ -133,11 +135,13 @@ def test_ground_truth_covers_a_whole_blind_folder(tmp_path, year, n):
         ("dcase2020", ("dcase2020_development", "dcase2020_evaluation"), ("auc", "pauc")),
         ("dcase2020_per_id", ("dcase2020_baseline_per_id",), ("auc", "pauc")),
         ("dcase2022", ("dcase2022",), ("auc_source", "auc_target", "pauc", "omega")),
-        ("dcase2020_mean", ("dcase2020_mean_of_auc_and_pauc",), ("development", "evaluation")),
+        ("official_score", ("dcase2020_mean_of_auc_and_pauc",), ("development", "evaluation")),
     ],
 )
 def test_published_tables_hold_the_figures_of_their_sources(table, files, columns):
     ours, theirs = load_published(table), []
+    if table == "official_score":  # the file has those of 2020 that were read at the source
+        ours = ours[(ours["year"] == "2020") & (ours["status"] == "read")]
     for name in files:
         with (Path(REFERENCE) / "published" / f"{name}.csv").open(newline="") as file:
             theirs += csv.DictReader(file)
