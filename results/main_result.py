@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from asdlib.plots.style import BLUE, GREEN, INK, PURPLE, VERMILION, apply_style
+from asdlib.plots.figures import BLUE, GREEN, INK, PURPLE, VERMILION, apply_style
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parent / "book" / "_static" / "main_result.svg"

@@ -411,7 +411,7 @@ def fuse(
     as_json: options.AsJson = False,
 ) -> None:
     """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
-    from asdlib.study.fuse import fuse as fuse_runs
+    from asdlib.study.held_out import fuse as fuse_runs
 
     result = fuse_runs(runs, out, weights=weight, name=name, train=train, folds=folds)
     _show(result, result.record.config.system, f"{len(runs)} runs fused", as_json)

@@ -231,7 +231,7 @@ def whitening(centred: Array) -> Array:
 
     if not centred.any():
         return np.eye(centred.shape[1])
-    fitted = LedoitWolf(assume_centered=True).fit(centred)
+    fitted = LedoitWolf(assume_centered=True, store_precision=False).fit(centred)
     values, vectors = np.linalg.eigh(fitted.covariance_)
     return np.asarray(vectors / np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1])))
 

@@ -58,14 +58,12 @@ class EfficientAT(Encoder):
     published
         Published weights by name; without them, random ones, to be loaded afterwards.
 
-    Attributes
-    ----------
-    statistics
-        Mean and deviation that the input was standardised by. The encoder undoes that, and does
-        what the network was trained with: (log-mel + 4.5) / 5.
+    Notes
+    -----
+    The encoder undoes the standardisation by `statistics`, and does what the network was trained
+    with: (log-mel + 4.5) / 5.
     """
 
-    statistics = (0.0, 1.0)
     level_names = (
         "spectrum",
         "deviation",

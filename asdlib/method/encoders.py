@@ -28,8 +28,11 @@ class Encoder(nn.Module):
     ----------
     level_names
         Levels, keys of `levels`, that a sum over levels takes.
+    statistics
+        Mean and deviation that the input was standardised by.
     """
 
+    statistics: tuple[float, float] = (0.0, 1.0)
     level_names: tuple[str, ...] = ("spectrum", "deviation", "feature_map", "encoder")
     body: nn.Module
     last: nn.Module

@@ -112,8 +112,7 @@ def make_encoder(
         encoder = PUBLIC[name].from_folder(pretrained.folder, pretrained)
     else:
         encoder = PUBLIC[name](description["config"], pretrained)
-    if isinstance(encoder, EfficientAT):
-        encoder.statistics = statistics
+    encoder.statistics = statistics
     if encoder.n_mels != n_mels:
         raise ConfigError(
             f"encoder '{name}' of '{pretrained.source}' takes {encoder.n_mels} mel bins, got "

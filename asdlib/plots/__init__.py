@@ -1,13 +1,13 @@
 """What several pages draw or show: one visual language, units on every axis, colour-blind safe.
 
-``style`` sets fonts, sizes and colours. ``spectrogram`` draws log-mels, ``sound`` makes players,
-cards and tables for notebooks and resynthesises spectrograms, ``figures`` draws effects with their
-intervals and ROC curves. What one page alone draws stands in that page.
+``figures`` sets fonts, sizes and colours, and draws effects with their intervals and ROC curves.
+``spectrogram`` draws log-mels, ``sound`` makes players, cards and tables for notebooks and
+resynthesises spectrograms. What one page alone draws stands in that page.
 """
 
 import lazy_loader
 
-from asdlib.plots.style import apply_style
+from asdlib.plots.figures import apply_style
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from asdlib.features import FeatureStore, FrontEnd
-from asdlib.plots.style import WIDTH
+from asdlib.plots.figures import WIDTH
 
 TICKS_HZ = (500, 1000, 2000, 4000, 8000)
 COLOURS = "magma"

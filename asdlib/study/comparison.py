@@ -288,6 +288,8 @@ def _averages(df: pd.DataFrame) -> pd.DataFrame:
 def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFrame:
     """Test every system against those named in `against`, by default the first, on the same clips.
 
+    A pair is tested once, against the one that is named first.
+
     The columns ``system, reference`` come before those of `paired_frame`, as fractions. Those of
     `adjusted` follow for the comparisons of the averages over machines, of all pairs together.
 
@@ -307,8 +309,9 @@ def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFr
     year = entries[0].evaluation.year
     scores = {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
     tables = []
-    for reference in dict.fromkeys(against or list(groups)[:1]):
-        for name in (name for name in groups if name != reference):
+    references = list(dict.fromkeys(against or list(groups)[:1]))
+    for place, reference in enumerate(references):
+        for name in (name for name in groups if name not in references[: place + 1]):
             table = paired_frame(scores[name], scores[reference], year)
             table.insert(0, "system", name)
             table.insert(1, "reference", reference)
@@ -319,11 +322,16 @@ def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFr
 
 
 def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return every figure of every run: a row for each system, seed, machine and section."""
+    """Return every figure of every run: a row for each system, seed, machine and section.
+
+    With a single machine, its mean is that of all, and stands there once (``Average``).
+    """
     tables = []
     for entry in entries:
         record = entry.record
         table = entry.evaluation.frame.copy()
+        if table["machine"].nunique() == 2:
+            table = table[(table["section"] != "Average") | (table["machine"] == "Average")]
         table.insert(0, "system", entry.name)
         table.insert(1, "seed", "" if entry.seed is None else entry.seed)
         table["fit_seconds"] = record.seconds.fit if record else np.nan

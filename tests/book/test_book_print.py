@@ -46,8 +46,8 @@ def test_slides_can_be_shown_and_printed(browser: Browser, built: Path, tmp_path
     page.close()
 
 
-def test_the_book_can_be_printed(chromium: Path, built: Path, tmp_path: Path) -> None:
-    names = contents(ROOT)
+def test_pages_of_the_book_can_be_printed(chromium: Path, built: Path, tmp_path: Path) -> None:
+    names = contents(ROOT)[::4]
     text = assemble(built / "html", names)
     assert text.count("<article") == len(names)
     pictures = set(re.findall(r'<img[^>]*\ssrc="([^":]+)"', text))

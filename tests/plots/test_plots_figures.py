@@ -14,7 +14,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from asdlib import plots
-from asdlib.plots.style import BLUE, GREY, VERMILION
+from asdlib.plots.figures import BLUE, GREY, VERMILION
 
 
 @pytest.fixture

@@ -159,9 +159,11 @@ def test_groups_of_seeds_are_tested_by_their_means(entries: list[Entry]) -> None
 def test_systems_are_tested_against_those_that_were_named(entries: list[Entry]) -> None:
     both = pairwise(entries, against=["contrast", "statistics"])
     pairs = both[["system", "reference"]].drop_duplicates().to_numpy().tolist()
-    assert pairs == [["statistics", "contrast"], ["contrast", "statistics"]]
-    means = both[both["machine"] == "Average"].set_index(["reference", "metric"])["difference"]
-    assert means["contrast", "auc"] == pytest.approx(-means["statistics", "auc"])
+    # The other direction is the same test, and would count as one more.
+    assert pairs == [["statistics", "contrast"]]
+    turned = pairwise(entries, against=["statistics", "contrast"])
+    means = [t.loc[t["machine"] == "Average", "difference"].to_numpy() for t in (both, turned)]
+    np.testing.assert_allclose(means[0], -means[1])
 
 
 def test_the_tidy_table_has_a_row_for_every_section(entries: list[Entry]) -> None:

@@ -20,8 +20,7 @@ from asdlib.evaluation import evaluate_folder, read_score_folder
 from asdlib.features import FeatureStore
 from asdlib.study import RunResult, load_run, run
 from asdlib.study.comparison import label_of
-from asdlib.study.fuse import fuse, fuse_scores
-from asdlib.study.held_out import COLUMNS, HELD_OUT, decide_run, held_out
+from asdlib.study.held_out import COLUMNS, HELD_OUT, decide_run, fuse, fuse_scores, held_out
 from asdlib.study.run import training_rows
 
 SECTION = ["machine", "section"]

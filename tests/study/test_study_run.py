@@ -22,8 +22,7 @@ from asdlib.files import lock_file
 from asdlib.study import RunResult, load_run, read_scores, run as run_system
 from asdlib.study.comparison import read_run
 from asdlib.study.config import system_class
-from asdlib.study.fuse import fuse
-from asdlib.study.held_out import decide_run
+from asdlib.study.held_out import decide_run, fuse
 from asdlib.study.run import execute, plan
 
 
