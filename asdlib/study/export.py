@@ -65,7 +65,7 @@ def export(
     ``anomalous`` (B, C), whether it is above the threshold, and ``log_mel`` (B, F, T). The
     statistical reference has a fourth, ``bands`` (B, C, F): what each mel bin adds to the square of
     the score. The metadata are JSON: ``sections``, ``thresholds`` and ``held_out`` scores of each,
-    ``front_end``, ``system``, ``params`` and ``origin``.
+    ``front_end``, ``mel_frequencies`` (Hz), ``system``, ``params`` and ``origin``.
 
     Parameters
     ----------
@@ -112,6 +112,7 @@ def export(
         "quantile": quantile,
         "held_out": {key: sorted(np.round(scores.get_group(key), 6)) for key in kept},
         "front_end": system.front_end_,
+        "mel_frequencies": np.round(detector.log_mel.front_end.mel_frequencies(), 1).tolist(),
         "system": config.system,
         "params": config.params,
         "precision": "int8" if int8 else "float32",
@@ -333,7 +334,7 @@ def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bo
         ) from None
     silence = torch.zeros(2, _SECONDS * detector.log_mel.front_end.sample_rate)
     dynamic = torch.export.Dim.DYNAMIC
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # about packages that it has no use for
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # names packages of no use here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -349,12 +350,21 @@ def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bo
     for node in model.graph.node:  # the lines of code that it came from, with their paths
         del node.metadata_props[:]
     if int8:
-        kinds = ["Conv", "Gemm"]  # of networks alone: front end and back-end multiply otherwise
-        if not any(node.op_type in kinds for node in model.graph.node):
+        nodes = model.graph.node
+        # What multiplies in the front end and the back-end is a MatMul; linear layers of a network
+        # are Gemm, which onnxruntime takes apart into a MatMul of another name.
+        rest = [node.name for node in nodes if node.op_type == "MatMul"]
+        if not any(node.op_type in ("Conv", "Gemm") for node in nodes):
             raise ConfigError(
                 f"system '{metadata['system']}' has no network for int8; leave it out"
             )
-        quantize_dynamic(model, path, op_types_to_quantize=kinds, weight_type=QuantType.QUInt8)
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["Conv", "MatMul"],
+            nodes_to_exclude=rest,
+            weight_type=QuantType.QUInt8,
+        )
         model = onnx.load(path)
     onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in metadata.items()})
     onnx.save_model(model, path)

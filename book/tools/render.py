@@ -10,15 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from asdlib.errors import ConfigError, RunError
+from asdlib.errors import AsdError, ConfigError, RunError
 from asdlib.files import is_taken, whole_file
 from asdlib.study.study import get_profile
 from book.tools.execute import failed_copy
+from book.tools.listen import make_box
 
 MADE_HERE = ".made-by-asd-book"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -110,6 +112,11 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     (staged / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shutil.copy2(project / "_toc.yml", staged / "_toc.yml")
     times = times_table(workspace / profile / "study.json", profile, names)
+    if "book/own_machine" in contents(project):
+        try:
+            make_box(staged / "book" / "_static" / "listen", profile, workspace)
+        except AsdError as error:
+            warnings.warn(f"the page book/own_machine has no detector: {error}", stacklevel=2)
     page = staged / "book" / "teaching" / "times.md"
     if times and page.is_file():
         page.write_text(times, encoding="utf-8")

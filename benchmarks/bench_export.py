@@ -1,0 +1,87 @@
+"""Exported files: size, time and memory for a second of audio on one core.
+
+Four sections of noise stand in for a machine type, since neither figure depends on what is heard;
+only the nearest neighbours of the contrastive method grow with the training clips (here 32). Each
+file holds one section. A process of its own loads it and scores a clip of ten seconds; memory is
+what it needs at its peak above what importing onnxruntime takes. The AudioSet network is measured
+where ASDLIB_REAL_DATA has its weights.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+SECONDS = 10
+SCRIPT = f"""
+import sys, time
+import numpy as np, onnxruntime
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from memory import peak_memory
+before, spent = peak_memory(), []
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options)
+shape = 1, {SECONDS} * int(sys.argv[2])
+clip = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+for _ in range(5):
+    start = time.process_time()
+    session.run(["score", "anomalous"], {{"waveform": clip}})
+    spent.append(time.process_time() - start)
+print(1000 * min(spent) / {SECONDS}, (peak_memory() - before) / 2**20)
+"""
+
+
+def measure(file: Path, sample_rate: int) -> dict[str, float]:
+    """Size (kB), processor time (ms a second of audio) and peak memory (MiB) of a file."""
+    command = [sys.executable, "-c", SCRIPT, str(file), str(sample_rate)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ms, mib = map(float, done.stdout.split())
+    return {"kB": file.stat().st_size / 1000, "ms / s": ms, "MiB": mib}
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure all systems; int8 where there is a network."""
+    import asdlib
+    from asdlib.features import build_store
+    from asdlib.study.export import export
+
+    frozen: dict[str, Any] = {"encoder": "efficientat", "epochs": 0}
+    weights = Path(os.environ.get("ASDLIB_REAL_DATA", "")) / "weights"
+    frozen["pretrained"] = {"source": str(weights), "mode": "frozen"}
+    systems: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("statistics", "dcase2020", "statistics", {}),
+        ("autoencoder", "dcase2020", "autoencoder", {"epochs": 1}),
+        ("contrastive", "dcase2020", "contrastive", {"epochs": 1}),
+        ("AudioSet network, embedding", "efficientat", "contrastive", frozen | {
+            "embedding": "encoder", "backend": "pooled_mahalanobis"}),
+        ("AudioSet network, all levels", "efficientat", "contrastive", frozen),
+    ]  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        for split, n in (("train", 8), ("test", 1)):
+            folder = place / "wav" / "fan" / split
+            folder.mkdir(parents=True)
+            for k in range(4 * n):
+                noise = rng.normal(scale=0.05 * (1 + k % 4), size=3 * 16000)
+                soundfile.write(folder / f"normal_id_{k % 4:02d}_{k:08d}.wav", noise, 16000)
+        for name, preset, system, params in systems:
+            if "pretrained" in params and not weights.is_dir():
+                continue
+            store = build_store(place / "wav", place / preset, preset=preset, resample=True)
+            made = asdlib.run(system, store.path, store.path, place / name, params=params)
+            for int8 in (False, True)[: 1 + (system != "statistics")]:
+                file = place / "model.onnx"
+                told = export(made, file, train=store.path, sections=["fan/00"], int8=int8)
+                row = {"system": name, "weights": told["precision"]}
+                rows.append(row | measure(file, told["front_end"]["sample_rate"]))
+    return rows
