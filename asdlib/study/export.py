@@ -16,7 +16,8 @@ Shapes: B batch, S samples, F mel bins, T frames, C sections, D size of an embed
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def export(
             "asdlib": __version__,
         },
     }
-    with whole_file(out) as partial:
+    with whole_file(out) as partial, _quiet():
         _write(detector, metadata, partial, int8=int8)
     return metadata
 
@@ -323,6 +324,18 @@ def _single(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).float()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from the user what exporters say to those who work on them."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bool) -> None:
     try:
         import onnx
@@ -334,18 +347,15 @@ def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bo
         ) from None
     silence = torch.zeros(2, _SECONDS * detector.log_mel.front_end.sample_rate)
     dynamic = torch.export.Dim.DYNAMIC
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # names packages of no use here
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            detector,
-            (silence,),
-            dynamo=True,
-            verbose=False,
-            input_names=["waveform"],
-            output_names=["score", "anomalous", "log_mel", *detector.score.extras],
-            dynamic_shapes=({0: dynamic, 1: dynamic},),
-        )
+    program = torch.onnx.export(
+        detector,
+        (silence,),
+        dynamo=True,
+        verbose=False,
+        input_names=["waveform"],
+        output_names=["score", "anomalous", "log_mel", *detector.score.extras],
+        dynamic_shapes=({0: dynamic, 1: dynamic},),
+    )
     model = program.model_proto  # type: ignore[union-attr]  # None without dynamo
     for node in model.graph.node:  # the lines of code that it came from, with their paths
         del node.metadata_props[:]

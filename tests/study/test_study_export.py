@@ -93,6 +93,18 @@ def test_a_file_scores_as_the_library_does(
     assert told["origin"]["run"] == run.record.key
     assert str(Path(asdlib.__file__).parent).encode() not in file.read_bytes()
     onnx.checker.check_model(onnx.load(file))
+    if system == "autoencoder":
+        small = recordings / "int8.onnx"
+        export(run, small, train=store.path, sections=sections, int8=True)
+        steps = [[n.op_type for n in onnx.load(f).graph.node] for f in (file, small)]
+        assert steps[0].count("MatMul") == steps[1].count("MatMul"), "the front end alone"
+        assert steps[0].count("Gemm") == steps[1].count("MatMulInteger") == 20
+        noise = np.random.default_rng(0).normal(0, 0.1, (1, 20000)).astype(np.float32)
+        scores = [
+            onnxruntime.InferenceSession(f).run(["score"], {"waveform": noise})[0]
+            for f in (file, small)
+        ]
+        np.testing.assert_allclose(*scores, rtol=0.02)
     decided = decide_run(run.path, quantile=0.8, out=recordings / "decided")
     shutil.rmtree(decided.path)
     limits = decided.thresholds.set_index(["machine", "section"])["threshold"]
