@@ -81,7 +81,7 @@ def export(
         Those to keep, "machine/section"; by default all.
     int8
         Whether weights of the network become 8-bit integers, and its activations while it computes:
-        smaller, and less exact. Front end and back-end stay as they are.
+        smaller, and less exact, so that thresholds may not hold. Front end and back-end stay.
 
     Raises
     ------
