@@ -1,8 +1,7 @@
 """Back-ends: from embeddings to anomaly scores, section by section; higher is more anomalous.
 
-A back-end scores clips by how far their embeddings lie from those of normal training clips, in
-float64. The paper does not say how it scores [O]: nearest neighbours and the Mahalanobis distance
-are the field's usual choices, the others are there to be compared.
+All of them by name, those that learn from several sections or from held-out clips, and the scores
+of held-out clips.
 
 Shapes: N clips, D embedding size, M training clips.
 """
@@ -10,287 +9,35 @@ Shapes: N clips, D embedding size, M training clips.
 import dataclasses
 import json
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
-from scipy.spatial.distance import cdist
 
 from asdlib.errors import ConfigError, RunError
+from asdlib.method.distances import (
+    STRICT,
+    Array,
+    Backend,
+    ClassMeanDistance,
+    KNearestNeighbours,
+    Mahalanobis,
+    Model,
+    Names,
+    checked,
+    whitening,
+)
+from asdlib.method.domains import (
+    BalancedKNN,
+    LocalDensityKNN,
+    SelectiveMahalanobis,
+    VarianceMinimised,
+)
 from asdlib.system import with_prefix
 
-Array = np.ndarray
-Names = ArrayLike
-Model = dict[str, Array]
-Metric = Literal["cosine", "euclidean"]
-
 FOLDS = 5
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class Backend(ABC):
-    """Base of all back-ends: checks, sections, state.
-
-    A subclass is a dataclass, whose fields are its parameters, with `_score_section` and
-    `_fit_section`, or `_fit_sections` where sections share something.
-
-    Attributes
-    ----------
-    models_
-        Learned arrays of each section.
-    """
-
-    name: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        self.models_: dict[str, Model] = {}
-
-    def fit(self, embeddings: Array, sections: Names, domains: Names | None = None) -> Self:
-        """Learn the normal embeddings of every section.
-
-        Parameters
-        ----------
-        embeddings
-            Of normal training clips, shape (N, D).
-        sections, domains
-            "machine/section" and domain of each clip, shape (N,); by default one domain.
-
-        Raises
-        ------
-        RunError
-            If shapes disagree, a value is not finite or a section has too few clips.
-        """
-        x, names, of_clip = _checked(embeddings, sections, domains)
-        for section, n_clips in zip(*np.unique(names, return_counts=True), strict=True):
-            if n_clips < self._min_clips():
-                raise RunError(
-                    f"section '{section}' has too few training clips: {n_clips}; back-end "
-                    f"'{self.name}' needs at least {self._min_clips()}; add clips or lower its "
-                    "parameters"
-                )
-        self.models_ = self._fit_sections(x, names, of_clip)
-        return self
-
-    def score(self, embeddings: Array, sections: Names) -> Array:
-        """Compute the anomaly scores of embeddings (N, D), shape (N,), float64.
-
-        Raises
-        ------
-        RunError
-            If a section was not in `fit`, shapes disagree or a value is not finite.
-        """
-        x, names, _ = _checked(embeddings, sections)
-        scores = np.empty(len(x))
-        for section in sorted(set(names)):
-            if section not in self.models_:
-                raise RunError(
-                    f"section '{section}' was not in training (known: "
-                    f"{', '.join(self.models_) or 'none, fit first'}); train on it or leave it out"
-                )
-            rows = names == section
-            scores[rows] = self._score_section(self.models_[section], x[rows])
-        return scores
-
-    def params(self) -> dict[str, Any]:
-        """Return the parameters of the constructor."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
-
-    def state(self) -> Model:
-        """Return parameters and learned arrays as arrays, for safetensors."""
-        config = {"name": self.name, "params": self.params(), "sections": list(self.models_)}
-        state: Model = {"config": np.frombuffer(json.dumps(config).encode(), np.uint8)}
-        for number, model in enumerate(self.models_.values()):
-            state |= {f"{number}.{key}": np.ascontiguousarray(a) for key, a in model.items()}
-        return state
-
-    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
-        return {
-            section: self._fit_section(x[names == section], domains[names == section])
-            for section in sorted(set(names))
-        }
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        raise TypeError(f"back-end '{self.name}' does not learn one section alone")
-
-    @abstractmethod
-    def _score_section(self, model: Model, x: Array) -> Array: ...
-
-    def _min_clips(self) -> int:
-        return 1
-
-
-def _checked(
-    embeddings: ArrayLike, sections: Names, domains: Names | None = None
-) -> tuple[Array, Array, Array]:
-    """Return embeddings as float64, sections and domains as arrays of text."""
-    x, names = np.asarray(embeddings, np.float64), np.asarray(sections, object)
-    of_clip = np.full(len(x), "", object) if domains is None else np.asarray(domains, object)
-    if x.ndim != 2 or names.shape != x.shape[:1] or of_clip.shape != x.shape[:1]:
-        raise RunError(
-            f"embeddings of shape {x.shape}, {len(names)} sections and {len(of_clip)} domains do "
-            "not fit, expected (clips, size) and one section and domain for each clip"
-        )
-    if not np.isfinite(x).all():
-        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
-        raise RunError(
-            f"the embedding of clip {bad} (section '{names[bad]}') is not finite; the encoder "
-            "diverged: lower the learning rate"
-        )
-    return x, names, of_clip
-
-
-def pairwise_distances(x: Array, y: Array, metric: Metric) -> Array:
-    """Compute distances (N, M) between rows of x (N, D) and y (M, D); cosine is 1 for zeros."""
-    if metric == "euclidean":
-        return np.asarray(cdist(x, y))
-    lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y)]
-    x, y = (a / np.where(length > 0, length, 1) for a, length in zip((x, y), lengths, strict=True))
-    return np.asarray(np.clip(1 - x @ y.T, 0, 2))
-
-
-def nearest(distances: Array, k: int) -> Array:
-    """Return the mean of the `k` smallest values of each row, shape (N,)."""
-    return np.asarray(np.partition(distances, k - 1, axis=1)[:, :k].mean(axis=1))
-
-
-@dataclass(config=_STRICT)
-class ClassMeanDistance(Backend):
-    """Distance from the mean embedding of the section, "cosine" or "euclidean"."""
-
-    name = "class_mean"
-    metric: Metric = "cosine"
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        return {"mean": x.mean(axis=0)}
-
-    def _score_section(self, model: Model, x: Array) -> Array:
-        return pairwise_distances(x, model["mean"][None], self.metric)[:, 0]
-
-
-@dataclass(config=_STRICT)
-class KNearestNeighbours(Backend):
-    """Mean distance, "cosine" or "euclidean", to the k nearest training embeddings."""
-
-    name = "knn"
-    k: int = Field(default=1, ge=1)
-    metric: Metric = "cosine"
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        return {"embeddings": x}
-
-    def _score_section(self, model: Model, x: Array) -> Array:
-        return nearest(pairwise_distances(x, model["embeddings"], self.metric), self.k)
-
-    def _min_clips(self) -> int:
-        return self.k
-
-
-@dataclass(config=_STRICT)
-class LocalDensityKNN(KNearestNeighbours):
-    """Distance to a training embedding over the mean distance from that to its own neighbours.
-
-    The k smallest ratios are averaged; `density_k` is the number of neighbours. Where training
-    clips lie sparsely, as those of the target domain do, distances count less.
-
-    Notes
-    -----
-    K. Wilkinghoff et al., "Local Density-Based Anomaly Score Normalization for Domain
-    Generalization", 2025, arXiv 2509.10951, the variant scaled by K nearest neighbours.
-    """
-
-    name = "local_density_knn"
-    density_k: int = Field(default=4, ge=1)
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        distances = pairwise_distances(x, x, self.metric)
-        np.fill_diagonal(distances, np.inf)
-        density = nearest(distances, self.density_k)
-        # Copies of one clip have no distance; they count like the densest other place.
-        spread = density[density > 0]
-        floor = spread.min() if len(spread) else 1.0
-        return {"embeddings": x, "density": np.maximum(density, floor)}
-
-    def _score_section(self, model: Model, x: Array) -> Array:
-        distances = pairwise_distances(x, model["embeddings"], self.metric)
-        return nearest(distances / model["density"], self.k)
-
-    def _min_clips(self) -> int:
-        return max(self.k, self.density_k + 1)
-
-
-def whitening(centred: Array) -> Array:
-    """Compute W (D, D), with ‖x·W‖ = Mahalanobis distance by the covariance of Ledoit and Wolf.
-
-    `centred` are clips (N, D) around their mean; without any spread all directions count the same.
-    """
-    from sklearn.covariance import LedoitWolf
-
-    if not centred.any():
-        return np.eye(centred.shape[1])
-    fitted = LedoitWolf(assume_centered=True, store_precision=False).fit(centred)
-    values, vectors = np.linalg.eigh(fitted.covariance_)
-    return np.asarray(vectors / np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1])))
-
-
-@dataclass(config=_STRICT)
-class Mahalanobis(Backend):
-    """Distance from the mean in units of the shrunk covariance.
-
-    Notes
-    -----
-    O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance
-    matrices", J. Multivariate Analysis 88, 2004: shrinkage without a parameter to tune.
-    """
-
-    name = "mahalanobis"
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        mean = x.mean(axis=0)
-        return {"mean": mean, "whitening": whitening(x - mean)}
-
-    def _score_section(self, model: Model, x: Array) -> Array:
-        # Of several means, (domains, D) instead of (D,), the nearest one counts.
-        centred = x - model["mean"][..., None, :]
-        distances = np.linalg.norm(centred @ model["whitening"], axis=-1)
-        return np.asarray(distances.reshape(-1, len(x)).min(axis=0))
-
-    def _min_clips(self) -> int:
-        return 3  # the covariance of two clips is not shrunk at all
-
-
-@dataclass(config=_STRICT)
-class SelectiveMahalanobis(Mahalanobis):
-    """The smaller of the Mahalanobis distances to the source and to the target clips.
-
-    Each domain of a section has its own mean. The covariance is "shared": one around both means,
-    which the few target clips cannot spoil [O]; or each domain of three clips or more has its
-    "own".
-
-    Notes
-    -----
-    Form of the official baseline since 2023: N. Harada et al., "First-shot anomaly sound detection
-    for machine condition monitoring: A domain generalization baseline", EUSIPCO 2023, arXiv
-    2303.00455, which has a covariance for each domain.
-    """
-
-    name = "selective_mahalanobis"
-    covariance: Literal["shared", "own"] = "shared"
-
-    def _fit_section(self, x: Array, domains: Array) -> Model:
-        groups = [x[domains == domain] for domain in sorted(set(domains))]
-        means = np.stack([group.mean(axis=0) for group in groups])
-        centred = [group - mean for group, mean in zip(groups, means, strict=True)]
-        shared = whitening(np.concatenate(centred))
-        # A covariance of one or two clips would have units of its own.
-        own = [self.covariance == "own" and len(group) >= self._min_clips() for group in groups]
-        spread = [
-            whitening(group) if alone else shared for group, alone in zip(centred, own, strict=True)
-        ]
-        return {"mean": means, "whitening": np.stack(spread)}
 
 
 def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
@@ -332,7 +79,7 @@ def held_out_scores(
     ConfigError, RunError
         If there are fewer than two folds, or a section has too few clips without one fold.
     """
-    x, names, of_clip = _checked(embeddings, sections, domains)
+    x, names, of_clip = checked(embeddings, sections, domains)
     own = names[:, None] == sorted(set(names))
     scores: Array = _cross_scores(backend, x, names, of_clip, own, folds, seed)[own]
     return scores
@@ -359,7 +106,7 @@ SHARES = tuple(round(0.1 * k, 1) for k in range(1, 11))
 """Candidates for the share of the pooled covariance."""
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class PooledMahalanobis(Mahalanobis):
     """Distance from the section's mean in units of a covariance that leans on the machine type.
 
@@ -449,7 +196,7 @@ LEVEL_BACKENDS: dict[str, type[Backend]] = {
 clips as the level has numbers; the feature map has several times more."""
 
 
-@dataclass(config=_STRICT)
+@dataclass(config=STRICT)
 class LevelSum(Backend):
     """Weighted sum over levels of the logarithm of a distance, each on the scale of normal clips.
 
@@ -592,6 +339,8 @@ BACKENDS: dict[str, type[Backend]] = {
         KNearestNeighbours,
         ClassMeanDistance,
         LocalDensityKNN,
+        BalancedKNN,
+        VarianceMinimised,
         SelectiveMahalanobis,
         LevelSum,
     )

@@ -17,20 +17,19 @@ import pandas as pd
 
 from asdlib.evaluation import auc, pauc
 from asdlib.features import FeatureStore, Rows
-from asdlib.method.backends import (
+from asdlib.method.backends import PooledMahalanobis, held_out_scores
+from asdlib.method.contrastive import Contrastive
+from asdlib.method.distances import (
     Array,
     Backend,
     KNearestNeighbours,
     Mahalanobis,
     Metric,
     Model,
-    PooledMahalanobis,
-    held_out_scores,
     nearest,
     pairwise_distances,
     whitening,
 )
-from asdlib.method.contrastive import Contrastive
 from asdlib.system import section_keys
 
 

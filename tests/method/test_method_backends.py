@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from safetensors.numpy import load_file, save_file
 from scipy.spatial import distance
 from scipy.stats import multivariate_normal
+from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf, ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 
@@ -20,8 +21,8 @@ from asdlib.method.backends import (
     build_backend,
     divide,
     held_out_scores,
-    pairwise_distances,
 )
+from asdlib.method.distances import pairwise_distances
 
 D = 6
 NO_SHARES = (0, -0.1, 1.1, float("nan"), "half", True)
@@ -29,6 +30,8 @@ TWO_LEVELS = {"levels": ("encoder", "feature_map"), "sizes": (2, 4)}
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in BACKENDS),
     ("selective_mahalanobis", {"covariance": "own"}),
+    ("local_density_knn", {"whiten": True, "metric": "euclidean"}),
+    ("balanced_knn", {"centres": None, "smote": 3, "k": 2}),
     ("level_sum", TWO_LEVELS),
 ]
 
@@ -109,6 +112,86 @@ def test_local_density_equals_a_loop() -> None:
             others = sorted(float(np.linalg.norm(y - z)) for j, z in enumerate(train) if j != i)
             ratios.append(float(np.linalg.norm(x - y)) / np.mean(others[:3]))
         assert given_score == pytest.approx(np.mean(sorted(ratios)[:2]))
+
+
+FEW = np.array(["source"] * 40 + ["target"] * 5, object)
+
+
+def few_targets() -> np.ndarray:
+    return np.concatenate((clips(40), clips(5, seed=1, shift=9)))
+
+
+def test_whitened_density_is_that_of_clips_whitened_by_hand() -> None:
+    train, test = few_targets(), clips(7, seed=2)
+    centred = np.concatenate([train[d == FEW] - train[d == FEW].mean(axis=0) for d in set(FEW)])
+    root = np.linalg.cholesky(LedoitWolf(assume_centered=True).fit(centred).precision_)
+    kept = {"k": 2, "density_k": 3, "metric": "euclidean"}
+    expected = score("local_density_knn", train @ root, test @ root, FEW, **kept)
+    scores = score("local_density_knn", train, test, FEW, whiten=True, **kept)
+    np.testing.assert_allclose(scores, expected, rtol=1e-8)
+
+
+def test_the_balanced_memory_holds_centres_of_the_source_and_all_target_clips() -> None:
+    train, test = few_targets(), clips(7, seed=2)
+    centres = KMeans(4, n_init=10, random_state=0).fit(train[:40]).cluster_centers_
+    found = distance.cdist(test, np.concatenate((centres, train[40:]))).min(axis=1)
+    kept = {"metric": "euclidean", "centres": 4}
+    np.testing.assert_allclose(score("balanced_knn", train, test, FEW, **kept), found)
+    # By cosine the centres are those of directions.
+    unit = train / np.linalg.norm(train, axis=1, keepdims=True)
+    directions = KMeans(4, n_init=10, random_state=0).fit(unit[:40]).cluster_centers_
+    found = distance.cdist(test, np.concatenate((directions, unit[40:])), "cosine").min(axis=1)
+    np.testing.assert_allclose(score("balanced_knn", train, test, FEW, centres=4), found)
+
+
+def test_smote_fills_the_target_up_between_neighbours() -> None:
+    train = few_targets()
+    backend = build_backend("balanced_knn", metric="euclidean", centres=None, smote=2)
+    memory = backend.fit(train, names(45, "fan/00"), FEW).models_["fan/00"]["embeddings"]
+    np.testing.assert_array_equal(memory[:45], train)
+    assert len(memory) == 80  # as many of the target as of the source
+    target = train[40:]
+    near = NearestNeighbors(n_neighbors=3).fit(target).kneighbors(target)[1][:, 1:]
+    used = set()
+    for entry in memory[45:]:
+        # On the segment between a clip and one of its two neighbours both parts add up.
+        detours = [
+            np.linalg.norm(entry - target[i]) + np.linalg.norm(entry - target[j])
+            - np.linalg.norm(target[i] - target[j])
+            for i in range(5) for j in near[i]
+        ]  # fmt: skip
+        assert min(detours) < 1e-9
+        used.add(int(np.argmin(detours)) // 2)
+    assert len(used) >= 3
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_combined_distance_varies_least_over_normal_clips(k: int) -> None:
+    train, test = few_targets(), clips(7, seed=2)
+    backend = build_backend("variance_minimised", metric="euclidean", k=k)
+    backend.fit(train, names(45, "fan/00"), FEW)
+    weight = backend.models_["fan/00"]["weight"][0]
+
+    def distances(x: np.ndarray, leave_out: bool) -> list[np.ndarray]:
+        found = []
+        for domain in ("source", "target"):
+            table = distance.cdist(x, train[domain == FEW])
+            if leave_out:
+                table[table == 0] = np.inf
+            found.append(np.sort(table, axis=1)[:, :k].mean(axis=1))
+        return found
+
+    def variance(w: float) -> float:
+        source, target = distances(train, leave_out=True)
+        combined = w * source + (1 - w) * target
+        # Each domain as often as the other: 40 clips, and 8 copies of 5.
+        return float(np.concatenate([combined[:40], np.tile(combined[40:], 8)]).var())
+
+    grid = np.linspace(0, 1, 1001)
+    assert weight == pytest.approx(grid[np.argmin([variance(w) for w in grid])], abs=1e-3)
+    source, target = distances(test, leave_out=False)
+    found = backend.score(test, names(7, "fan/00"))
+    np.testing.assert_allclose(found, weight * source + (1 - weight) * target)
 
 
 POOLED_NAMES = np.repeat(np.array(["fan/00", "fan/02", "pump/00"], object), 30)
@@ -383,7 +466,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 UNKNOWN = [
-    ("lof", {}, r"'lof' is not known \(known: class_mean, knn"),
+    ("lof", {}, r"'lof' is not known \(known: balanced_knn, class_mean, knn"),
     ("knn", {"n": 3}, r"'n' is not known to back-end 'knn' \(known: k, metric"),
     ("knn", {"k": 0}, "k of back-end 'knn' is 0: .* greater"),
     ("knn", {"k": 1.5}, "is 1.5: .* valid integer"),
