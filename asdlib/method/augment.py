@@ -172,6 +172,13 @@ class SpectrumAugmentation(nn.Module):
             both = post_normalise(both)
         return both.reshape(shape).to(log_mel.dtype)
 
+    @torch.no_grad()
+    def remember(self, log_mel: Tensor) -> None:
+        """Take crops (B, F, T) as partners of later mixing, as if they were past inputs."""
+        if self.params.mixup:
+            x = self.pre_normalise(log_mel.float())
+            self._bank(x).push(x)
+
     def pre_normalise(self, log_mel: Tensor) -> Tensor:
         """Step 1, [P], and the only one at test: standardise any shape; the identity if off."""
         if not self.params.pre_norm:

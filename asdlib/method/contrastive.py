@@ -7,7 +7,7 @@ are stated by the paper, [I] inferred from prior work, [O] open, our choice.
 Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +21,7 @@ from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
 from asdlib.method.augment import AugmentationParams, SpectrumAugmentation
 from asdlib.method.backends import BACKENDS, backend_from_state, build_backend
+from asdlib.method.classes import Classes, class_names, supplemental
 from asdlib.method.encoders import ENCODERS, Network, ProjectionHead, measure_batch_norm
 from asdlib.method.losses import ArcFaceHead, supervised_contrastive_loss
 from asdlib.method.pretrained import PUBLIC, check_front_end, describe_encoder, make_encoder
@@ -75,11 +76,23 @@ class ContrastiveParams(BaseModel):
     arcface_scale: float = Field(
         3.3, gt=0, description="ArcFace: factor of the cosines, the inverse of a temperature"
     )
-    classes: Literal["section", "machine"] = Field(
-        "section", description="a class is a machine type and its section, or the type alone [O]"
+    classes: Classes = Field(
+        "section",
+        description="a class is a machine type and its section, the type alone, or the section and "
+        "what the file name says of the attributes, clusters where it says nothing [O]",
     )
     cross_domain: bool = Field(
         False, description="positives come from the other domain of the class where it has two [P]"
+    )
+    balanced_domains: bool = Field(
+        False, description="batches hold as many clips of each domain of a section, repeated [O]"
+    )
+    supplemental_noise: bool = Field(
+        False, description="supplemental clips of noise are partners of mixing, as past inputs [O]"
+    )
+    supplemental_clean: bool = Field(
+        False,
+        description="supplemental clips without noise train the network too [O]",
     )
     crop_frames: CropFrames | tuple[CropFrames, ...] = Field(
         64, description="frames of a training crop, or several lengths: each batch draws one [O]"
@@ -189,17 +202,29 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class CropBatches:
-    """Batches of random crops of normal clips; seed and epoch decide order and crops."""
+    """Batches of random crops of normal clips; seed and epoch decide order and crops.
+
+    `noise` are supplemental clips that are mixed in; clean ones join `rows`.
+    """
 
     def __init__(self, rows: Rows, params: ContrastiveParams, seed: int) -> None:
-        self.rows = rows
-        self.lengths = params.lengths_within(int(rows.frames.min()))
+        clean = supplemental(rows, "clean") if params.supplemental_clean else rows.select([])
+        rows = Rows(rows.store, np.concatenate([rows.index, clean.index]))
+        self.rows, self.n_clean = rows, len(clean)
+        self.noise = supplemental(rows, "noise") if params.supplemental_noise else rows.select([])
+        self.shortest = int(np.concatenate([rows.frames, self.noise.frames]).min())
+        self.lengths = params.lengths_within(self.shortest)
         self.params = params
         self.seed = seed
         self.epoch: Callable[[], int] = lambda: 0
-        names = class_names(section_keys(rows.manifest), params.classes)
-        self.classes = np.unique(names, return_inverse=True)[1]
-        self.domains = np.unique(rows.manifest["domain"].to_numpy(str), return_inverse=True)[1]
+        names, self.classes = np.unique(
+            class_names(rows, params.classes, seed), return_inverse=True
+        )
+        self.n_classes = len(names)
+        self.sections = np.unique(section_keys(rows.manifest).astype(str), return_inverse=True)[1]
+        domains = rows.manifest["domain"].to_numpy(str)
+        domains[len(rows) - len(clean) :] = "source"
+        self.domains = np.unique(domains, return_inverse=True)[1]
 
     def __len__(self) -> int:
         """Batches in an epoch, as even as can be: a small last one would hold few negatives."""
@@ -208,14 +233,16 @@ class CropBatches:
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """Draw the clips of an epoch, shape (N,): every clip once.
 
-        With cross-domain positives a class that has two domains is drawn half from each [O].
+        With cross-domain positives a class that has two domains, and with balanced domains a
+        section, is drawn half from each [O].
         """
         n = len(self.rows)
-        if not self.params.cross_domain:
+        if not (self.params.cross_domain or self.params.balanced_domains):
             return rng.permutation(n)
         drawn = []
-        for number in np.unique(self.classes):
-            of_class = np.flatnonzero(self.classes == number)
+        balanced = self.sections if self.params.balanced_domains else self.classes
+        for number in np.unique(balanced):
+            of_class = np.flatnonzero(balanced == number)
             groups = [
                 of_class[self.domains[of_class] == d] for d in np.unique(self.domains[of_class])
             ]
@@ -232,9 +259,9 @@ class CropBatches:
         lengths = self.lengths
         for positions in np.array_split(self.order(rng), len(self)):
             n_frames = lengths[rng.integers(len(lengths))] if len(lengths) > 1 else lengths[0]
-            crops = [self._crop(positions, n_frames, rng)]
+            crops = [self._crop(self.rows, positions, n_frames, rng)]
             if self.params.crops == "different":
-                crops.append(self._crop(positions, n_frames, rng))
+                crops.append(self._crop(self.rows, positions, n_frames, rng))
             yield (
                 torch.from_numpy(crops[0] if len(crops) == 1 else np.stack(crops)),
                 torch.from_numpy(self.classes[positions]),
@@ -242,16 +269,18 @@ class CropBatches:
                 torch.from_numpy(positions),
             )
 
-    def _crop(self, positions: np.ndarray, n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    def noise_crops(self, n: int, n_frames: int, step: int) -> Tensor:
+        """Cut `n` random crops out of clips of noise, shape (n, F, T); `step` is of the epoch."""
+        rng = np.random.default_rng([self.seed, self.epoch(), 2, step])
+        positions = rng.integers(len(self.noise), size=n)
+        return torch.from_numpy(self._crop(self.noise, positions, n_frames, rng))
+
+    def _crop(
+        self, rows: Rows, positions: np.ndarray, n_frames: int, rng: np.random.Generator
+    ) -> np.ndarray:
         """Cut one random crop out of each clip, shape (B, F, T)."""
-        starts = rng.integers(0, self.rows.frames[positions] - n_frames, endpoint=True)
-        return self.rows.crops(positions, starts, n_frames)
-
-
-def class_names(sections: Iterable[str], classes: str) -> np.ndarray:
-    """Name the class of each section ``machine/section``, `classes` as in `ContrastiveParams`."""
-    of_machine = classes == "machine"
-    return np.array([key.rpartition("/")[0] if of_machine else key for key in sections], dtype=str)
+        starts = rng.integers(0, rows.frames[positions] - n_frames, endpoint=True)
+        return rows.crops(positions, starts, n_frames)
 
 
 class ContrastiveTraining(Training):
@@ -267,10 +296,11 @@ class ContrastiveTraining(Training):
         rows: Rows,
         params: ContrastiveParams,
         seed: int,
+        batches: CropBatches | None = None,
     ) -> None:
         super().__init__(network, params, seed, rows)
         self.augmentation = augmentation
-        self.batches = CropBatches(rows, params, seed)
+        self.batches = batches or CropBatches(rows, params, seed)
         self.batches.epoch = lambda: int(self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
@@ -281,6 +311,11 @@ class ContrastiveTraining(Training):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the loss of one batch."""
         crops, *numbers = batch
+        if len(self.batches.noise):
+            # Half of what is mixed in later is noise.
+            n, n_frames = len(numbers[0]), crops.shape[-1]
+            noise = self.batches.noise_crops(n, n_frames, batch_idx)
+            self.augmentation.remember(noise.to(crops.device))
         views = self.augmentation(crops, self.generator)
         embeddings = self.network.encoder(views.flatten(0, 1))
         repeated = [number.repeat(len(views)) for number in numbers]
@@ -348,6 +383,7 @@ class Contrastive(System[ContrastiveParams]):
     backend_: Any
     levels_: tuple[str, ...]
     mel_frequencies_: np.ndarray
+    n_classes_: int
 
     def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
         super().__init__(seed=seed, **params)
@@ -383,9 +419,21 @@ class Contrastive(System[ContrastiveParams]):
         RunError
             If a clip is too short, a machine is silent, or the training fails.
         """
-        shortest, longest = int(rows.frames.min()), max(self.params.crop_lengths)
+        batches = CropBatches(rows, self.params, self.seed)
+        shortest, longest = batches.shortest, max(self.params.crop_lengths)
+        for kind, wanted, found in (
+            ("noise", self.params.supplemental_noise, len(batches.noise)),
+            ("clean", self.params.supplemental_clean, batches.n_clean),
+        ):
+            if wanted and not found:
+                self.notices_.append(
+                    f"supplemental_{kind} changes nothing: '{rows.store.path}' has no such clips "
+                    "of these machines"
+                )
         if shortest < SHORTEST_CROP:
-            clip = rows.manifest["clip"].iloc[int(np.argmin(rows.frames))]
+            parts = (batches.rows, batches.noise)
+            clips = [clip for part in parts for clip in part.manifest["clip"]]
+            clip = clips[int(np.argmin(np.concatenate([part.frames for part in parts])))]
             raise RunError(
                 f"clip '{clip}' has {shortest} frames, expected at least {SHORTEST_CROP} for a "
                 "crop; leave it out, or build the store with a shorter hop"
@@ -395,19 +443,24 @@ class Contrastive(System[ContrastiveParams]):
                 f"crop_frames={longest} is longer than the shortest training clip; crops have "
                 f"{shortest} frames instead"
             )
-        one_class = len(set(class_names(section_keys(rows.manifest), self.params.classes))) == 1
-        if one_class and self.params.loss != "nt_xent" and self.params.contrast_weight:
+        if batches.n_classes == 1 and self.params.loss != "nt_xent" and self.params.contrast_weight:
             self.notices_.append(
                 "all training clips are of one class: the contrast has no negatives and learns "
                 "nothing about it; train on more sections or machines, or set loss=nt_xent"
             )
         mean, std = mean_and_deviation(rows)
-        lengths = self.params.lengths_within(shortest)
-        self._build(rows.store.n_mels, mean, std, rows.store.mel_frequencies(), lengths=lengths)
+        self._build(
+            rows.store.n_mels,
+            mean,
+            std,
+            rows.store.mel_frequencies(),
+            batches.n_classes,
+            lengths=batches.lengths,
+        )
         if not self.params.epochs:
             return
         training = ContrastiveTraining(
-            self.network_, self.augmentation_, rows, self.params, self.seed
+            self.network_, self.augmentation_, rows, self.params, self.seed, batches
         )
         train(
             training,
@@ -485,6 +538,7 @@ class Contrastive(System[ContrastiveParams]):
             "mean": float(self.augmentation_.pre_norm.mean),
             "std": float(self.augmentation_.pre_norm.std),
             "mel_frequencies": self.mel_frequencies_.tolist(),
+            "n_classes": self.n_classes_,
             "encoder": describe_encoder(self.network_.encoder),
         }
 
@@ -493,7 +547,12 @@ class Contrastive(System[ContrastiveParams]):
         # Version 0.1 did not keep the front end.
         self.front_end_ = self.front_end_ or {"n_mels": len(frequencies)}
         description = facts.get("encoder", {})
-        self._build(len(frequencies), facts["mean"], facts["std"], frequencies, description)
+        names = self.sections_  # version 0.1 had no other classes, and did not keep their number
+        if self.params.classes == "machine":
+            names = tuple(name.rpartition("/")[0] for name in names)
+        n_classes = facts.get("n_classes", len(set(names)))
+        statistics = facts["mean"], facts["std"]
+        self._build(len(frequencies), *statistics, frequencies, n_classes, description)
         self.network_.load_state_dict(with_prefix(tensors, "network."))
         backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
         self.backend_ = backend_from_state(backend)
@@ -508,6 +567,7 @@ class Contrastive(System[ContrastiveParams]):
         mean: float,
         std: float,
         mel_frequencies: np.ndarray,
+        n_classes: int,
         description: dict[str, Any] | None = None,
         lengths: Sequence[int] = (),
     ) -> None:
@@ -521,7 +581,7 @@ class Contrastive(System[ContrastiveParams]):
             crop_lengths=lengths,
         )
         self.mel_frequencies_ = mel_frequencies
-        n_classes = len(set(class_names(self.sections_, params.classes)))
+        self.n_classes_ = n_classes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             # In this order: each takes its initial weights from the same random numbers.

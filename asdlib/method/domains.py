@@ -96,7 +96,7 @@ class BalancedKNN(KNearestNeighbours):
     -----
     Centres of the source with all target clips: K. Wilkinghoff, "Design Choices for Learning
     Embeddings from Auxiliary Tasks for Domain Generalization in Anomalous Sound Detection", ICASSP
-    2023, arXiv 2303.14681. SMOTE: N. V. Chawla et al., "SMOTE: Synthetic Minority Over-sampling
+    2023. SMOTE: N. V. Chawla et al., "SMOTE: Synthetic Minority Over-sampling
     Technique", J. Artificial Intelligence Research 16, 2002, Section 4.2.
     """
 

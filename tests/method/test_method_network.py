@@ -11,7 +11,7 @@ from torch import nn
 
 from asdlib.features import FeatureStore
 from asdlib.method import Contrastive, ProjectionHead, build_encoder
-from asdlib.method.contrastive import CropBatches, class_names
+from asdlib.method.contrastive import CropBatches
 from asdlib.method.encoders import Network, measure_batch_norm
 
 
@@ -59,12 +59,6 @@ def test_a_classifier_is_trained_saved_and_read_back(store: FeatureStore, tmp_pa
     system.save(tmp_path / "model")
     again = Contrastive.load(tmp_path / "model").network_.classifier
     assert torch.equal(again.centres, trained.centres)
-
-
-def test_classes_of_sections() -> None:
-    sections = ["fan/00", "fan/02", "toy/car/00"]
-    assert class_names(sections, "section").tolist() == sections
-    assert class_names(sections, "machine").tolist() == ["fan", "fan", "toy/car"]
 
 
 def test_batch_norm_is_measured_on_clean_clips(store: FeatureStore) -> None:
