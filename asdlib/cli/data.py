@@ -29,6 +29,7 @@ Layout = StrEnum(
     "Layout", ["dcase2020", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026"]
 )
 Shift = StrEnum("Shift", ["mild", "hard"])
+Far = StrEnum("Far", ["keep", "subtract"])
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Store = Annotated[Path, typer.Argument(help="feature store")]
 data_app = typer.Typer(
@@ -189,6 +190,10 @@ def features(
     ] = "dcase2020",
     jobs: options.Jobs = None,
     channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
+    far: Annotated[
+        Far | None,
+        typer.Option(help="far microphone, channel 1: subtract its noise, or keep it as rows"),
+    ] = None,
     resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
     year: options.Year = None,
     any_layout: Annotated[
@@ -215,6 +220,7 @@ def features(
             preset=preset,
             jobs=jobs,
             channel=channel,
+            far=far.value if far else None,
             resample=resample,
             table=table,
             on_progress=lambda done, total: report("features", done, total),

@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,7 @@ from asdlib.data.clips import index_folder
 from asdlib.data.headers import Header, read_headers
 from asdlib.errors import DataError, StoreError
 from asdlib.features.clip_transform import ClipTransform, Samples
+from asdlib.features.far import Pair, fit_far, subtract_far
 from asdlib.features.front_end import FrontEnd, preset as find_preset
 from asdlib.features.logmel import LogMel
 from asdlib.features.store import (
@@ -47,6 +49,8 @@ from asdlib.features.store import (
     write_parts,
 )
 from asdlib.files import is_taken, only_process, read_json, whole_folder
+
+Far = Literal["keep", "subtract"]
 
 SOURCE, RECORD = "source.json", "rows"
 _WHOLE_LINE = re.compile(r"^(\d+) (\d+)\n", re.ASCII | re.MULTILINE)
@@ -66,6 +70,7 @@ def build_store(
     jobs: int | None = None,
     resample: bool = False,
     channel: int | None = None,
+    far: Far | None = None,
     table: pd.DataFrame | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FeatureStore:
@@ -85,6 +90,11 @@ def build_store(
         Convert files of another sample rate, with a warning, instead of refusing them.
     channel
         Which channel to take of files that have several, from 0.
+    far
+        Of files with a near and a far microphone, channels 0 and 1: "keep" adds each far channel as
+        a row of split ``far``, which no system trains on or scores; "subtract" takes what it tells
+        about the noise away from the near one (`asdlib.features.far`), fitted on the normal
+        training clips of each machine and section.
     table
         The clips to take, as `asdlib.data.clips.index_folder` returns them for `wav_root`; for a
         part of the folder, another year, or with ground truth joined. By default all.
@@ -100,8 +110,8 @@ def build_store(
     Raises
     ------
     DataError
-        Naming a file that is broken, or has another sample rate or several channels; nothing is
-        left behind.
+        Naming a file that is broken, or has another sample rate or number of channels, or a
+        section without training clips to fit on; nothing is left behind.
     StoreError
         If `out` holds something else, the disk is full, or another process builds the same store.
     KeyboardInterrupt
@@ -112,7 +122,11 @@ def build_store(
     if jobs is not None and jobs < 1:
         raise StoreError(f"jobs {jobs} must be at least 1")
     clips = index_folder(root) if table is None else table.reset_index(drop=True)
-    sources = inspect_sources(root, clips, front_end, channel=channel, resample=resample)
+    if far and channel is not None:
+        raise StoreError(f"far='{far}' takes channels 0 and 1; leave channel {channel} out")
+    if far == "keep":
+        clips = pd.concat([clips, clips.assign(split="far", label="")], ignore_index=True)
+    sources = inspect_sources(root, clips, front_end, channel=channel, resample=resample, far=far)
     request = sources.request(resample)
     threads = min(jobs or _processors(), len(clips))
     with only_process(out, StoreError, "building"):
@@ -153,6 +167,8 @@ class Sources:
         Header and state of each file, N of them.
     channel
         Which channel to take; None takes the first.
+    far
+        What to do with the second; see `build_store`.
     """
 
     root: Path
@@ -161,6 +177,36 @@ class Sources:
     n_samples: NDArray[np.int64]
     headers: tuple[Header, ...]
     channel: int | None
+    far: Far | None = None
+
+    @cached_property
+    def factors(self) -> dict[str, NDArray[np.complex128]]:
+        """What to subtract of the far channel, by "machine/section"; empty if it is not asked."""
+        if self.far != "subtract":
+            return {}
+        keys = (self.table["machine"] + "/" + self.table["section"]).to_numpy()
+        normal = ((self.table["split"] == "train") & (self.table["label"] != "anomaly")).to_numpy()
+        if lost := sorted(set(keys) - set(keys[normal])):
+            raise DataError(
+                f"'{lost[0]}' has no normal training clips to fit the far channel on; give a "
+                "folder that holds them too, or leave the far channel as it is"
+            )
+        return {
+            key: fit_far(map(self.pair, np.flatnonzero(normal & (keys == key))))
+            for key in sorted(set(keys))
+        }
+
+    def pair(self, row: int) -> Pair:
+        """Read near and far channel of a clip, full scale 1.0."""
+        path = f"{self.root}/{self.table['path'].iloc[row]}"
+        near, far = (as_waveform(decode(path, self.headers[row], channel)) for channel in (0, 1))
+        return near, far
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What ``feature.json`` says of the front end."""
+        subtracted = {"far": self.far} if self.far == "subtract" else {}
+        return self.front_end.describe() | subtracted
 
     @property
     def frames(self) -> NDArray[np.int64]:
@@ -174,7 +220,7 @@ class Sources:
         for header in self.headers:
             state.update(f"{header.size} {header.mtime_ns}\n".encode())
         return {
-            "front_end": self.front_end.describe(),
+            "front_end": self.described,
             "channel": self.channel,
             "resample": resample,
             "clips": len(self.table),
@@ -185,12 +231,19 @@ class Sources:
     def compute(self, rows: range, width: int) -> NDArray[np.float16]:
         """Compute the log-mels of some rows, zeros after the end of each: (rows, F, `width`)."""
         block = np.zeros((len(rows), self.front_end.n_mels, width), dtype=np.float16)
-        paths = [f"{self.root}/{path}" for path in self.table["path"].iloc[rows.start : rows.stop]]
+        part = self.table.iloc[rows.start : rows.stop]
+        paths = [f"{self.root}/{path}" for path in part["path"]]
+        channels = [1 if split == "far" else self.channel for split in part["split"]]
+        keys = (part["machine"] + "/" + part["section"]).tolist()
         with torch.inference_mode():
             transform = _transform_of_thread(self.front_end)
-            for row, i, path in zip(torch.from_numpy(block), rows, paths, strict=True):
+            told = zip(torch.from_numpy(block), rows, paths, channels, keys, strict=True)
+            for row, i, path, channel, key in told:
                 header = self.headers[i]
-                samples = decode(path, header, self.channel)
+                if self.factors:
+                    samples: NDArray[Any] = subtract_far(self.pair(i), self.factors[key])
+                else:
+                    samples = decode(path, header, channel)
                 if header.rate != self.front_end.sample_rate:
                     waveform = torch.from_numpy(as_waveform(samples))
                     rate = self.front_end.sample_rate
@@ -206,7 +259,13 @@ class Sources:
 
 
 def inspect_sources(
-    root: Path, table: pd.DataFrame, front_end: FrontEnd, *, channel: int | None, resample: bool
+    root: Path,
+    table: pd.DataFrame,
+    front_end: FrontEnd,
+    *,
+    channel: int | None,
+    resample: bool,
+    far: Far | None = None,
 ) -> Sources:
     """Look at the headers of all files before any work starts; see `build_store`."""
     paths = table["path"].tolist()
@@ -229,10 +288,15 @@ def inspect_sources(
                 f"file '{path}' has {header.rate} Hz, which has too small a common divisor with "
                 f"{rate} Hz to be resampled in little memory; convert it with another program"
             )
-        if channel is None and header.channels != 1:
+        if far and header.channels != 2:
+            raise DataError(
+                f"file '{path}' has {header.channels} channels, but a near and a far microphone "
+                "make two; leave --far out"
+            )
+        if not far and channel is None and header.channels != 1:
             raise DataError(
                 f"file '{path}' has {header.channels} channels, expected one; say which to take "
-                f"(channel=0, --channel 0, up to {header.channels - 1})"
+                f"(channel=0, --channel 0, up to {header.channels - 1}), or use --far"
             )
         if channel is not None and not 0 <= channel < header.channels:
             raise DataError(
@@ -243,7 +307,7 @@ def inspect_sources(
                 f"file '{path}' has {n} samples, the front end needs at least {shortest}; leave it "
                 "out"
             )
-    return Sources(root, table, front_end, n_samples, headers, channel)
+    return Sources(root, table, front_end, n_samples, headers, channel, far)
 
 
 def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
@@ -333,6 +397,7 @@ def _fill(
     for first, count in whole:
         done[int(first) : int(first) + int(count)] = True
     on_progress(int(done.sum()), shape[0])
+    _ = sources.factors  # before there are threads that would each fit them
     batches = [range(i, min(i + _BATCH, shape[0])) for i in range(0, shape[0], _BATCH)]
     todo = iter([rows for rows in batches if not done[rows.start : rows.stop].all()])
     row_bytes = 2 * shape[1] * shape[2]
@@ -365,7 +430,7 @@ def _fill(
                     on_progress(int(done.sum()), shape[0])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    write_parts(folder, sources.table.assign(frames=frames), front_end.describe())
+    write_parts(folder, sources.table.assign(frames=frames), sources.described)
     record.unlink()
 
 

@@ -167,7 +167,7 @@ class FrontEnd(BaseModel):
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
     """Name what two descriptions state differently, the first two with both values."""
-    one, other = ({"framing": "stft"} | each for each in (one, other))
+    one, other = ({"framing": "stft", "far": "left out"} | each for each in (one, other))
     differ = [
         f"{key} {value!r} and {other[key]!r}"
         for key, value in one.items()
