@@ -4,7 +4,7 @@ from collections import Counter
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.filesize import decimal
@@ -220,7 +220,7 @@ def features(
             preset=preset,
             jobs=jobs,
             channel=channel,
-            far=far.value if far else None,
+            far=cast(Any, far and far.value),
             resample=resample,
             table=table,
             on_progress=lambda done, total: report("features", done, total),

@@ -192,7 +192,7 @@ class Sources:
                 "folder that holds them too, or leave the far channel as it is"
             )
         return {
-            key: fit_far(map(self.pair, np.flatnonzero(normal & (keys == key))))
+            key: fit_far(map(self.pair, np.flatnonzero(normal & (keys == key)).tolist()))
             for key in sorted(set(keys))
         }
 

@@ -164,8 +164,8 @@ class VarianceMinimised(KNearestNeighbours):
         covariance = np.cov(both, aweights=share, bias=True)
         spread = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
         weight = (covariance[1, 1] - covariance[0, 1]) / spread if spread > 0 else 0.5
-        weight = np.array([np.clip(weight, 0, 1)])
-        return {"source": x[~of_target], "target": x[of_target], "weight": weight}
+        weights = np.array([np.clip(weight, 0, 1)])
+        return {"source": x[~of_target], "target": x[of_target], "weight": weights}
 
     def _score_section(self, model: Model, x: Array) -> Array:
         source, target = (

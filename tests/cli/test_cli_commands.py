@@ -234,6 +234,19 @@ def test_run_in_the_layout_of_2022(asd: Asd, tmp_path: Path) -> None:
     assert f"official score of 2022, in %: Ω {100 * evaluated['omega']:.2f} [" in printed
 
 
+def test_two_microphones_of_a_first_shot_corpus(asd: Asd, tmp_path: Path) -> None:
+    wav, store = tmp_path / "wav", tmp_path / "store"
+    made = asd("synth", wav, "--profile", "smoke", "--layout", "dcase2026").success
+    assert "88 clips" in made.out  # 20 + 24 of each of two machines
+    asked = ("features", wav, store, "--year", 2026)
+    assert "or use --far" in asd(*asked).error
+    assert "88 clips" in asd(*asked, "--far", "subtract").success.out
+    counts = json.loads(asd("store", "info", store, "--json").success.out)
+    assert counts["front_end"]["far"] == "subtract"
+    domains = {(row["split"], row["domain"]): row["clips"] for row in counts["counts"]}
+    assert domains["train", "target"] == 1
+
+
 def close(a: Any, b: Any) -> bool:
     if isinstance(b, dict):
         return all(close(a[key], value) for key, value in b.items())
