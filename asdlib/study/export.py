@@ -31,16 +31,10 @@ from asdlib.errors import ConfigError
 from asdlib.features import FrontEnd
 from asdlib.features.logmel import LogMel
 from asdlib.files import whole_file
-from asdlib.method.backends import (
-    Backend,
-    ClassMeanDistance,
-    KNearestNeighbours,
-    LevelSum,
-    LocalDensityKNN,
-    Mahalanobis,
-    level_backend,
-)
+from asdlib.method.backends import LevelSum, level_backend
 from asdlib.method.contrastive import Contrastive
+from asdlib.method.distances import Backend, ClassMeanDistance, KNearestNeighbours, Mahalanobis
+from asdlib.method.domains import LocalDensityKNN, VarianceMinimised
 from asdlib.study.config import system_class
 from asdlib.study.held_out import held_out, thresholds
 from asdlib.study.result import RunResult
@@ -248,7 +242,8 @@ def _distance(backend: Backend, model: dict[str, np.ndarray]) -> nn.Module:
         return _LevelSum(backend, model)
     if isinstance(backend, Mahalanobis):
         return _Mahalanobis(model)
-    if isinstance(backend, KNearestNeighbours) and not isinstance(backend, LocalDensityKNN):
+    with_more = isinstance(backend, LocalDensityKNN | VarianceMinimised)
+    if isinstance(backend, KNearestNeighbours) and not with_more:
         return _Nearest(model["embeddings"], backend.metric, backend.k)
     if isinstance(backend, ClassMeanDistance):
         return _Nearest(model["mean"][None], backend.metric, 1)
