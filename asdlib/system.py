@@ -58,6 +58,7 @@ class _Facts(BaseModel, extra="allow"):
     seed: int
     sections: tuple[Annotated[str, Field(pattern=r"^[^/]+/[^/]+$")], ...] = Field(min_length=1)
     front_end: dict[str, Any] = {}
+    n_frames: int | None = None
     sha256: str | None = None
 
 
@@ -79,6 +80,8 @@ class System(ABC, Generic[P]):
         Sections seen in `fit`, "machine/section", sorted.
     front_end_ : dict
         Front end of the training store.
+    n_frames_ : int or None
+        Frames of a training clip, the median; None for a model of version 0.2.0 or before.
     history_ : pd.DataFrame or None
         Course of the training; None without one and for a loaded system.
     notices_ : list of str
@@ -104,6 +107,7 @@ class System(ABC, Generic[P]):
         self.seed = seed
         self.sections_: tuple[str, ...] = ()
         self.front_end_: dict[str, Any] = {}
+        self.n_frames_: int | None = None
         self.history_: pd.DataFrame | None = None
         self.notices_: list[str] = []
 
@@ -150,6 +154,7 @@ class System(ABC, Generic[P]):
             )
         self.sections_ = tuple(sorted(set(section_keys(rows.manifest))))
         self.front_end_ = rows.store.described
+        self.n_frames_ = int(np.median(rows.frames))
         self.history_ = None
         self.notices_ = []
         folder = Path(workdir) if workdir is not None else None
@@ -208,6 +213,7 @@ class System(ABC, Generic[P]):
             "seed": self.seed,
             "sections": list(self.sections_),
             "front_end": self.front_end_,
+            "n_frames": self.n_frames_,
             **facts,
             "sha256": hashlib.sha256(content).hexdigest(),
         }
@@ -235,6 +241,7 @@ class System(ABC, Generic[P]):
                     raise ValueError("model.safetensors does not belong to model.json")
                 system = cls(seed=facts.seed, **facts.params)
                 system.sections_, system.front_end_ = facts.sections, facts.front_end
+                system.n_frames_ = facts.n_frames
                 system._restore(load(content), facts.model_dump())
                 return system
         except ValidationError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from asdlib.errors import RunError
+from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
 from asdlib.system import Count, Progress, System, per_clip, section_keys
 
@@ -150,6 +150,54 @@ class TimeStatistics(System[TimeStatisticsParams]):
             squared = np.einsum("nd,de,ne->n", apart, self.precision_[i], apart, optimize=True)
             scores[chosen] = np.sqrt(np.maximum(squared, 0.0))
         return scores
+
+    def contributions(self, log_mel: np.ndarray, section: str) -> np.ndarray:
+        """Divide the square of a clip's score among its mel bins and frames, exactly.
+
+        With z the clip's distance from the mean of the section and P the inverse covariance, the
+        square of the score is the sum over bins of (P^½ z)²: no bin takes part by less than zero.
+        P^½ is linear, and z a mean over frames, so each bin's part is divided among frames, too,
+        where it may be negative. A bin's deviation over time is divided as the variance is.
+
+        Parameters
+        ----------
+        log_mel
+            Log-mel spectrogram (F, T).
+        section
+            "machine/section".
+
+        Returns
+        -------
+        np.ndarray
+            Shape (F, T), float64; its sum is the square of the score.
+
+        Raises
+        ------
+        ConfigError
+            If the statistics are quantiles, which are no means over frames.
+
+        References
+        ----------
+        P. H. Garthwaite, I. Koch, "Evaluating the contributions of individual variables to a
+        quadratic form", Australian & New Zealand J. Statistics 58(1), 2016.
+        """
+        if "quantiles" in self.params.statistics:
+            raise ConfigError(
+                "a score by quantiles cannot be divided among frames; set statistics to mean or "
+                "mean+deviation"
+            )
+        x = np.asarray(log_mel, dtype=np.float64)
+        n_mels, n_frames = x.shape
+        at = self.sections_.index(section)
+        frames = [x]
+        if self.params.statistics != "mean":
+            spread = np.maximum(x.std(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+            frames.append(np.square(x - x.mean(axis=1, keepdims=True)) / spread)
+        apart = np.concatenate(frames) - self.mean_[at][:, None]  # (D, T), z is its mean
+        variances, axes = np.linalg.eigh(self.precision_[at])
+        white = (axes * np.sqrt(np.maximum(variances, 0.0))) @ axes.T @ apart
+        parts = white.mean(axis=1, keepdims=True) * white / n_frames
+        return np.asarray(parts.reshape(-1, n_mels, n_frames).sum(axis=0))
 
     def _state(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         import torch

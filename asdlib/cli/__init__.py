@@ -1,8 +1,8 @@
 """The command line, ``asd …``: each command is one call of the library.
 
 Errors that a user can act on end with one line on standard error and exit code 1; wrong usage with
-code 2; Ctrl-C with 130. ``data``, ``runs`` and ``study`` hold the commands, ``options`` and
-``console`` what they share.
+code 2; Ctrl-C with 130. ``data``, ``runs``, ``score`` and ``study`` hold the commands, ``options``
+and ``console`` what they share.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from asdlib import __version__
-from asdlib.cli import data, runs, study  # noqa: F401  (they add their commands)
+from asdlib.cli import data, runs, score, study  # noqa: F401  (they add their commands)
 from asdlib.cli.console import app, err_console, out_console
 from asdlib.errors import AsdError, shorten
 from asdlib.files import is_disk_full

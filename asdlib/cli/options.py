@@ -1,18 +1,55 @@
 """Options that several commands have, with their help."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asdlib.cli.console import err_console, out_console, remark
+from asdlib.cli.console import err_console, note, out_console, progress_bar, remark
 from asdlib.errors import ConfigError
 
+
+def _store_of(path: Path | None) -> Path | None:
+    """Return the store of a folder of recordings, built beside it; a store is one already."""
+    from asdlib.data.clips import has_recordings
+    from asdlib.features.store import is_store
+
+    if path is None or not path.is_dir() or is_store(path) or not has_recordings(path):
+        return path
+    from asdlib.features.build import own_store  # with torch
+
+    with progress_bar() as report, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        store = own_store(path, on_progress=lambda done, total: report("features", done, total))
+    for warning in said:
+        note(str(warning.message))
+    return store
+
+
 TrainStore = Annotated[
-    Path, typer.Option("--train", help="store to train on: its normal training rows")
+    Path,
+    typer.Option(
+        "--train",
+        callback=_store_of,
+        help="store, or folder of recordings, to train on: normal training clips",
+    ),
 ]
-TestStore = Annotated[Path, typer.Option("--test", help="store to score: its test rows")]
+TestStore = Annotated[
+    Path | None,
+    typer.Option(
+        "--test", callback=_store_of, help="the same to score: test clips; default: TRAIN"
+    ),
+]
+TrainedOn = Annotated[
+    Path | None,
+    typer.Option(
+        "--train",
+        callback=_store_of,
+        help="store or recordings that a run was trained on, where held-out scores are lacking",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of everything random")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a parameter to change")
@@ -46,8 +83,12 @@ def _only_errors(value: bool) -> bool:
     return _only_json(value)
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON only", callback=_only_json)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="print errors only", callback=_only_errors)]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="print JSON only", callback=_only_json, is_eager=True)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="print errors only", callback=_only_errors, is_eager=True)
+]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 Scheduler = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="do the runs on this Dask cluster")

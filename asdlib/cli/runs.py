@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 DataKind = StrEnum("DataKind", ["real", "synthetic"])
 
 Run = Annotated[Path, typer.Option(help="folder of the run, made by it")]
-Train = Annotated[
-    Path | None,
-    typer.Option(help="store that the runs were trained on, where held-out scores are lacking"),
-]
 Folds = Annotated[
     int | None,
     typer.Option(
@@ -79,8 +75,8 @@ def run(
         typer.Argument(help="contrastive, autoencoder, statistics, autoencoder2022 or mobilenetv2"),
     ],
     train: options.TrainStore,
-    test: options.TestStore,
     out: Run,
+    test: options.TestStore = None,
     seed: options.Seed = 0,
     assign: options.Parameters = None,
     machine: options.Machines = None,
@@ -103,7 +99,9 @@ def run(
     from asdlib.study.run import execute, plan
 
     params = parse_overrides(assign or [])
-    planned = plan(system, train, test, params=params, seed=seed, machines=machine, year=year)
+    planned = plan(
+        system, train, test or train, params=params, seed=seed, machines=machine, year=year
+    )
     if held_out is not None:
         check_folds(planned.detector, planned.train_rows, held_out)
     donor = None if network_of is None else load_run(network_of)
@@ -224,8 +222,8 @@ def weights(
 @app.command()
 def ablate(
     train: options.TrainStore,
-    test: options.TestStore,
     out: Out,
+    test: options.TestStore = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="number of seeds, from 0")] = 3,
     jobs: options.Jobs = None,
     only: Annotated[
@@ -246,14 +244,14 @@ def ablate(
     from asdlib.study.result import Results
 
     params = parse_overrides(assign or [])
-    stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test)}
+    stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test or train)}
     facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
     facts |= {"year": year} if year else {}
     results, failures = Results(out, stores, **facts), list[str]()
     options.use_cluster(scheduler, resources)
     table = run_ablation(
         train,
-        test,
+        test or train,
         work or out,
         seeds=range(seeds),
         groups=only,
@@ -405,7 +403,7 @@ def fuse(
         typer.Option(metavar="NUMBER", help="weight of a run, one for each; default: equal"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the fused system in tables")] = None,
-    train: Train = None,
+    train: options.TrainedOn = None,
     folds: Folds = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -422,7 +420,7 @@ def decide(
     run: Annotated[Path, typer.Argument(help="folder of a finished run")],
     quantile: Quantile = 0.9,
     out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
-    train: Train = None,
+    train: options.TrainedOn = None,
     folds: Folds = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -453,7 +451,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="network in 8-bit integers: smaller, less exact")
     ] = False,
-    train: Train = None,
+    train: options.TrainedOn = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

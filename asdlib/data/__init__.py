@@ -13,6 +13,7 @@ from asdlib.data.clips import (
     clip_table,
     index_any_folder,
     index_folder,
+    index_own_folder,
     summarise,
 )
 from asdlib.data.ground_truth import (
@@ -33,6 +34,7 @@ __all__ = [
     "detect_year",
     "index_any_folder",
     "index_folder",
+    "index_own_folder",
     "join_ground_truth",
     "parse_name",
     "plain_name",

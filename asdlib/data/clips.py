@@ -7,6 +7,7 @@ another name is never skipped.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from operator import attrgetter
@@ -22,8 +23,10 @@ from asdlib.data.naming import (
     clip_key,
     detect_year,
     parse_name,
+    plain_name,
 )
 from asdlib.errors import DataError
+from asdlib.files import reading
 
 __all__ = [
     "COLUMNS",
@@ -31,12 +34,14 @@ __all__ = [
     "clip_table",
     "index_any_folder",
     "index_folder",
+    "index_own_folder",
     "summarise",
 ]
 
 COLUMNS = tuple(column.name for column in fields(Clip))
 """Columns of the clip table: the fields of `asdlib.data.naming.Clip`, in order."""
 
+_OFFICIAL = re.compile(r"(?:^|/)(?:(?:normal_|anomaly_)?id|section)_[0-9]{2}_[^/]*$")
 _SUBSETS = {"dev_data": "development", "eval_data": "evaluation"}
 _order = attrgetter("machine", "section", "split", "clip", "path")
 
@@ -127,6 +132,79 @@ def index_any_folder(root: str | Path) -> pd.DataFrame:
     )
 
 
+def index_own_folder(root: str | Path) -> pd.DataFrame:
+    """Index recordings of one's own: official names as `index_folder` does, and any others.
+
+    Of others, files below a folder ``test`` or ``anomaly`` are test clips, the latter anomalous;
+    the rest are normal training clips of section 00 of a machine that is called as `root` is.
+    ``labels.csv`` in `root` may say otherwise: a column ``file``, the path relative to `root`, and
+    any of ``label`` (normal, anomaly or empty), ``machine``, ``section`` (two digits) and ``split``
+    (train or test). Where no clip is left for the test, every fifth one becomes a test clip.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See `clip_table`; ``clip`` is a name of 2020, numbered in order of the paths.
+
+    Raises
+    ------
+    DataError
+        If the root holds no audio, or ``labels.csv`` names what is not there or not allowed.
+    """
+    root = Path(root)
+    paths = sorted(_audio_paths(root))
+    if any(_OFFICIAL.search(path) for path in paths):
+        return index_folder(root)
+    said = _own_labels(root, paths)
+    clips = []
+    for i, path in enumerate(paths):
+        folders, own = path.split("/")[:-1], said.get(path, {})
+        label = own.get("label", "anomaly" if "anomaly" in folders else "normal")
+        split = "test" if label != "normal" or "test" in folders else "train"
+        split = own.get("split") or split
+        section = own.get("section") or "00"
+        machine = plain_name(own.get("machine") or root.resolve().name, f"machine of '{path}'")
+        name = f"{label}_id_{section}_{i:08d}.wav".removeprefix("_")
+        place = (name, 2020, "development", split, machine, section, "source", label)
+        clips.append(Clip(*place, i, "", path))
+    if all(clip.split == "train" for clip in clips):
+        clips[4::5] = [replace(clip, split="test") for clip in clips[4::5]]
+    return clip_table(clips)
+
+
+def _own_labels(root: Path, paths: list[str]) -> dict[str, dict[str, str]]:
+    """Read what ``labels.csv`` says of each file."""
+    file = root / "labels.csv"
+    if not file.exists():
+        return {}
+    allowed = {
+        "file": "|".join(map(re.escape, paths)),
+        "label": "normal|anomaly|",
+        "split": "train|test|",
+        "section": "[0-9]{2}|",
+        "machine": ".*",
+    }
+    with reading(file, DataError, "write it as CSV"):
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        if "file" not in table or set(table) > set(allowed):
+            raise ValueError(
+                f"its columns are {', '.join(map(str, table))}, expected {', '.join(allowed)}"
+            )
+        for column in table:
+            wrong = ~table[column].str.fullmatch(allowed[str(column)])
+            if wrong.any():
+                value = table[column][wrong].iloc[0]
+                raise ValueError(f"{column} '{value}' is not there or not allowed")
+        if table["file"].duplicated().any():
+            raise ValueError("a file has two rows")
+        if {"label", "split"} <= set(table) and (
+            table["label"].ne("normal") & table["split"].eq("train")
+        ).any():
+            raise ValueError("a clip that is not normal is marked for training; let it be a test")
+    rows = table.set_index("file", drop=False).T.to_dict()
+    return {str(path): {str(k): str(v) for k, v in row.items()} for path, row in rows.items()}
+
+
 def scan_folder(
     root: str | Path, *, year: int | None = None
 ) -> tuple[int, list[Clip], list[Fault]]:
@@ -171,6 +249,14 @@ def scan_folder(
             )
             faults.append(Fault(clip.path, "name", message))
     return year or 0, list(first.values()), sorted(faults)
+
+
+def has_recordings(root: Path) -> bool:
+    """Return whether there is any audio file below a folder."""
+    try:
+        return next(_audio_paths(root), None) is not None
+    except DataError:
+        return False
 
 
 def _audio_paths(root: Path) -> Iterator[str]:

@@ -34,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.functional import resample as resample_waveform
 
-from asdlib.data.clips import index_folder
+from asdlib.data.clips import index_folder, index_own_folder
 from asdlib.data.headers import Header, read_headers
 from asdlib.errors import DataError, StoreError
 from asdlib.features.clip_transform import ClipTransform, Samples
@@ -149,6 +149,29 @@ def build_store(
     return FeatureStore.open(out, check=False)
 
 
+def own_store(
+    folder: str | Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Build the store of a folder of recordings beside it, or find the one that is there.
+
+    For names see `asdlib.data.index_own_folder`. Files of other sample rates are resampled, and the
+    first of several channels is taken. The name of the store holds a key of all that and of the
+    files: other recordings give another store.
+
+    Raises
+    ------
+    DataError, StoreError
+        See `build_store`.
+    """
+    root, front_end = Path(folder).absolute(), FrontEnd()
+    table = index_own_folder(root)
+    sources = inspect_sources(root, table, front_end, channel=0, resample=True)
+    key = hashlib.sha256(json.dumps(sources.request(True), sort_keys=True).encode()).hexdigest()
+    out = root.with_name(f"{root.name}-store-{key[:8]}")
+    build_store(root, out, resample=True, channel=0, table=table, on_progress=on_progress)
+    return out
+
+
 @dataclass(frozen=True)
 class Sources:
     """Recordings that were found fit to become a store.
@@ -236,9 +259,14 @@ class Sources:
         channels = [1 if split == "far" else self.channel for split in part["split"]]
         keys = (part["machine"] + "/" + part["section"]).tolist()
         with torch.inference_mode():
+<<<<<<< HEAD
             transform = _transform_of_thread(self.front_end)
             told = zip(torch.from_numpy(block), rows, paths, channels, keys, strict=True)
             for row, i, path, channel, key in told:
+=======
+            transform = transform_of(self.front_end)
+            for row, i, path in zip(torch.from_numpy(block), rows, paths, strict=True):
+>>>>>>> 406b94c (Score recordings of any kind, say what sounds wrong in them, listen to a stream; train on folders of any names)
                 header = self.headers[i]
                 if self.factors:
                     samples: NDArray[Any] = subtract_far(self.pair(i), self.factors[key])
@@ -358,7 +386,7 @@ def as_waveform(samples: NDArray[Any]) -> NDArray[np.float32]:
 _thread = threading.local()
 
 
-def _transform_of_thread(front_end: FrontEnd) -> Callable[[Samples, torch.Tensor], None]:
+def transform_of(front_end: FrontEnd) -> Callable[[Samples, torch.Tensor], None]:
     """Return this thread's transform; ``transform(samples, out)`` fills `out`, (F, T)."""
     if getattr(_thread, "front_end", None) != front_end:
         if front_end.framing != "kaldi":

@@ -322,6 +322,11 @@ class Rows:
         return windows[self.index[at], :, first].astype(np.float32, order="C")
 
 
+def is_store(path: Path) -> bool:
+    """Return whether a folder is a feature store, or one that lacks a part."""
+    return any((path / name).exists() for name in (MANIFEST, ARRAY, FRONT_END))
+
+
 def as_positions(mask: ArrayLike, length: int) -> NDArray[np.int64]:
     """Turn a Boolean mask or positions into positions, and check them against `length`."""
     given = np.asarray(mask)

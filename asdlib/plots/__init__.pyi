@@ -15,6 +15,7 @@ from .figures import (
     plot_effects as plot_effects,
     save_figure as save_figure,
 )
+from .reason import plot_reason as plot_reason
 from .sound import (
     Card as Card,
     glue as glue,

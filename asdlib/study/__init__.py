@@ -4,6 +4,9 @@
 many, and ``ablation`` declares some. ``study`` fixes budgets and is what notebooks talk to, and
 ``report`` summarises tables.
 
+What comes after a study is here, too: ``score`` takes recordings of any kind, ``explain`` says what
+sounds wrong in them, ``listen`` hears a stream.
+
 Importing the room does not load torch: what needs it is imported when a run begins.
 """
 

@@ -60,7 +60,8 @@ def export(
     ``anomalous`` (B, C), whether it is above the threshold, and ``log_mel`` (B, F, T). The
     statistical reference has a fourth, ``bands`` (B, C, F): what each mel bin adds to the square of
     the score. The metadata are JSON: ``sections``, ``thresholds`` and ``held_out`` scores of each,
-    ``front_end``, ``mel_frequencies`` (Hz), ``system``, ``params`` and ``origin``.
+    ``front_end``, ``mel_frequencies`` (Hz), ``n_frames`` (of a training clip), ``system``,
+    ``params`` and ``origin``.
 
     Parameters
     ----------
@@ -107,6 +108,7 @@ def export(
         "quantile": quantile,
         "held_out": {key: sorted(np.round(scores.get_group(key), 6)) for key in kept},
         "front_end": system.front_end_,
+        "n_frames": system.n_frames_,
         "mel_frequencies": np.round(detector.log_mel.front_end.mel_frequencies(), 1).tolist(),
         "system": config.system,
         "params": config.params,

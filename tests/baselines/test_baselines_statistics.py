@@ -111,3 +111,18 @@ def test_real_recordings(toycar: FeatureStore, statistics: str, auc: float, pauc
         figures.append((roc_auc_score(y, s), roc_auc_score(y, s, max_fpr=0.1)))
     tolerance = 0.06 if "quantiles" not in statistics else 0.5
     assert 100 * np.mean(figures, axis=0) == pytest.approx((auc, pauc), abs=tolerance)
+
+
+@pytest.mark.parametrize("statistics", ["mean", "mean+deviation"])
+def test_contributions_sum_to_the_square_of_the_score(tmp_path: Path, statistics: str) -> None:
+    store = make_store(tmp_path / "store", ragged=True)
+    system = TimeStatistics(statistics=statistics).fit(store.rows(split="train"))
+    test = store.rows(split="test")
+    scores = system.score(test)
+    for position, row in enumerate(test.index[:6]):
+        clip = store.manifest.iloc[row]
+        log_mel = store.features[row, :, : store.frames[row]]
+        parts = system.contributions(log_mel, f"{clip['machine']}/{clip['section']}")
+        assert parts.shape == log_mel.shape
+        assert parts.sum() == pytest.approx(scores[position] ** 2, rel=1e-6)
+        assert (parts.sum(axis=1) >= -1e-9).all()

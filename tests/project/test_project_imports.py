@@ -157,18 +157,18 @@ def declared(*extras: str) -> set[str]:
 def test_what_is_imported_is_declared() -> None:
     assert distributions(sources("asdlib"), at_once=True) - declared() == set()
     assert (
-        distributions(sources("asdlib")) - declared("book", "export", "pretrained", "scale")
+        distributions(sources("asdlib")) - declared("book", "export", "live", "pretrained", "scale")
         == set()
     )
     assert distributions(sources("book", "notebooks", "teaching")) - declared("book") == set()
-    everything = declared("book", "dev", "export", "pretrained", "scale")
+    everything = declared("book", "dev", "export", "live", "pretrained", "scale")
     assert distributions(sources("tests", "benchmarks")) - everything == set()
 
 
 def test_what_is_declared_is_imported_or_used_otherwise() -> None:
     folders = ("asdlib", "book", "notebooks", "teaching", "tests", "benchmarks")
     everywhere = distributions(sources(*folders))
-    assert declared("book", "dev", "export", "pretrained", "scale") - everywhere == set(
+    assert declared("book", "dev", "export", "live", "pretrained", "scale") - everywhere == set(
         USED_OTHERWISE
     )
     # What only the book, tests and lint need is no requirement of the library.

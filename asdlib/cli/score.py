@@ -1,0 +1,148 @@
+"""Commands for the machine that runs now: score recordings, listen to a stream."""
+
+import csv
+import json
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from asdlib.cli import options
+from asdlib.cli.console import app, count, note
+from asdlib.errors import ConfigError
+
+ModelPath = Annotated[Path, typer.Argument(help="folder of a run, or a file of asd export")]
+Section = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="machine/ID of the sound, or nearest; default: by file name"),
+]
+Channel = Annotated[int | None, typer.Option(min=0, help="channel of several; default: the first")]
+Window = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="seconds scored at once; default: as long as a training clip"),
+]
+Quantile = Annotated[
+    float | None,
+    typer.Option(help="share of normal clips below the threshold; default: as decided, or 0.9"),
+]
+
+
+@app.command()
+def score(
+    model: ModelPath,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT…", help="WAV or FLAC files, folders, or - ")
+    ],
+    section: Section = None,
+    channel: Channel = None,
+    window: Window = None,
+    quantile: Quantile = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="say in which band and when it sounds wrong")
+    ] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="folder for a picture of each reason")
+    ] = None,
+    train: options.TrainedOn = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Score recordings of any rate and length: CSV, or JSON lines with --json, one a recording."""
+    from asdlib.study.explain import explain as find_reason
+    from asdlib.study.score import load_model, open_recordings, score_recordings
+
+    recordings = open_recordings(inputs, lambda: sys.stdin.buffer.read())
+    loaded = load_model(model, train=train, quantile=quantile)
+    scored = score_recordings(
+        loaded, recordings, section=section, channel=channel, window=window, note=note
+    )
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    explained = explain or pictures is not None
+    for number, (row, window_) in enumerate(scored):
+        said: dict[str, Any] = row._asdict()
+        if explained:
+            at = row.window_start
+            reason = find_reason(loaded, window_, row.section, train=train, offset=at)
+            said["reason"] = reason.as_json() if as_json else reason.sentence
+            if pictures is not None:
+                from asdlib.plots import plot_reason, save_figure
+
+                name = f"{number:03d} {Path(row.clip).stem}"
+                save_figure(plot_reason(reason), pictures / name)
+        if as_json:
+            typer.echo(json.dumps(said))
+        else:
+            table.writerows([said.values()] if number else [said, said.values()])
+
+
+@app.command()
+def listen(
+    model: ModelPath,
+    source: Annotated[
+        str | None, typer.Argument(help="- (standard input), a file, mic, or mic:NAME")
+    ] = None,
+    section: Section = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, help="Hz of raw 16-bit samples; default: a WAV stream")
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="channels of raw samples")] = 1,
+    channel: Annotated[int, typer.Option(min=0, help="channel to take")] = 0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="seconds to wait for more at the end of a growing file")
+    ] = 0.0,
+    window: Window = None,
+    hop: Annotated[
+        float | None, typer.Option(help="seconds between windows; default: half a window")
+    ] = None,
+    confirm: Annotated[
+        str, typer.Option(metavar="K/N", help="windows above the threshold that make an event")
+    ] = "3/4",
+    quantile: Quantile = None,
+    normal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="normal recordings to estimate false alarms from"),
+    ] = None,
+    train: options.TrainedOn = None,
+) -> None:
+    """Listen to a stream: JSON lines where it begins and ends to sound wrong."""
+    import re
+    import time
+    from functools import partial
+    from itertools import chain
+
+    from asdlib.study.listen import Listener, PcmStream, false_alarms, microphone
+    from asdlib.study.score import NEAREST, load_model, open_recordings
+
+    loaded = load_model(model, train=train, quantile=quantile)
+    if section == NEAREST or (section is None and len(loaded.sections) > 1):
+        raise ConfigError(f"name the section that is heard: --section {loaded.sections[0]}")
+    of = loaded.find_section(section or loaded.sections[0])
+    counts = re.fullmatch(r"(\d+)/(\d+)", confirm, re.ASCII)
+    if counts is None:
+        raise ConfigError(f"--confirm {confirm} is not of the form K/N, e.g. 3/4")
+    k_of_n = int(counts[1]), int(counts[2])
+    make = partial(Listener, loaded, of, confirm=k_of_n, hop=hop, window=window)
+    if normal:
+        found = false_alarms(make, open_recordings(normal, sys.stdin.buffer.read), channel)
+        typer.echo(json.dumps({"event": "false alarms"} | found._asdict()))
+    if source is None:
+        if normal:
+            return
+        raise ConfigError("name what to listen to: -, a file, or mic")
+    with ExitStack() as opened:
+        if source.partition(":")[0] == "mic":
+            own = loaded.front_end.sample_rate
+            blocks = microphone(own, source.partition(":")[2] or None)
+        else:
+            path = Path(source)
+            stream = sys.stdin.buffer if source == "-" else opened.enter_context(path.open("rb"))
+            pcm = PcmStream.open(stream, rate, channels)
+            own, blocks = pcm.rate, pcm.blocks(channel, wait)
+        listener, started, events = make(own), time.perf_counter(), 0
+        with suppress(KeyboardInterrupt):  # the usual end of listening
+            for event in chain.from_iterable(map(listener.push, blocks)):
+                events += event.event == "begin"
+                typer.echo(json.dumps(event._asdict()))
+    took = time.perf_counter() - started
+    note(f"{listener.seconds:.1f} s heard in {took:.1f} s, {count(events, 'event')}")
