@@ -259,14 +259,9 @@ class Sources:
         channels = [1 if split == "far" else self.channel for split in part["split"]]
         keys = (part["machine"] + "/" + part["section"]).tolist()
         with torch.inference_mode():
-<<<<<<< HEAD
-            transform = _transform_of_thread(self.front_end)
+            transform = transform_of(self.front_end)
             told = zip(torch.from_numpy(block), rows, paths, channels, keys, strict=True)
             for row, i, path, channel, key in told:
-=======
-            transform = transform_of(self.front_end)
-            for row, i, path in zip(torch.from_numpy(block), rows, paths, strict=True):
->>>>>>> 406b94c (Score recordings of any kind, say what sounds wrong in them, listen to a stream; train on folders of any names)
                 header = self.headers[i]
                 if self.factors:
                     samples: NDArray[Any] = subtract_far(self.pair(i), self.factors[key])
