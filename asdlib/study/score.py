@@ -135,10 +135,11 @@ def _of_run(path: Path, train: str | Path | None, quantile: float | None) -> Mod
         quantile = float(read_json(decided, RunError, "give --quantile")["quantile"])
     system: System[Any] = system_class(run.record.config.system).load(path / "model")
     described = system.front_end_
-    if "translated_from" in described or "sample_rate" not in described:
+    if {"translated_from", "far"} & set(described) or "sample_rate" not in described:
         raise ConfigError(
-            f"'{path}' was trained on features that no recording gives exactly (translated, or of "
-            "a front end that is not known); train on a store that was built from recordings"
+            f"'{path}' was trained on features that one channel does not give (translated, of two "
+            "microphones, or of a front end that is not known); train on a store that was built "
+            "from one channel"
         )
 
     def score(waveforms: Waveform, section: str) -> NDArray[np.float64]:
