@@ -88,11 +88,12 @@ def print_metrics(metrics: "pd.DataFrame", title: str) -> None:
     table = Table(title=escape(title) + " (in %)")
     for column in metrics.columns:
         table.add_column(column, justify="left" if column in ("machine", "section") else "right")
-    mean = metrics.iloc[:, :2].isin(["Average", "Harmonic mean"]).any(axis=1).tolist()
-    for i, row in enumerate(metrics.itertuples(index=False)):
+    means, machines = ("Average", "Harmonic mean"), metrics.iloc[:, 0].tolist()
+    for row, following in zip(metrics.itertuples(index=False), [*machines[1:], ""], strict=True):
         cells = [f"{100 * v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row]
-        last = mean[i] and not any(mean[i + 1 : i + 2])
-        table.add_row(*cells, style="bold" if mean[i] else "", end_section=last)
+        mean = cells[1] in means
+        last = mean and cells[0] not in (*means, following)
+        table.add_row(*cells, style="bold" if mean else "", end_section=last)
     out_console.print(table)
 
 
