@@ -312,6 +312,14 @@ def section_keys(manifest: pd.DataFrame) -> np.ndarray:
     return keys
 
 
+def by_section(keys: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the positions of the rows of each section, whose names are sorted."""
+    names, numbers = np.unique(keys.astype(str), return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers))[:-1]
+    return {str(name): rows for name, rows in zip(names, np.split(order, ends), strict=False)}
+
+
 def with_prefix(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the entries whose name begins with `prefix`, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

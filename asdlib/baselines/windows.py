@@ -124,6 +124,8 @@ class WindowedBaseline(System[P]):
     ) -> pd.DataFrame:
         order = rows.manifest.sort_values(list(self.sort_by), kind="stable").index.to_numpy()
         training = _WindowTraining(self, machine, rows.select(order))
+        if training.frames.min() == training.frames.max():
+            raise silence(machine)
         train(
             training,
             training.batches,
@@ -211,6 +213,7 @@ class _WindowTraining(Training):
     """The training of one machine's network, as Keras does it; the last `rows` are validated on."""
 
     params: WindowParams
+    unit = "epoch"
 
     def __init__(self, system: WindowedBaseline[Any], machine: str, rows: Rows) -> None:
         generator = generator_of(system.seed, machine)
@@ -218,10 +221,9 @@ class _WindowTraining(Training):
         self.generator = generator
         self.system = system
         self.frames = read_frames(rows).to(system.device)
-        if self.frames.min() == self.frames.max():
-            raise silence(machine)
-        self.start, clip = window_starts(rows.frames, self.params.n_frames, system.hops[0])
-        self.section = torch.from_numpy(system._section_numbers(machine, rows))[clip]
+        start, clip = window_starts(rows.frames, self.params.n_frames, system.hops[0])
+        section = torch.from_numpy(system._section_numbers(machine, rows))[clip]
+        self.start, self.section = start.to(system.device), section.to(system.device)
         self.n_train = int(len(self.start) * (1.0 - self.params.validation_fraction))
         if self.n_train < 2:
             raise RunError(
@@ -233,8 +235,7 @@ class _WindowTraining(Training):
     def mean_loss(self, numbers: Tensor) -> Tensor:
         """Compute the mean loss of the windows with the given numbers (B,)."""
         windows = gather_windows(self.frames, self.start[numbers], self.params.n_frames)
-        section = self.section[numbers].to(self.frames.device)
-        return self.system.loss(self.network, windows, section)
+        return self.system.loss(self.network, windows, self.section[numbers])
 
     def on_train_epoch_start(self) -> None:
         """Begin a new sum of losses."""
@@ -253,7 +254,7 @@ class _WindowTraining(Training):
     def end_epoch(self) -> None:
         """Record the mean losses over the windows of training and validation."""
         entry = {"loss": float(self.total) / self.n_seen}
-        validation = torch.arange(self.n_train, len(self.start))
+        validation = torch.arange(self.n_train, len(self.start), device=self.start.device)
         if len(validation):
             self.network.eval()
             parts = torch.split(validation, self.params.score_batch_size)

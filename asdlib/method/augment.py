@@ -191,8 +191,8 @@ class SpectrumAugmentation(nn.Module):
         bank = self._bank(x)
         if len(bank) == 0:
             return x
-        uniform = _draw_uniform(len(x), 2, generator)
-        ratio = (self.params.mix_alpha * uniform[:, 0]).float().to(x.device)
+        uniform = _draw_uniform(x, 2, generator)
+        ratio = (self.params.mix_alpha * uniform[:, 0]).float()
         partner = bank.draw(uniform[:, 1], x)
         low, high = x[:, : self.first_bin], x[:, self.first_bin :]
         mixed = log_mixup_exp(
@@ -205,15 +205,14 @@ class SpectrumAugmentation(nn.Module):
         n_mels, n_frames = x.shape[1:]
         canvas = int(self.params.frequency_canvas * n_mels), int(self.params.time_canvas * n_frames)
         crops = draw_crops(
-            _draw_uniform(len(x), 4, generator),
+            _draw_uniform(x, 4, generator),
             (n_mels, n_frames),
             canvas,
             self.params.frequency_scale,
             self.params.time_scale,
         )
         with torch.autocast(x.device.type, enabled=False):
-            top, left, height, width = torch.stack(crops).to(x.device)
-            return resize_crop(x.float(), top, left, height, width).to(x.dtype)
+            return resize_crop(x.float(), *crops).to(x.dtype)
 
     def _bank(self, x: Tensor) -> InputBank:
         """Return the memory of inputs as long as x."""
@@ -221,6 +220,8 @@ class SpectrumAugmentation(nn.Module):
         return cast(InputBank, banks.get(str(x.shape[-1]), self.bank))
 
 
-def _draw_uniform(n_rows: int, n_columns: int, generator: torch.Generator | None) -> Tensor:
+def _draw_uniform(x: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    """Draw `n` numbers for each input on the generator's device, and bring them to that of `x`."""
     device = "cpu" if generator is None else generator.device
-    return torch.rand(n_rows, n_columns, generator=generator, device=device, dtype=torch.float64)
+    drawn = torch.rand(len(x), n, generator=generator, device=device, dtype=torch.float64)
+    return drawn.to(x.device, non_blocking=True)

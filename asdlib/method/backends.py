@@ -35,7 +35,7 @@ from asdlib.method.domains import (
     SelectiveMahalanobis,
     VarianceMinimised,
 )
-from asdlib.system import with_prefix
+from asdlib.system import by_section, with_prefix
 
 FOLDS = 5
 
@@ -240,16 +240,22 @@ class LevelSum(Backend):
     trained: tuple[str, ...] = Field(default=(), strict=False)
 
     def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        machine = np.array([name.rpartition("/")[0] for name in names], object)
+        models: dict[str, Model] = {}
+        for rows in by_section(machine).values():
+            models |= self._fit_machine(x[rows], names[rows], domains[rows])
+        return dict(sorted(models.items()))
+
+    def _fit_machine(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        """Fit the sections of one machine type, which are compared with each other."""
         sections = sorted(set(names))
         models: dict[str, Model] = {section: {} for section in sections}
-        machines = np.array([section.rpartition("/")[0] for section in sections])
-        of_machine = machines == np.array([name.rpartition("/")[0] for name in names])[:, None]
         own = names[:, None] == sections
         held_out = np.empty((len(self.levels), len(x)))
         separation = np.zeros((len(self.levels), len(sections)))
         for i, (level, part) in enumerate(self._parts(x).items()):
             backend = level_backend(level)
-            across = own if level in self.trained else of_machine
+            across = own if level in self.trained else np.ones_like(own)
             distances = _cross_scores(backend, part, names, domains, across, FOLDS, 0)
             learned = backend.fit(part, names, domains).models_
             for column, (section, model) in enumerate(models.items()):
@@ -260,8 +266,8 @@ class LevelSum(Backend):
                 held_out[i, own[:, column]] = standard[own[:, column]]
                 others = standard[across[:, column] & ~own[:, column]]
                 separation[i, column] = others.mean() if len(others) else 0.0
+        d = separation.mean(axis=1)
         for column, section in enumerate(sections):
-            d = separation[:, machines == machines[column]].mean(axis=1)
             models[section]["separation"] = d
             models[section]["weights"] = self._weights(d, held_out[:, own[:, column]])
         return models

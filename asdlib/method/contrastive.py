@@ -123,6 +123,13 @@ class ContrastiveParams(BaseModel):
     backend_params: dict[str, Any] = Field(
         {}, description="parameters of the back-end, for example k and metric of knn [O]"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="arithmetic of the network in training; bfloat16 (autocast) is for GPUs [O]",
+    )
+    compile: bool = Field(
+        False, description="translate the encoder by torch.compile, for long trainings on a GPU"
+    )
     segment: Literal["clip", "sliding"] = Field(
         "clip",
         description="at test: the whole clip, or the mean over windows of the longest crop [O]",
@@ -302,9 +309,20 @@ class ContrastiveTraining(Training):
         self.augmentation = augmentation
         self.batches = batches or CropBatches(rows, params, seed)
         self.batches.epoch = lambda: int(self.current_epoch)
+        # Of the method, not of the module: names of weights stay as they are.
+        encode = network.encoder.forward
+        self.encode = torch.compile(encode) if params.compile else encode
+        self.losses: list[Tensor] = []
+
+    def on_train_start(self) -> None:
+        """Store the weights in the layout that a GPU is fast at; a CPU would round otherwise."""
+        super().on_train_start()
+        if self.device.type != "cpu":
+            self.network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def on_train_epoch_start(self) -> None:
         """Seed the augmentation's draws of this epoch."""
+        self.losses = []
         state = np.random.SeedSequence([self.seed, self.current_epoch, 1]).generate_state(1)
         self.generator.manual_seed(int(state[0]))
 
@@ -317,15 +335,21 @@ class ContrastiveTraining(Training):
             noise = self.batches.noise_crops(n, n_frames, batch_idx)
             self.augmentation.remember(noise.to(crops.device))
         views = self.augmentation(crops, self.generator)
-        embeddings = self.network.encoder(views.flatten(0, 1))
+        embeddings = self.encode(views.flatten(0, 1))
         repeated = [number.repeat(len(views)) for number in numbers]
         contrast = self.contrast(self.network.head(embeddings), *repeated)
         loss: Tensor = self.params.contrast_weight * contrast
         if self.network.classifier is not None:
             classification = self.network.classifier(embeddings, repeated[0])
             loss = loss + self.params.classifier_weight * classification
-        self.record(loss=float(loss.detach()))
+        # To read it now, the processor would have to wait for the device.
+        self.losses.append(loss.detach())
         return loss
+
+    def end_epoch(self) -> None:
+        """Record the losses of the epoch."""
+        for loss in torch.stack(self.losses).tolist():
+            self.record(loss=loss)
 
     def contrast(
         self, projections: Tensor, classes: Tensor, domains: Tensor, clips: Tensor
@@ -469,6 +493,7 @@ class Contrastive(System[ContrastiveParams]):
             device=self.device,
             checkpoint=workdir / "epoch.ckpt" if workdir else None,
             progress=progress,
+            precision=self.params.precision,
         )
         self.history_ = pd.DataFrame(training.history)
         self.history_.insert(0, "step", range(1, len(self.history_) + 1))
@@ -496,7 +521,8 @@ class Contrastive(System[ContrastiveParams]):
         augmentation = self.augmentation_.to(device).eval()
 
         def compute(log_mel: np.ndarray, positions: np.ndarray) -> np.ndarray:
-            x = augmentation.pre_normalise(torch.from_numpy(log_mel).to(device))
+            x = torch.from_numpy(log_mel).to(device, non_blocking=True)
+            x = augmentation.pre_normalise(x)
             return self._embed_batch(network, x).float().cpu().numpy()
 
         return per_clip(rows, self.params.score_batch_size, compute, "embedding", progress)

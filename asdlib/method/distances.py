@@ -19,11 +19,15 @@ from pydantic.dataclasses import dataclass
 from scipy.spatial.distance import cdist
 
 from asdlib.errors import RunError
+from asdlib.system import by_section
 
 Array = np.ndarray
 Names = ArrayLike
 Model = dict[str, Array]
 Metric = Literal["cosine", "euclidean"]
+
+_BLOCK = 2**23  # numbers that are held at a time
+_SPARE = 8  # neighbours that are looked at beside those wanted
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -81,13 +85,12 @@ class Backend(ABC):
         """
         x, names, _ = checked(embeddings, sections)
         scores = np.empty(len(x))
-        for section in sorted(set(names)):
+        for section, rows in by_section(names).items():
             if section not in self.models_:
                 raise RunError(
                     f"section '{section}' was not in training (known: "
                     f"{', '.join(self.models_) or 'none, fit first'}); train on it or leave it out"
                 )
-            rows = names == section
             scores[rows] = self._score_section(self.models_[section], x[rows])
         return scores
 
@@ -105,8 +108,8 @@ class Backend(ABC):
 
     def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
         return {
-            section: self._fit_section(x[names == section], domains[names == section])
-            for section in sorted(set(names))
+            section: self._fit_section(x[rows], domains[rows])
+            for section, rows in by_section(names).items()
         }
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
@@ -153,6 +156,56 @@ def nearest(distances: Array, k: int) -> Array:
     return np.asarray(np.partition(distances, k - 1, axis=1)[:, :k].mean(axis=1))
 
 
+def nearest_of(
+    x: Array, y: Array, k: int, metric: Metric, *, scale: ArrayLike = 1.0, itself: bool = False
+) -> Array:
+    """Average the `k` smallest distances of each row of x (N, D) to the rows of y (M, D): (N,).
+
+    Memory is that of some `_BLOCK` numbers, whatever N and M. Products in single precision find
+    more neighbours than needed; their distances are then computed in double precision.
+
+    Parameters
+    ----------
+    metric
+        "cosine", which is 1 for zeros, or "euclidean".
+    scale
+        What the distances to each row of y are divided by, (M,).
+    itself
+        x is y, and no row is its own neighbour.
+    """
+    of_row = np.broadcast_to(np.asarray(scale, np.float64), len(y))
+    if metric == "cosine":
+        lengths = [np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y)]
+        x, y = (a / np.where(n > 0, n, 1) for a, n in zip((x, y), lengths, strict=True))
+    centre = y.mean(axis=0) if metric == "euclidean" else 0.0  # around it, few digits are enough
+    near_x, near_y = ((a - centre).astype(np.float32) for a in (x, y))
+    square_y = np.square(near_y).sum(axis=1)
+    n_picked = min(k + _SPARE, len(y) - itself)
+    size = max(1, _BLOCK // max(len(y), n_picked * y.shape[1]))
+    result = np.empty(len(x))
+    for start in range(0, len(x), size):
+        at = slice(start, start + size)
+        rough = near_x[at] @ near_y.T
+        if metric == "cosine":
+            np.subtract(1, rough, out=rough)
+        else:
+            rough *= -2
+            rough += square_y
+            rough += np.square(near_x[at]).sum(axis=1)[:, None]
+            np.sqrt(np.maximum(rough, 0, out=rough), out=rough)
+        rough /= of_row.astype(np.float32)
+        if itself:
+            np.fill_diagonal(rough[:, start:], np.inf)
+        picked = np.argpartition(rough, n_picked - 1, axis=1)[:, :n_picked]
+        if metric == "cosine":
+            exact = np.clip(1 - np.einsum("nd,nkd->nk", x[at], y[picked]), 0, 2)
+        else:
+            exact = np.linalg.norm(x[at, None] - y[picked], axis=2)
+        exact /= of_row[picked]
+        result[at] = np.partition(exact, k - 1, axis=1)[:, :k].mean(axis=1)
+    return result
+
+
 @dataclass(config=STRICT)
 class ClassMeanDistance(Backend):
     """Distance from the mean embedding of the section, "cosine" or "euclidean"."""
@@ -179,7 +232,7 @@ class KNearestNeighbours(Backend):
         return {"embeddings": x}
 
     def _score_section(self, model: Model, x: Array) -> Array:
-        return nearest(pairwise_distances(x, model["embeddings"], self.metric), self.k)
+        return nearest_of(x, model["embeddings"], self.k, self.metric)
 
     def _min_clips(self) -> int:
         return self.k

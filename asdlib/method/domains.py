@@ -19,6 +19,7 @@ from asdlib.method.distances import (
     Mahalanobis,
     Model,
     nearest,
+    nearest_of,
     pairwise_distances,
     whitening,
 )
@@ -56,9 +57,7 @@ class LocalDensityKNN(KNearestNeighbours):
         if self.whiten:
             model = {"mean": x.mean(axis=0), "whitening": whitening(within_domains(x, domains))}
             x = (x - model["mean"]) @ model["whitening"]
-        distances = pairwise_distances(x, x, self.metric)
-        np.fill_diagonal(distances, np.inf)
-        density = nearest(distances, self.density_k)
+        density = nearest_of(x, x, self.density_k, self.metric, itself=True)
         # Copies of one clip have no distance; they count like the densest other place.
         spread = density[density > 0]
         floor = spread.min() if len(spread) else 1.0
@@ -67,8 +66,7 @@ class LocalDensityKNN(KNearestNeighbours):
     def _score_section(self, model: Model, x: Array) -> Array:
         if self.whiten:
             x = (x - model["mean"]) @ model["whitening"]
-        distances = pairwise_distances(x, model["embeddings"], self.metric)
-        return nearest(distances / model["density"], self.k)
+        return nearest_of(x, model["embeddings"], self.k, self.metric, scale=model["density"])
 
     def _min_clips(self) -> int:
         return max(self.k, self.density_k + 1)
@@ -169,8 +167,7 @@ class VarianceMinimised(KNearestNeighbours):
 
     def _score_section(self, model: Model, x: Array) -> Array:
         source, target = (
-            nearest(pairwise_distances(x, model[name], self.metric), self.k)
-            for name in ("source", "target")
+            nearest_of(x, model[name], self.k, self.metric) for name in ("source", "target")
         )
         (weight,) = model["weight"]
         return np.asarray(weight * source + (1 - weight) * target)

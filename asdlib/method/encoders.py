@@ -253,16 +253,19 @@ def measure_batch_norm(
     device = next(encoder.parameters()).device
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None
     order = np.random.default_rng([seed, 2]).permutation(len(rows))
     # Only batch normalisation may behave as in training: dropout must not.
     encoder.eval()
     for layer in layers:
         layer.train()
+    n_batches = 0
     with torch.no_grad():
         for positions, log_mel in rows.select(order).batches(batch_size):
             if len(positions) > 1:
-                encoder(normalise(torch.from_numpy(log_mel).to(device)))
+                n_batches += 1
+                for layer in layers:
+                    layer.momentum = 1 / n_batches  # the mean of all batches so far
+                encoder(normalise(torch.from_numpy(log_mel).to(device, non_blocking=True)))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     encoder.train(was_training)

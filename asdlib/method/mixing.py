@@ -36,7 +36,7 @@ def log_mixup_exp(x: Tensor, z: Tensor, ratio: Tensor, *, eps: float = 0.0) -> T
     mixed = x + torch.log1p(-share)
     torch.logaddexp(mixed, z + torch.log(share), out=mixed)
     if eps > 0:
-        torch.logaddexp(mixed, mixed.new_tensor(math.log(eps)), out=mixed)
+        torch.logaddexp(mixed, mixed.new_full((), math.log(eps)), out=mixed)
     return mixed
 
 
@@ -92,9 +92,8 @@ class InputBank(nn.Module):
             If the inputs have another shape than those held.
         """
         if self.entries.numel() == 0:
-            self.entries = torch.zeros(self.size, *x.shape[1:], dtype=torch.float32)
-        self.entries = self.entries.to(x.device)
-        self._check(x)
+            self.entries = x.new_zeros(self.size, *x.shape[1:], dtype=torch.float32)
+        self._hold_on(x)
         x = x[-self.size :]
         first = min(len(x), self.size - self.head)
         self.entries[self.head : self.head + first] = x[:first]
@@ -105,13 +104,15 @@ class InputBank(nn.Module):
     def draw(self, uniform: Tensor, x: Tensor) -> Tensor:
         """Pick partners (B, F, T) for inputs `x` of this shape, uniformly among the inputs held.
 
-        `uniform`, (B,) float64 in [0, 1), decides which.
+        `uniform`, (B,) float64 in [0, 1) on their device, decides which.
         """
-        self._check(x)
+        self._hold_on(x)
         index = (uniform * self.count).to(torch.int64)
-        return self.entries.index_select(0, index.to(self.entries.device)).to(x.device)
+        return self.entries.index_select(0, index)
 
-    def _check(self, x: Tensor) -> None:
+    def _hold_on(self, x: Tensor) -> None:
+        """Hold the entries, which a checkpoint brings to the CPU, where the inputs are."""
+        self.entries = self.entries.to(x.device)
         if x.shape[1:] != self.entries.shape[1:]:
             held, given = tuple(self.entries.shape[1:]), tuple(x.shape[1:])
             raise ConfigError(

@@ -86,8 +86,7 @@ def pretrain(
     opened, out = FeatureStore.open(store), Path(out)
     rows, left_out = _rows(opened, max(checked.crop_lengths))
     request = {
-        # The back-end has no part in it, and its parameters came after the first encoders.
-        "params": checked.model_dump(mode="json", exclude={"backend_params"}),
+        "params": checked.model_dump(mode="json", exclude=_came_later(checked)),
         "seed": seed,
         "store_fingerprint": opened.fingerprint,
         "asdlib": asdlib.__version__,
@@ -127,6 +126,13 @@ def pretrain(
             shutil.rmtree(folder / "training", ignore_errors=True)
             begun.unlink()
     return Pretrained(out, description, cached=False)
+
+
+def _came_later(params: ContrastiveParams) -> set[str]:
+    """Name what the requests of the first encoders lack, and is as it was for them."""
+    return {"backend_params", "compile"} | (
+        {"precision"} if params.precision == "float32" else set()
+    )
 
 
 def _rows(store: FeatureStore, crop_frames: int) -> tuple[Rows, int]:

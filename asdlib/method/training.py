@@ -47,11 +47,12 @@ class Training(L.LightningModule):
     Attributes
     ----------
     history
-        What `record` was given, one entry per step or per epoch.
+        What `record` was given, one entry per step or per epoch; `unit` says which.
     generator
         Source of random numbers on the CPU; its state is part of a checkpoint.
     """
 
+    unit = "step"
     begun = False
     checkpoint: Path | None = None
     report: Callable[[int], None] | None = None
@@ -81,8 +82,8 @@ class Training(L.LightningModule):
         for name, value in values.items():
             if not math.isfinite(value):
                 raise RunError(
-                    f"the training {name} is {value} in step {self.global_step + 1}, expected a "
-                    "finite number; lower learning_rate"
+                    f"the training {name} is {value} in {self.unit} {len(self.history) + 1}, "
+                    "expected a finite number; lower learning_rate"
                 )
         self.history.append(values)
 
@@ -126,6 +127,7 @@ def train(
     what: str = "training",
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    precision: str = "float32",
 ) -> None:
     """Train a network in place; its training's `history` holds the losses afterwards.
 
@@ -139,6 +141,8 @@ def train(
         Called after every step as ``progress(what, step, steps)``.
     checkpoint
         File that is rewritten after every epoch; the training goes on from it where it exists.
+    precision
+        "float32", or "bfloat16" for an autocast of `training_step`; weights stay float32.
 
     Raises
     ------
@@ -158,6 +162,7 @@ def train(
         trainer = L.Trainer(
             max_epochs=epochs,
             accelerator="cpu" if device.type == "cpu" else "gpu",
+            precision="bf16-mixed" if precision == "bfloat16" else "32-true",
             devices=1 if device.index is None else [device.index],
             logger=False,
             enable_checkpointing=False,

@@ -14,6 +14,7 @@ from sklearn.covariance import LedoitWolf, ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 
 from asdlib.errors import AsdError, ConfigError, RunError
+from asdlib.method import distances
 from asdlib.method.backends import (
     BACKENDS,
     SHARES,
@@ -22,7 +23,7 @@ from asdlib.method.backends import (
     divide,
     held_out_scores,
 )
-from asdlib.method.distances import pairwise_distances
+from asdlib.method.distances import nearest_of, pairwise_distances
 
 D = 6
 NO_SHARES = (0, -0.1, 1.1, float("nan"), "half", True)
@@ -99,8 +100,31 @@ def test_neighbours_and_class_mean_equal_scikit_learn_and_scipy(metric: str) -> 
 
 
 def test_cosine_distance_of_zero_is_one() -> None:
-    distances = pairwise_distances(np.zeros((1, 3)), np.ones((2, 3)), "cosine")
-    np.testing.assert_array_equal(distances, np.ones((1, 2)))
+    apart = pairwise_distances(np.zeros((1, 3)), np.ones((2, 3)), "cosine")
+    np.testing.assert_array_equal(apart, np.ones((1, 2)))
+    corners = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
+    np.testing.assert_allclose(nearest_of(corners, corners[:2], 2, "cosine"), [1, 0.5, 1.5])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbours_found_in_blocks_are_the_nearest_of(
+    metric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far from the origin, with copies: where single precision alone finds other ones."""
+    monkeypatch.setattr(distances, "_BLOCK", 3000)
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(300, 16)) + 40
+    y[7] = y[250]
+    x, scale = np.concatenate((y[:20], rng.normal(size=(30, 16)) + 40)), rng.uniform(1, 2, 300)
+    apart = distance.cdist(x, y, metric) / scale
+    expected = np.sort(apart, axis=1)[:, :3].mean(axis=1)
+    found = nearest_of(x, y, 3, metric, scale=scale)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)
+    apart = distance.cdist(y, y, metric)
+    np.fill_diagonal(apart, np.inf)
+    found = nearest_of(y, y, 1, metric, itself=True)
+    np.testing.assert_allclose(found, apart.min(axis=1), rtol=1e-7, atol=1e-12)
+    assert metric == "cosine" or found[7] == 0
 
 
 def test_local_density_equals_a_loop() -> None:

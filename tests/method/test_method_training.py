@@ -194,14 +194,16 @@ def test_a_step_contrasts_both_views_of_every_clip_and_adds_the_classification(
     if kind != "none":
         expected = expected + 0.5 * network.classifier(embeddings, numbers[0])
     torch.testing.assert_close(given, expected)
+    training.end_epoch()
     assert training.history == [{"loss": float(given.detach())}]
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(rows: Rows) -> None:
     training = training_of(rows)
     training.contrast = lambda *_: torch.tensor(float("nan"))  # type: ignore[method-assign]
+    training.training_step(next(iter(training.batches)), 0)
     with pytest.raises(RunError, match=r"loss is nan in step 1, .* lower learning_rate"):
-        training.training_step(next(iter(training.batches)), 0)
+        training.end_epoch()
 
 
 def trained(

@@ -1,0 +1,217 @@
+"""How time and memory grow with the number of clips: index, store, statistics, back-ends.
+
+Each step runs in a process of its own, at several sizes. Memory is the most that is held beyond
+what the process had before the step, without pages of files, which the system can take back. The
+exponent e of growth, seconds ~ clips^e, is from the size before: 1 is in proportion.
+
+Clips have `N_FRAMES` frames instead of 313, so that 300,000 of them fit a disk: reading a store
+takes 39 times as long in earnest, what is done with a clip's vector does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+N_MELS, N_FRAMES, SIZE, OF_SECTION = 128, 8, 128, 1000
+SIZES = (3_000, 30_000, 300_000)
+QUADRATIC = 30_000
+"""Largest size of a step whose time grows with the square: one section of so many clips."""
+
+
+def manifest(clips: int) -> pd.DataFrame:
+    """Sections of `OF_SECTION` clips, six in a machine type; one clip in five is a test clip."""
+    number = np.arange(clips)
+    section = number // OF_SECTION
+    name = [f"normal_id_{s % 6:02d}_{i:08d}.wav" for i, s in enumerate(section)]
+    return pd.DataFrame(
+        {
+            "clip": name,
+            "machine": [f"machine{s // 6:03d}" for s in section],
+            "section": [f"{s % 6:02d}" for s in section],
+            "split": np.where(number % 5 == 0, "test", "train"),
+            "label": "normal",
+            "domain": "source",
+        }
+    )
+
+
+def make_recordings(root: Path, clips: int) -> None:
+    """Lay out files of 0.1 s, hard links of a few."""
+    table = manifest(clips)
+    table["folder"] = table["machine"] + "/" + table["split"]
+    rng = np.random.default_rng(0)
+    for folder in table["folder"].unique():
+        (root / folder).mkdir(parents=True)
+        soundfile.write(root / folder / "one.wav", rng.normal(size=1600) / 9, 16000)
+    for folder, clip in zip(table["folder"], table["clip"], strict=True):
+        (root / folder / clip).hardlink_to(root / folder / "one.wav")
+    for folder in table["folder"].unique():
+        (root / folder / "one.wav").unlink()
+
+
+def index(folder: Path, clips: int) -> Callable[[], Any]:
+    from asdlib.data import index_folder
+    from asdlib.features.build import inspect_sources
+    from asdlib.features.front_end import FrontEnd
+
+    make_recordings(folder / "wav", clips)
+
+    def work() -> None:
+        table = index_folder(folder / "wav")
+        inspect_sources(folder / "wav", table, FrontEnd(), channel=None, resample=False)
+
+    return work
+
+
+def write(folder: Path, clips: int) -> Callable[[], Any]:
+    from asdlib.features import PRESETS
+    from asdlib.features.store import write_blocks
+
+    def blocks() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        for start in range(0, clips, 1000):
+            shape = (min(1000, clips - start), N_MELS, N_FRAMES)
+            yield rng.normal(-40, 10, shape).astype(np.float16)
+
+    table, shape = manifest(clips), (clips, N_MELS, N_FRAMES)
+    described = PRESETS["dcase2020"].describe()
+    return lambda: write_blocks(folder / "store", table, described, shape, blocks())
+
+
+def opened(folder: Path, clips: int) -> Callable[[], Any]:
+    from asdlib.features import FeatureStore
+
+    return lambda: FeatureStore.open(folder / "store").fingerprint
+
+
+def deviation(folder: Path, clips: int) -> Callable[[], Any]:
+    from asdlib.features import FeatureStore
+    from asdlib.method.contrastive import mean_and_deviation
+
+    rows = FeatureStore.open(folder / "store").rows(split="train")
+    return lambda: mean_and_deviation(rows)
+
+
+def covariance(folder: Path, clips: int) -> Callable[[], Any]:
+    from asdlib.baselines import TimeStatistics
+    from asdlib.features import FeatureStore
+
+    store = FeatureStore.open(folder / "store")
+    train, test = (store.rows(split=split) for split in ("train", "test"))
+    return lambda: TimeStatistics().fit(train).score(test)
+
+
+def backend(name: str, clips: int, sections: int | None, **params: Any) -> Callable[[], Any]:
+    """Fit on four of five clips, score the others; `sections` are those of the manifest or one."""
+    from asdlib.method.backends import build_backend
+
+    table = manifest(clips)
+    x = np.random.default_rng(0).standard_normal((clips, SIZE), dtype=np.float32)
+    names = (table["machine"] + "/" + table["section"]).to_numpy(object)
+    if sections == 1:
+        names[:] = "machine/00"
+    train = (table["split"] == "train").to_numpy()
+    made = build_backend(name, **params)
+    return lambda: made.fit(x[train], names[train]).score(x[~train], names[~train])
+
+
+LEVELS = {"levels": ("spectrum", "feature_map"), "sizes": (SIZE // 2, SIZE // 2)}
+STEPS: dict[str, Callable[[Path, int], Callable[[], Any]]] = {
+    "index and headers of recordings": index,
+    "store: write": write,
+    "store: open, check, fingerprint": opened,
+    "mean and deviation": deviation,
+    "statistics: mean and covariance": covariance,
+    "nearest neighbours": lambda _, n: backend("knn", n, None),
+    "local density": lambda _, n: backend("local_density_knn", n, None),
+    "sum of two levels": lambda _, n: backend("level_sum", n, None, **LEVELS),
+    "nearest neighbours, one section": lambda _, n: backend("knn", n, 1),
+    "local density, one section": lambda _, n: backend("local_density_knn", n, 1),
+}
+
+
+def anonymous() -> float:
+    """Memory of this process that no file backs, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@contextmanager
+def watched() -> Iterator[list[float]]:
+    """Collect how much memory is held, every 5 ms."""
+    seen, ended = [anonymous()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            seen.append(anonymous())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield seen
+    ended.set()
+    thread.join()
+
+
+def measure(step: str, folder: Path, clips: int) -> tuple[float, float]:
+    """Seconds and MiB of a step, in a process that has done nothing else."""
+    work = STEPS[step](folder, clips)
+    import sklearn.covariance  # noqa: F401  (not a part of the step that needs it first)
+
+    with watched() as seen:
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+    return seconds, max(seen) - seen[0]
+
+
+def run(*, sizes: tuple[int, ...] = SIZES, folder: str | None = None) -> list[dict[str, Any]]:
+    rows = []
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        for step in STEPS:
+            last: tuple[int, float] | None = None
+            for clips in sizes:
+                place = Path(scratch) / str(clips)
+                place.mkdir(exist_ok=True)
+                if step.endswith("one section") and clips > QUADRATIC:
+                    continue
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    seconds, mib = pool.submit(measure, step, place, clips).result()
+                grown = math.log(seconds / last[1], clips / last[0]) if last else float("nan")
+                last = clips, seconds
+                row = {"what": step, "clips": clips, "seconds": seconds, "MiB": mib}
+                rows.append(row | {"exponent": grown})
+                shutil.rmtree(place / "wav", ignore_errors=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--folder", help="where the scratch folder goes")
+    given = parser.parse_args()
+    print("| step | clips | seconds | MiB | exponent |\n|---|---|---|---|---|")
+    for row in run(sizes=tuple(given.sizes), folder=given.folder):
+        grown = "" if math.isnan(row["exponent"]) else f"{row['exponent']:.2f}"
+        print(
+            f"| {row['what']} | {row['clips']:,} | {row['seconds']:.2f} | {row['MiB']:.0f} |"
+            f" {grown} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Every path from features to scores stays on its device: checked for a GPU, without having one.
+
+Tensors are fake, see `torch._subclasses.fake_tensor`: they have a shape, a type and the device
+"cuda:0", and no values. Whoever mixes devices or asks for a value is refused by PyTorch. What it
+allows, and a GPU would wait for, is refused by `OnDevice`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contrastive_rows import QUICK, make_store
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from asdlib.baselines import Autoencoder, MobileNetV2
+from asdlib.baselines.windows import _WindowTraining
+from asdlib.features import PRESETS, Rows
+from asdlib.features.logmel import LogMel
+from asdlib.method import Contrastive, SpectrumAugmentation
+from asdlib.method.augment import AugmentationParams
+from asdlib.method.contrastive import ContrastiveTraining
+from asdlib.method.efficientat import EfficientAT
+from asdlib.method.encoders import ENCODERS, ProjectionHead, build_encoder, measure_batch_norm
+from asdlib.method.weights import PretrainedParams
+
+CUDA = torch.device("cuda", 0)
+
+
+@dataclass
+class OnDevice(TorchDispatchMode):
+    """Refuse what leaves the device, comes to it while the processor waits, or is made elsewhere.
+
+    Random numbers of a CPU generator are made on the CPU: one copy for each drawing.
+    """
+
+    arrived: int = 0
+    images: list[tuple[torch.dtype, bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given, made = (
+            {leaf.device.type for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor)}
+            for tensors in ((args, kwargs), out)
+        )
+        name = func._schema.name
+        if given == {"cpu"} and made == {"cuda"}:
+            assert kwargs.get("non_blocking"), f"{name} makes the processor wait"
+            self.arrived += 1
+        elif name != "aten::rand":
+            assert "cpu" not in made, f"{name} has a result on the CPU"
+        # Of one channel both layouts look alike.
+        if name == "aten::convolution" and out.dim() == 4 and args[0].shape[1] > 1:
+            last = out.is_contiguous(memory_format=torch.channels_last)
+            self.images.append((out.dtype, last))
+        return out
+
+
+@contextmanager
+def fake() -> Iterator[None]:
+    """Make tensors without values; `Module.to` replaces parameters."""
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    store = make_store(tmp_path_factory.mktemp("device") / "store", domains=True)
+    return store.rows(split="train")
+
+
+AUGMENTATIONS: list[dict[str, Any]] = [
+    {},
+    {"mixing": "high", "mix_eps": 1e-7, "bank_size": 10, "frequency_canvas": 1.5},
+    {"pre_norm_statistics": "running", "post_norm": False},
+]
+SYSTEMS: list[dict[str, Any]] = [
+    {},
+    {"cross_domain": True, "crops": "different", "encoder": "mobilefacenet"},
+    {"loss": "nt_xent", "classifier": "sub_cluster_adacos", "crop_frames": (8, 16)},
+    {"classifier": "arcface", "precision": "bfloat16", "augmentation": AUGMENTATIONS[1]},
+]
+
+
+@pytest.mark.parametrize("params", AUGMENTATIONS)
+def test_augmentation(params: dict[str, Any]) -> None:
+    frequencies = np.linspace(100, 8000, 24)
+    block = SpectrumAugmentation(
+        AugmentationParams(**params), mean=0, std=1, mel_frequencies=frequencies
+    )
+    generator = torch.Generator()
+    block(torch.randn(3, 24, 16), generator)  # the bank of a resumed training is on the CPU
+    with fake():
+        block.to(CUDA)
+        x = torch.randn(6, 24, 16, device=CUDA)
+        block.log_mixup_exp(x)  # brings the bank
+        with OnDevice() as watch:
+            for _ in range(2):
+                assert block(x, generator).device.type == "cuda"
+    assert watch.arrived == 2 * 2
+
+
+def build(rows: Rows, params: dict[str, Any]) -> Contrastive:
+    """Make an untrained network, on the CPU and with values."""
+    system = Contrastive(**QUICK | {"embedding": "levels", "backend": "level_sum"} | params)
+    system.sections_ = ("fan/00", "fan/02", "pump/00", "pump/02")
+    lengths = system.params.lengths_within(17)
+    system._build(16, -40.0, 6.0, rows.store.mel_frequencies(), lengths=lengths)
+    system.levels_ = system._all_levels
+    return system
+
+
+@contextmanager
+def bfloat16() -> Iterator[None]:
+    """Be an autocast on a GPU; the public one looks whether there is one."""
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+@pytest.mark.parametrize("params", SYSTEMS)
+def test_training_step(rows: Rows, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the loss: its derivatives are PyTorch's, and need a real GPU."""
+    system = build(rows, params)
+    training = ContrastiveTraining(
+        system.network_, system.augmentation_, rows, system.params, seed=0
+    )
+    batches = list(training.batches)[:3]
+    monkeypatch.setattr(ContrastiveTraining, "device", CUDA)
+    training.on_train_start()
+    reduced = system.params.precision == "bfloat16"
+    with fake():
+        training.network.to(CUDA)
+        training.augmentation.to(CUDA)
+        moved = [tuple(part.to(CUDA) for part in batch) for batch in batches]
+        with bfloat16() if reduced else nullcontext(), OnDevice() as watch:
+            losses = [training.training_step(batch, 0) for batch in moved]
+        assert {loss.device.type for loss in losses} == {"cuda"}
+        assert {loss.dtype for loss in losses} == {torch.float32}
+        embedding = torch.bfloat16 if reduced else torch.float32
+        assert {dtype for dtype, _ in watch.images} == {embedding}
+        # Of bfloat16, no layout can be told without a GPU.
+        assert reduced or all(last for _, last in watch.images), "not channels-last"
+    # Two drawings a step, and in the first nothing is mixed in.
+    assert watch.arrived == 2 * len(moved) - len(training.batches.lengths)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, "efficientat"])
+@pytest.mark.parametrize("segment", ["clip", "sliding"])
+def test_embedding(rows: Rows, name: str, segment: str) -> None:
+    system = build(rows, {"segment": segment})
+    encoder: nn.Module = (
+        EfficientAT({"width": 0.1}, PretrainedParams(source="none", mode="frozen"))
+        if name == "efficientat"
+        else build_encoder(name, 16)
+    )
+    system.network_.encoder = encoder
+    system.network_.head = ProjectionHead(encoder.embedding_size, 8)
+    system.levels_ = (*encoder.level_names, "projection")
+    with fake():
+        network = system.network_.to(CUDA).eval()
+        block = system.augmentation_.to(CUDA).eval()
+        x = torch.randn(3, encoder.n_mels, 20, device=CUDA)
+        with torch.inference_mode(), OnDevice() as watch:
+            made = system._embed_batch(network, block.pre_normalise(x))
+            assert made.shape == (3, sum(network.size_of(system.levels_)))
+        assert made.device.type == "cuda"
+        assert watch.arrived == 0
+        if name != "efficientat":
+            measure_batch_norm(encoder, block.pre_normalise, rows, batch_size=8)
+
+
+@pytest.mark.parametrize("kind", [Autoencoder, MobileNetV2])
+def test_baseline(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "store", frames=(80,))
+    system, own = kind(), store.rows(split="train", machine="fan")
+    system.sections_, system.front_end_ = ("fan/00", "fan/02"), store.described
+    monkeypatch.setattr(kind, "device", CUDA)
+    network = system._network("fan", torch.Generator())
+    monkeypatch.setattr(system, "_network", lambda *_: network)
+    with fake():
+        training = _WindowTraining(system, "fan", own)
+        training.network.to(CUDA)
+        training.on_train_epoch_start()
+        numbers = torch.arange(6, device=CUDA)
+        with OnDevice() as watch:
+            assert training.training_step(numbers, 0).device.type == "cuda"
+            windows = torch.randn(5, system.params.n_frames, 16, device=CUDA)
+            scores = system.window_scores(training.network.eval(), windows, numbers[:5] % 2)
+        assert scores.device.type == "cuda"
+        assert watch.arrived == 0
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_features(name: str) -> None:
+    front_end = PRESETS[name]
+    log_mel = LogMel(front_end)
+    # The filters of torchaudio's Kaldi come from the CPU each time.
+    watch = nullcontext() if front_end.framing == "kaldi" else OnDevice()
+    with fake():
+        log_mel.to(CUDA)
+        waveform = torch.randn(2, 16000, device=CUDA)
+        with watch:
+            made = log_mel(waveform)
+        assert made.shape[:2] == (2, front_end.n_mels)
+        assert made.device.type == "cuda"
+
+
+BOUNDS = {"bfloat16": (0.01, 0.1), "compile": (1e-5, 1e-3)}
+"""Largest relative difference from float32 on the CPU: of the first loss, and of all."""
+
+
+@pytest.mark.parametrize("how", BOUNDS)
+def test_faster_ways_give_nearly_the_same(
+    rows: Rows, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+
+    def translate(function: Any) -> Any:
+        compiled.append(function)
+        return original(function, backend="aot_eager", fullgraph=True)
+
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", translate)
+    changes = {"compile": True} if how == "compile" else {"precision": how}
+    histories = [
+        Contrastive(**QUICK | {"crop_frames": 16} | more).fit(rows).history_["loss"].to_numpy()
+        for more in ({"precision": "float32"}, changes)
+    ]
+    apart = np.abs(histories[1] / histories[0] - 1)
+    assert apart[0] <= BOUNDS[how][0]
+    assert apart.max() <= BOUNDS[how][1]
+    assert (apart.max() > 0) == (how == "bfloat16") or compiled
