@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
-from asdlib.system import Count, Progress, System, per_clip, section_keys
+from asdlib.system import Count, Progress, System, by_section, per_clip, section_keys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,16 +110,16 @@ class TimeStatistics(System[TimeStatisticsParams]):
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         keys = section_keys(rows.manifest)
-        for section in self.sections_:
-            n_clips = (keys == section).sum()
-            if n_clips < 3:
+        own = by_section(keys)
+        for section, clips in own.items():
+            if len(clips) < 3:
                 raise RunError(
-                    f"section '{section}' has too few training clips: {n_clips}, expected at "
+                    f"section '{section}' has too few training clips: {len(clips)}, expected at "
                     "least 3 to estimate a covariance; add clips or leave the section out"
                 )
         vectors = self._vectors(rows, progress)
-        for section in self.sections_:
-            if not np.ptp(vectors[keys == section], axis=0).any():
+        for section, clips in own.items():
+            if not np.ptp(vectors[clips], axis=0).any():
                 raise RunError(
                     f"the training clips of section '{section}' are all alike, expected clips that "
                     "differ; check the recordings, or leave the section out"
@@ -136,16 +136,15 @@ class TimeStatistics(System[TimeStatisticsParams]):
         else:
             from sklearn.covariance import LedoitWolf
 
-            shrunk = [LedoitWolf().fit(vectors[keys == section]) for section in self.sections_]
+            shrunk = [LedoitWolf().fit(vectors[clips]) for clips in own.values()]
             self.mean_ = np.stack([each.location_ for each in shrunk])
             self.precision_ = np.stack([each.precision_ for each in shrunk])
 
     def _score(self, rows: Rows) -> np.ndarray:
-        keys = section_keys(rows.manifest)
         vectors = self._vectors(rows)
         scores = np.empty(len(rows))
-        for i, section in enumerate(self.sections_):
-            chosen = keys == section
+        for section, chosen in by_section(section_keys(rows.manifest)).items():
+            i = self.sections_.index(section)
             apart = vectors[chosen] - self.mean_[i]
             squared = np.einsum("nd,de,ne->n", apart, self.precision_[i], apart, optimize=True)
             scores[chosen] = np.sqrt(np.maximum(squared, 0.0))
