@@ -117,8 +117,6 @@ def send(
 
 def _do(version: str, function: Callable[..., T], *arguments: Any) -> T:
     """Call a function on a worker, which must have the code of the client."""
-    from asdlib.study.experiment import use_one_thread
-
     if code_version() != version:
         raise RunError(
             f"the worker has version {code_version()} of the code, expected {version}; install "
@@ -127,6 +125,16 @@ def _do(version: str, function: Callable[..., T], *arguments: Any) -> T:
     with _alone:
         use_one_thread()
         return function(*arguments)
+
+
+def use_one_thread() -> None:
+    """Let torch, in this thread, and the libraries for arrays compute on one core each."""
+    import scipy.linalg  # noqa: F401  (its threads can be limited only once it is loaded)
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _outcome(future: Any) -> Any:

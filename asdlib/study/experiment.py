@@ -25,7 +25,7 @@ from asdlib.errors import AsdError, ConfigError, RunError, StoreError
 from asdlib.evaluation import official_score
 from asdlib.features import FeatureStore, subset_store
 from asdlib.files import end_with_parent, lock_file, only_process
-from asdlib.study.cluster import SCHEDULER, send
+from asdlib.study.cluster import SCHEDULER, send, use_one_thread
 from asdlib.study.config import make_system
 from asdlib.study.result import RunResult
 from asdlib.study.run import PROCESSES, SCORING, execute, plan
@@ -295,16 +295,6 @@ def _do(job: Job, folder: Path) -> RunResult:
 def _start_worker() -> None:
     end_with_parent()
     use_one_thread()
-
-
-def use_one_thread() -> None:
-    """Let torch, in this thread, and the libraries for arrays compute on one core each."""
-    import scipy.linalg  # noqa: F401  (its threads can be limited only once it is loaded)
-    import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    torch.set_num_threads(1)
-    threadpool_limits(1)
 
 
 def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
