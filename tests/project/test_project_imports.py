@@ -142,7 +142,7 @@ def distributions(codes: Iterator[str], *, at_once: bool = False) -> set[str]:
     """Names of the packages from elsewhere that code imports, as they are declared."""
     known = packages_distributions()
     own = {path.stem for folder in OWN for path in (ROOT / folder).rglob("*.py")}
-    own |= {"", "asdlib", "benchmarks", "book"} | set(sys.stdlib_module_names)
+    own |= {"", "asdlib", "benchmarks", "book", "results"} | set(sys.stdlib_module_names)
     found = {i.split(".")[0] for code in codes for i in imported(code, at_once=at_once)} - own
     return {canonicalize_name(known.get(top, [top])[0]) for top in found}
 
