@@ -14,7 +14,8 @@ from typer.main import get_command
 
 from asdlib.cli import app
 
-TOYCAR = Path(__file__).parents[2] / "results" / "toycar"
+ROOT = Path(__file__).parents[2]
+TOYCAR = ROOT / "results" / "toycar"
 
 
 @pytest.fixture
@@ -82,3 +83,11 @@ def test_differences_on_unseen_clips_are_made_from_the_tables_beside_them(tmp_pa
     assert (first["system"], first["reference"]) == ("statistics", "statistics, pooled")
     widths = [table.iloc[0]["high"] - table.iloc[0]["low"] for table in (clips, both)]
     assert widths[1] == pytest.approx(widths[0], abs=2e-4)
+
+
+def test_the_page_prints_the_kept_costs_of_exported_files() -> None:
+    page = (ROOT / "book" / "own_machine.md").read_text(encoding="utf-8")
+    for row in pd.read_csv(ROOT / "results" / "export" / "export.csv").itertuples():
+        figures = f"{row.size_kb:.0f} | {row.ms_per_s:.1f} | {row.mib:.0f} | {100 * row.auc:.1f}"
+        change = f"{100 * (row.auc - row.auc_library):+.1f} | {row.off_in_deviations:.0e}"
+        assert f"| {row.system} | {row.weights} | {figures} | {change} |" in page
