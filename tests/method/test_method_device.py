@@ -28,7 +28,7 @@ from asdlib.method import Contrastive, SpectrumAugmentation
 from asdlib.method.augment import AugmentationParams
 from asdlib.method.contrastive import ContrastiveTraining
 from asdlib.method.efficientat import EfficientAT
-from asdlib.method.encoders import ENCODERS, ProjectionHead, build_encoder, measure_batch_norm
+from asdlib.method.encoders import ProjectionHead, build_encoder, measure_batch_norm
 from asdlib.method.weights import PretrainedParams
 
 CUDA = torch.device("cuda", 0)
@@ -121,7 +121,7 @@ def build(rows: Rows, params: dict[str, Any]) -> Contrastive:
     system = Contrastive(**QUICK | {"embedding": "levels", "backend": "level_sum"} | params)
     system.sections_ = ("fan/00", "fan/02", "pump/00", "pump/02")
     lengths = system.params.lengths_within(17)
-    system._build(16, -40.0, 6.0, rows.store.mel_frequencies(), lengths=lengths)
+    system._build(16, -40.0, 6.0, rows.store.mel_frequencies(), n_classes=4, lengths=lengths)
     system.levels_ = system._all_levels
     return system
 
@@ -164,8 +164,10 @@ def test_training_step(rows: Rows, params: dict[str, Any], monkeypatch: pytest.M
     assert watch.arrived == 2 * len(moved) - len(training.batches.lengths)
 
 
-@pytest.mark.parametrize("name", [*ENCODERS, "efficientat"])
-@pytest.mark.parametrize("segment", ["clip", "sliding"])
+@pytest.mark.parametrize(
+    ("name", "segment"),
+    [("small_cnn", "sliding"), ("mobilefacenet", "clip"), ("efficientat", "clip")],
+)
 def test_embedding(rows: Rows, name: str, segment: str) -> None:
     system = build(rows, {"segment": segment})
     encoder: nn.Module = (
