@@ -62,10 +62,14 @@ class Model:
     """Scores (B,) of waveforms (B, S) of one section; higher is more anomalous."""
     system: System[Any] | None = None
     """The system of a run; None for an exported file."""
+    limits: dict[str, float] | None = None
+    """Thresholds that were settled when the file was exported."""
 
     @cached_property
     def thresholds(self) -> dict[str, float]:
         """Threshold of each section: a quantile of a gamma distribution of its normal scores."""
+        if self.limits is not None:
+            return self.limits
         return {key: gamma_threshold(scores, self.quantile) for key, scores in self.normal.items()}
 
     @property
@@ -165,6 +169,8 @@ def _exported(path: Path, quantile: float | None) -> Model:
         told = {key: json.loads(value) for key, value in told.items()}
         sections, front_end = told["sections"], FrontEnd.from_description(told["front_end"])
         normal = {key: np.array(told["held_out"][key], np.float64) for key in sections}
+        limits = dict(zip(sections, told["thresholds"], strict=True))
+        settled = told["quantile"]
     except Exception as error:  # whatever is wrong with a file, it is one line
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
@@ -175,8 +181,9 @@ def _exported(path: Path, quantile: float | None) -> Model:
         found: Any = session.run(["score"], {"waveform": waveforms})[0]
         return np.asarray(found[:, sections.index(section)], dtype=np.float64)
 
-    share = told.get("quantile", 0.9) if quantile is None else quantile
-    return Model(path, front_end, told.get("n_frames"), normal, share, score)
+    if quantile in (None, settled):
+        return Model(path, front_end, told.get("n_frames"), normal, settled, score, limits=limits)
+    return Model(path, front_end, told.get("n_frames"), normal, float(quantile), score)
 
 
 def log_mels(waveforms: Waveform, front_end: FrontEnd) -> NDArray[np.float16]:

@@ -20,6 +20,7 @@ from asdlib.study import RunResult
 from asdlib.study.config import system_class
 from asdlib.study.export import export
 from asdlib.study.held_out import decide_run, write_held_out
+from asdlib.study.score import load_model
 
 REAL = os.environ.get("ASDLIB_REAL_DATA")
 
@@ -110,6 +111,10 @@ def test_a_file_scores_as_the_library_does(
     limits = decided.thresholds.set_index(["machine", "section"])["threshold"]
     assert told["thresholds"] == [limits[tuple(section.split("/"))] for section in sections]
     assert [len(told["held_out"][section]) for section in sections] == [8] * len(sections)
+    # Who loads the file decides as the run does.
+    loaded = load_model(file)
+    assert [loaded.thresholds[section] for section in sections] == told["thresholds"]
+    assert load_model(file, quantile=0.9).thresholds != loaded.thresholds
 
 
 def test_what_cannot_be_exported_is_said(recordings: Path) -> None:
