@@ -71,8 +71,6 @@ class Listener:
 
     Attributes
     ----------
-    seconds
-        How much was heard.
     event
         Event that has begun and not ended, or None.
     """
