@@ -95,6 +95,8 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     )
     if (exercises := project / "teaching" / "exercises").is_dir():
         shutil.make_archive(str(staged / "book" / "teaching" / "exercises"), "zip", exercises)
+    if (kept := project / "results" / "scale").is_dir():
+        shutil.copytree(kept, staged / "results" / "scale")
     (staged / "notebooks").mkdir()
     for name, path in executed.items():
         notebook = json.loads(path.read_text(encoding="utf-8"))
