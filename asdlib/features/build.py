@@ -260,8 +260,8 @@ class Sources:
         keys = (part["machine"] + "/" + part["section"]).tolist()
         with torch.inference_mode():
             transform = transform_of(self.front_end)
-            told = zip(torch.from_numpy(block), rows, paths, channels, keys, strict=True)
-            for row, i, path, channel, key in told:
+            pairs = zip(torch.from_numpy(block), rows, paths, channels, keys, strict=True)
+            for row, i, path, channel, key in pairs:
                 header = self.headers[i]
                 if self.factors:
                     samples: NDArray[Any] = subtract_far(self.pair(i), self.factors[key])

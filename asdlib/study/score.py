@@ -165,12 +165,12 @@ def _exported(path: Path, quantile: float | None) -> Model:
         ) from None
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        told = session.get_modelmeta().custom_metadata_map
-        told = {key: json.loads(value) for key, value in told.items()}
-        sections, front_end = told["sections"], FrontEnd.from_description(told["front_end"])
-        normal = {key: np.array(told["held_out"][key], np.float64) for key in sections}
-        limits = dict(zip(sections, told["thresholds"], strict=True))
-        settled = told["quantile"]
+        written = session.get_modelmeta().custom_metadata_map
+        metadata = {key: json.loads(value) for key, value in written.items()}
+        sections, front_end = metadata["sections"], FrontEnd.from_description(metadata["front_end"])
+        normal = {key: np.array(metadata["held_out"][key], np.float64) for key in sections}
+        limits = dict(zip(sections, metadata["thresholds"], strict=True))
+        settled = metadata["quantile"]
     except Exception as error:  # whatever is wrong with a file, it is one line
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
@@ -181,9 +181,9 @@ def _exported(path: Path, quantile: float | None) -> Model:
         found: Any = session.run(["score"], {"waveform": waveforms})[0]
         return np.asarray(found[:, sections.index(section)], dtype=np.float64)
 
-    if quantile in (None, settled):
-        return Model(path, front_end, told.get("n_frames"), normal, settled, score, limits=limits)
-    return Model(path, front_end, told.get("n_frames"), normal, float(quantile), score)
+    share = settled if quantile is None else quantile
+    kept = limits if share == settled else None
+    return Model(path, front_end, metadata.get("n_frames"), normal, share, score, limits=kept)
 
 
 def log_mels(waveforms: Waveform, front_end: FrontEnd) -> NDArray[np.float16]:

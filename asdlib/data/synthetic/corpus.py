@@ -500,8 +500,8 @@ def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> Non
     (folder / SPEC).write_text(text, encoding="utf-8")
     if spec.layout == "dcase2020":
         return
-    told = table[(table["split"] != "supplemental") & (table["attributes"] != "noAttribute")]
-    for (machine, section), part in told.groupby(["machine", "section"]):
+    described = table[(table["split"] != "supplemental") & (table["attributes"] != "noAttribute")]
+    for (machine, section), part in described.groupby(["machine", "section"]):
         words = part["attributes"].str.split("_", expand=True)
         words.columns = [f"d{n // 2 + 1}{'pv'[n % 2]}" for n in range(words.shape[1])]
         table = words.assign(file_name=part["path"])[["file_name", *words.columns]]
