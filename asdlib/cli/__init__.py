@@ -1,8 +1,8 @@
 """The command line, ``asd …``: each command is one call of the library.
 
 Errors that a user can act on end with one line on standard error and exit code 1; wrong usage with
-code 2; Ctrl-C with 130. ``data``, ``runs``, ``score`` and ``study`` hold the commands, ``options``
-and ``console`` what they share.
+code 2; Ctrl-C with 130. ``data``, ``runs``, ``score`` and ``study`` hold the commands, ``console``
+what they share.
 """
 
 import sys

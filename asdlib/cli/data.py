@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.filesize import decimal
 
-from asdlib.cli import options
+from asdlib.cli import console
 from asdlib.cli.console import (
     Commands,
     app,
@@ -47,7 +47,7 @@ def synth(
     layout: Annotated[Layout, typer.Option(help="official layout")] = Layout.dcase2020,
     shift: Annotated[Shift, typer.Option(help="shift of domain, not in dcase2020")] = Shift.mild,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another seed, other clips")] = 0,
-    jobs: options.Jobs = None,
+    jobs: console.Jobs = None,
 ) -> None:
     """Write synthetic machine recordings, WAV files in an official layout."""
     from asdlib.data.synthetic import SPECS, write_corpus
@@ -72,7 +72,7 @@ def synth(
 @app.command()
 def download(
     dataset: Annotated[str, typer.Argument(help="dcase2020 … dcase2026")],
-    machine: options.Machines = None,
+    machine: console.Machines = None,
     subset: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="development, additional or evaluation; may be repeated"),
@@ -81,7 +81,7 @@ def download(
     base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="keep the archives")] = False,
-    yes: options.Yes = False,
+    yes: console.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
     """Download a DCASE Task 2 dataset: verified, resumable, unpacked to the official layout."""
@@ -127,7 +127,7 @@ app.add_typer(data_app, name="data")
 
 
 @data_app.command("ls")
-def list_clips(root: Root, year: options.Year = None, as_json: options.AsJson = False) -> None:
+def list_clips(root: Root, year: console.Year = None, as_json: console.AsJson = False) -> None:
     """Count the clips for each machine, section, split, domain and label."""
     from asdlib.data import index_folder, summarise
 
@@ -141,7 +141,7 @@ def list_clips(root: Root, year: options.Year = None, as_json: options.AsJson = 
 @data_app.command()
 def check(
     root: Root,
-    year: options.Year = None,
+    year: console.Year = None,
     official: Annotated[
         bool, typer.Option(help="compare with the official counts; --no-official for own data")
     ] = True,
@@ -149,8 +149,8 @@ def check(
         list[str] | None,
         typer.Option(metavar="TYPE", help="machine that has to be there; may be repeated"),
     ] = None,
-    jobs: options.Jobs = None,
-    as_json: options.AsJson = False,
+    jobs: console.Jobs = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Name every missing, surplus, unreadable, wrong-rate or wrong-length file."""
     from asdlib.data import check_folder
@@ -188,18 +188,18 @@ def features(
     preset: Annotated[
         str, typer.Option(help="front end: dcase2020, dcase2022, byola, ast or efficientat")
     ] = "dcase2020",
-    jobs: options.Jobs = None,
+    jobs: console.Jobs = None,
     channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
     far: Annotated[
         Far | None,
         typer.Option(help="far microphone, channel 1: subtract its noise, or keep it as rows"),
     ] = None,
     resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
-    year: options.Year = None,
+    year: console.Year = None,
     any_layout: Annotated[
         bool, typer.Option("--any-layout", help="all audio below the folder, to pre-train on")
     ] = False,
-    ground_truth: options.Truth = None,
+    ground_truth: console.Truth = None,
 ) -> None:
     """Build a log-mel feature store from recordings."""
     from asdlib.data import index_any_folder, index_folder, join_ground_truth, read_ground_truth
@@ -233,7 +233,7 @@ app.add_typer(store_app, name="store")
 
 
 @store_app.command()
-def info(store: Store, as_json: options.AsJson = False) -> None:
+def info(store: Store, as_json: console.AsJson = False) -> None:
     """Check a store for damage and describe it: size, front end, fingerprint, counts."""
     from asdlib.data import summarise
     from asdlib.features import FeatureStore

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from asdlib.cli import options
+from asdlib.cli import console
 from asdlib.cli.console import (
     app,
     note,
@@ -74,13 +74,13 @@ def run(
         str,
         typer.Argument(help="contrastive, autoencoder, statistics, autoencoder2022 or mobilenetv2"),
     ],
-    train: options.TrainStore,
+    train: console.TrainStore,
     out: Run,
-    test: options.TestStore = None,
-    seed: options.Seed = 0,
-    assign: options.Parameters = None,
-    machine: options.Machines = None,
-    year: options.Year = None,
+    test: console.TestStore = None,
+    seed: console.Seed = 0,
+    assign: console.Parameters = None,
+    machine: console.Machines = None,
+    year: console.Year = None,
     held_out: Annotated[
         int | None,
         typer.Option(min=2, max=100, metavar="FOLDS", help="also score held-out training clips"),
@@ -89,8 +89,8 @@ def run(
         Path | None,
         typer.Option(metavar="RUN", help="take the network of a finished run, only score anew"),
     ] = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Train a system on normal clips, score the test clips, write and print the metrics."""
     from asdlib.study.config import parse_overrides
@@ -153,9 +153,9 @@ def _print_figures(frame: "pd.DataFrame", year: int, title: str) -> None:
 @app.command()
 def evaluate(
     scores: Annotated[Path, typer.Argument(help="folder of official score files")],
-    year: options.Year = None,
-    ground_truth: options.Truth = None,
-    as_json: options.AsJson = False,
+    year: console.Year = None,
+    ground_truth: console.Truth = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Evaluate a folder of score files, ours or somebody else's."""
     from asdlib.evaluation import evaluate_folder, interval_frame
@@ -178,8 +178,8 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="folder of the encoder, made by it")],
     encoder: Annotated[str, typer.Option(help="small_cnn or mobilefacenet")] = "small_cnn",
     epochs: Annotated[int, typer.Option(min=1, help="passes over the clips")] = 24,
-    seed: options.Seed = 0,
-    assign: options.Parameters = None,
+    seed: console.Seed = 0,
+    assign: console.Parameters = None,
 ) -> None:
     """Train an encoder without labels; asd run contrastive --set pretrained=OUT starts from it."""
     from asdlib.method.pretraining import PretrainingParams, pretrain as train
@@ -205,7 +205,7 @@ def pretrain(
 def weights(
     name: Annotated[str, typer.Argument(help="mn04, mn10, ast, or owner/name on the public hub")],
     revision: Annotated[str | None, typer.Option(help="branch, tag or commit")] = None,
-    yes: options.Yes = False,
+    yes: console.Yes = False,
 ) -> None:
     """Fetch a public checkpoint, after showing its licence and size."""
     from asdlib.method.weights import Offer, fetch, weights_sha256
@@ -221,26 +221,26 @@ def weights(
 
 @app.command()
 def ablate(
-    train: options.TrainStore,
+    train: console.TrainStore,
     out: Out,
-    test: options.TestStore = None,
+    test: console.TestStore = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="number of seeds, from 0")] = 3,
-    jobs: options.Jobs = None,
+    jobs: console.Jobs = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")
     ] = None,
-    assign: options.Parameters = None,
-    year: options.Year = None,
+    assign: console.Parameters = None,
+    year: console.Year = None,
     work: Work = None,
-    scheduler: options.Scheduler = None,
-    resources: options.Resources = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    scheduler: console.Scheduler = None,
+    resources: console.Resources = None,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Run the ablation over seeds: tables, figure and provenance; goes on where it was stopped."""
     from asdlib.features import FeatureStore
-    from asdlib.study.ablation import ablate as run_ablation, summarise
     from asdlib.study.config import parse_overrides
+    from asdlib.study.experiment import ablate as run_ablation, summarise
     from asdlib.study.result import Results
 
     params = parse_overrides(assign or [])
@@ -248,7 +248,7 @@ def ablate(
     facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
     facts |= {"year": year} if year else {}
     results, failures = Results(out, stores, **facts), list[str]()
-    options.use_cluster(scheduler, resources)
+    console.use_cluster(scheduler, resources)
     table = run_ablation(
         train,
         test or train,
@@ -339,10 +339,10 @@ def compare(
             metavar="TEXT", help="how epoch and parameters were chosen; NAME=TEXT for one system"
         ),
     ] = None,
-    year: options.Year = None,
-    ground_truth: options.Truth = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    year: console.Year = None,
+    ground_truth: console.Truth = None,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Put runs, score files and published figures into one table that says what each row is."""
     from asdlib.files import write_text
@@ -403,10 +403,10 @@ def fuse(
         typer.Option(metavar="NUMBER", help="weight of a run, one for each; default: equal"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="name of the fused system in tables")] = None,
-    train: options.TrainedOn = None,
+    train: console.TrainedOn = None,
     folds: Folds = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
     from asdlib.study.held_out import fuse as fuse_runs
@@ -420,10 +420,10 @@ def decide(
     run: Annotated[Path, typer.Argument(help="folder of a finished run")],
     quantile: Quantile = 0.9,
     out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
-    train: options.TrainedOn = None,
+    train: console.TrainedOn = None,
     folds: Folds = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
     from asdlib.study.held_out import decide_run
@@ -451,9 +451,9 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="network in 8-bit integers: smaller, less exact")
     ] = False,
-    train: options.TrainedOn = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
+    train: console.TrainedOn = None,
+    quiet: console.Quiet = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Write a run as one ONNX file: waveform in, score and decision out (extra: export)."""
     from asdlib.study.result import load_run

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from asdlib.cli import options
+from asdlib.cli import console
 from asdlib.cli.console import app, count, note
 from asdlib.errors import ConfigError
 
@@ -45,8 +45,8 @@ def score(
     pictures: Annotated[
         Path | None, typer.Option(help="folder for a picture of each reason")
     ] = None,
-    train: options.TrainedOn = None,
-    as_json: options.AsJson = False,
+    train: console.TrainedOn = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Score recordings of any rate and length: CSV, or JSON lines with --json, one a recording."""
     from asdlib.study.explain import explain as find_reason
@@ -103,7 +103,7 @@ def listen(
         list[str] | None,
         typer.Option(metavar="PATH", help="normal recordings to estimate false alarms from"),
     ] = None,
-    train: options.TrainedOn = None,
+    train: console.TrainedOn = None,
 ) -> None:
     """Listen to a stream: JSON lines where it begins and ends to sound wrong."""
     import re

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from asdlib.cli import options
+from asdlib.cli import console
 from asdlib.cli.console import app, err_console, print_frame, say
 from asdlib.errors import AsdError, ConfigError
 
@@ -63,14 +63,14 @@ def study_command(
         list[str] | None, typer.Option(metavar="START", help="only notebooks that start so")
     ] = None,
     force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
-    jobs: options.Jobs = None,
-    scheduler: options.Scheduler = None,
-    resources: options.Resources = None,
+    jobs: console.Jobs = None,
+    scheduler: console.Scheduler = None,
+    resources: console.Resources = None,
 ) -> None:
     """Run the notebooks that changed, several at a time; failures do not stop the others."""
     project = find_project()
     started = time.perf_counter()
-    options.use_cluster(scheduler, resources)
+    console.use_cluster(scheduler, resources)
     outcomes = load(project, "book.tools.execute").run_notebooks(
         profile,
         notebooks=notebooks or project / "notebooks",
@@ -142,7 +142,7 @@ def student_data(
     name: Annotated[str, typer.Argument(help="name or number of the student")],
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "smoke",
-    jobs: options.Jobs = None,
+    jobs: console.Jobs = None,
 ) -> None:
     """Write synthetic recordings for one student: the same machines as all, clips of their own."""
     students = load(find_project(), "teaching/exercises/students")
@@ -156,7 +156,7 @@ def check_answers(
     originals: Annotated[
         Path | None, typer.Option(help="exercises as handed out; default those of the project")
     ] = None,
-    as_json: options.AsJson = False,
+    as_json: console.AsJson = False,
     timeout: Annotated[int, typer.Option(min=1, help="seconds that a cell may take")] = 120,
 ) -> None:
     """Run an exercise notebook in a kernel of its own and check its answers."""

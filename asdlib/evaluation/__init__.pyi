@@ -16,15 +16,13 @@ from .metrics import (
     precision_recall_f1 as precision_recall_f1,
 )
 from .scores import (
+    Evaluation as Evaluation,
+    evaluate as evaluate,
+    evaluate_folder as evaluate_folder,
     label_scores as label_scores,
+    load_published as load_published,
     read_score_folder as read_score_folder,
     read_truth as read_truth,
     write_score_folder as write_score_folder,
     year_of as year_of,
-)
-from .tables import (
-    Evaluation as Evaluation,
-    evaluate as evaluate,
-    evaluate_folder as evaluate_folder,
-    load_published as load_published,
 )

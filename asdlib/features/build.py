@@ -7,7 +7,17 @@ store again costs nothing, and asking for another one under the same name is an 
 
 Threads are enough: reading, the compiled loops and the Fourier transform all release Python's lock.
 
-Shapes: N clips, S samples, F mel bins, T frames.
+Of a near and a far microphone, what the far one hears of the noise can be taken away. The noise
+reaches both along different paths. If a path is short against a window, it is one complex factor
+w(f) at each frequency f, and ``near - w far`` is left of the noise. Of the spectra N(t, f) and
+F(t, f) of normal clips, frame t, least squares find ::
+
+    w(f) = sum_t N(t, f) F*(t, f) / sum_t |F(t, f)|^2
+
+What the far microphone hears of the machine itself, its leakage, makes w too small for the noise
+where the machine is loud, and takes a part of the machine away.
+
+Shapes: N clips, S samples, K frequencies, F mel bins, T frames.
 """
 
 import hashlib
@@ -18,11 +28,11 @@ import re
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -32,13 +42,14 @@ import pandas as pd
 import soundfile
 import torch
 from numpy.typing import NDArray
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
 from torchaudio.functional import resample as resample_waveform
 
+from asdlib.data.check import Header, read_headers
 from asdlib.data.clips import index_folder, index_own_folder
-from asdlib.data.headers import Header, read_headers
 from asdlib.errors import DataError, StoreError
 from asdlib.features.clip_transform import ClipTransform, Samples
-from asdlib.features.far import Pair, fit_far, subtract_far
 from asdlib.features.front_end import FrontEnd, preset as find_preset
 from asdlib.features.logmel import LogMel
 from asdlib.features.store import (
@@ -60,6 +71,10 @@ _MOST_TAPS = 2**22
 """Size of the filter bank of a resampler, phases times taps: 70,560 from 44,100 to 16,000 Hz."""
 _SAME_DB, _FLOOR_DB = 0.15, 100.0
 """Two machines round differently: by less than this, and more only this far below a clip's peak."""
+
+WINDOW, HOP = 1024, 256
+Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""The near and the far channel, (S,) each."""
 
 
 def build_store(
@@ -93,7 +108,7 @@ def build_store(
     far
         Of files with a near and a far microphone, channels 0 and 1: "keep" adds each far channel as
         a row of split ``far``, which no system trains on or scores; "subtract" takes what it tells
-        about the noise away from the near one (`asdlib.features.far`), fitted on the normal
+        about the noise away from the near one, fitted on the normal
         training clips of each machine and section.
     table
         The clips to take, as `asdlib.data.clips.index_folder` returns them for `wav_root`; for a
@@ -527,3 +542,33 @@ def _start_thread() -> None:
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _transform() -> ShortTimeFFT:
+    return ShortTimeFFT(hann(WINDOW, sym=False), HOP, fs=1.0)
+
+
+def fit_far(clips: Iterable[Pair]) -> NDArray[np.complex128]:
+    """Find the factor of each frequency, (K,), from normal clips; 0 where the far one is silent.
+
+    Notes
+    -----
+    A cheap rival of networks that listen to both microphones: kasahart/asd-experiments report 62.8
+    without and 66.8 with it for a frozen network on the evaluation set of 2026.
+    """
+    n_frequencies = WINDOW // 2 + 1
+    cross = np.zeros(n_frequencies, dtype=np.complex128)
+    power = np.zeros(n_frequencies)
+    for clip in clips:
+        near, far = (_transform().stft(channel) for channel in clip)
+        cross += (near * far.conj()).sum(axis=1)
+        power += np.square(np.abs(far)).sum(axis=1)
+    return np.divide(cross, power, out=np.zeros_like(cross), where=power > 0)
+
+
+def subtract_far(clip: Pair, factors: NDArray[np.complex128]) -> NDArray[np.float32]:
+    """Return the near channel without what the far one tells about it, (S,)."""
+    near, far = (_transform().stft(channel) for channel in clip)
+    left = _transform().istft(near - factors[:, None] * far, k1=len(clip[0]))
+    return np.asarray(left, dtype=np.float32)

@@ -21,19 +21,17 @@ from asdlib.method.distances import (
     STRICT,
     Array,
     Backend,
+    BalancedKNN,
     ClassMeanDistance,
     KNearestNeighbours,
+    LocalDensityKNN,
     Mahalanobis,
     Model,
     Names,
-    checked,
-    whitening,
-)
-from asdlib.method.domains import (
-    BalancedKNN,
-    LocalDensityKNN,
     SelectiveMahalanobis,
     VarianceMinimised,
+    checked,
+    whitening,
 )
 from asdlib.system import by_section, with_prefix
 

@@ -7,13 +7,18 @@ from .figures import (
     ORANGE as ORANGE,
     PURPLE as PURPLE,
     SKY as SKY,
+    STANDARDISED as STANDARDISED,
     VERMILION as VERMILION,
     WIDTH as WIDTH,
     apply_style as apply_style,
     colour_of as colour_of,
+    draw_log_mel as draw_log_mel,
     draw_roc as draw_roc,
+    mel_ticks as mel_ticks,
     plot_effects as plot_effects,
+    plot_log_mels as plot_log_mels,
     save_figure as save_figure,
+    unit_of as unit_of,
 )
 from .reason import plot_reason as plot_reason
 from .sound import (
@@ -25,11 +30,4 @@ from .sound import (
     show_cards as show_cards,
     show_html as show_html,
     table as table,
-)
-from .spectrogram import (
-    STANDARDISED as STANDARDISED,
-    draw_log_mel as draw_log_mel,
-    mel_ticks as mel_ticks,
-    plot_log_mels as plot_log_mels,
-    unit_of as unit_of,
 )

@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from asdlib.plots.figures import GREY, INK, VERMILION, WIDTH
-from asdlib.plots.spectrogram import draw_log_mel, mel_ticks, unit_of
+from asdlib.plots.figures import GREY, INK, VERMILION, WIDTH, draw_log_mel, mel_ticks, unit_of
 
 if TYPE_CHECKING:
     from asdlib.study.explain import Reason

@@ -28,7 +28,7 @@ from torchaudio.functional import griffinlim
 from asdlib.errors import ConfigError, DataError
 from asdlib.features import FeatureStore, FrontEnd
 from asdlib.features.logmel import mel_filters
-from asdlib.plots.spectrogram import common_limits, draw_log_mel, parameters_of, unit_of
+from asdlib.plots.figures import common_limits, draw_log_mel, parameters_of, unit_of
 
 # Inline, so that cards lie side by side in a notebook as well, where no style sheet is.
 _CARDS = (

@@ -1,7 +1,7 @@
 """From a configuration to cached runs, experiments and tables.
 
 ``config`` says what defines a run, ``run`` does one and ``result`` reads it, ``experiment`` does
-many, and ``ablation`` declares some. ``study`` fixes budgets and is what notebooks talk to, and
+many, of which the ablation is one. ``study`` fixes budgets and is what notebooks talk to, and
 ``report`` summarises tables.
 
 What comes after a study is here, too: ``score`` takes recordings of any kind, ``explain`` says what
@@ -10,8 +10,7 @@ sounds wrong in them, ``listen`` hears a stream.
 Importing the room does not load torch: what needs it is imported when a run begins.
 """
 
-from asdlib.study.ablation import ABLATION, ablate
-from asdlib.study.experiment import Variant, experiment
+from asdlib.study.experiment import ABLATION, Variant, ablate, experiment
 from asdlib.study.report import (
     adjusted,
     compare_runs,

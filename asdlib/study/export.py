@@ -33,8 +33,14 @@ from asdlib.features.logmel import LogMel
 from asdlib.files import whole_file
 from asdlib.method.backends import LevelSum, level_backend
 from asdlib.method.contrastive import Contrastive
-from asdlib.method.distances import Backend, ClassMeanDistance, KNearestNeighbours, Mahalanobis
-from asdlib.method.domains import LocalDensityKNN, VarianceMinimised
+from asdlib.method.distances import (
+    Backend,
+    ClassMeanDistance,
+    KNearestNeighbours,
+    LocalDensityKNN,
+    Mahalanobis,
+    VarianceMinimised,
+)
 from asdlib.study.config import system_class
 from asdlib.study.held_out import held_out, thresholds
 from asdlib.study.result import RunResult

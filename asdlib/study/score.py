@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torchaudio.functional import resample
 
 from asdlib.baselines import gamma_threshold
+from asdlib.data.check import BadFile, read_header
 from asdlib.data.clips import index_any_folder
-from asdlib.data.headers import BadFile, read_header
 from asdlib.errors import ConfigError, DataError, RunError
 from asdlib.features import FeatureStore, FrontEnd, Rows
 from asdlib.features.build import transform_of

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import json
+import shutil
 import threading
 import time
 import zipfile
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from asdlib.data import unpack
+from asdlib.data import download as module
 from asdlib.data.download import download, plan_download
 
 RECORD = "6355122"
@@ -172,7 +173,7 @@ def download_in_child(pipe: Connection, where: str, url: str, root: Path) -> Non
     """Download in a process of its own; `where` is ``function:n``, the place to be killed at."""
     name, _, after = where.partition(":")
     if name:
-        place: Any = unpack if hasattr(unpack, name) else unpack.shutil
+        place: Any = module if hasattr(module, name) else shutil
         original, calls = getattr(place, name), itertools.count()
 
         def slow(*args: Any, **options: Any) -> Any:

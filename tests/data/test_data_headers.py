@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from hypothesis import given, settings, strategies as st
 
-from asdlib.data.headers import BadFile, Header, read_header
+from asdlib.data.check import BadFile, Header, read_header
 
 SAMPLES = np.random.default_rng(0).integers(-3000, 3000, size=(700, 2), dtype=np.int16)
 

@@ -14,8 +14,8 @@ import pytest
 from fault_server import recordings, zip_of
 from hypothesis import given, settings, strategies as st
 
-from asdlib.data import unpack as unpack_module
-from asdlib.data.unpack import RefusedError, unpack
+from asdlib.data import download as unpack_module
+from asdlib.data.download import RefusedError, unpack
 from asdlib.errors import DownloadError
 from asdlib.files import is_disk_full
 

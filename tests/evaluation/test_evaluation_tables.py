@@ -15,7 +15,7 @@ from asdlib.evaluation import (
     read_score_folder,
     write_score_folder,
 )
-from asdlib.evaluation.tables import TABLES
+from asdlib.evaluation.scores import TABLES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asdlib.data.headers import Header, read_header
+from asdlib.data.check import Header, read_header
 from asdlib.errors import DataError
 from asdlib.features.build import decode
 

@@ -13,8 +13,7 @@ from asdlib.data.synthetic import SyntheticSpec, write_corpus
 from asdlib.data.synthetic.rooms import Conditions, record
 from asdlib.errors import DataError, StoreError
 from asdlib.features import FeatureStore
-from asdlib.features.build import build_store
-from asdlib.features.far import HOP, WINDOW, fit_far, subtract_far
+from asdlib.features.build import HOP, WINDOW, build_store, fit_far, subtract_far
 from asdlib.features.front_end import differences
 from asdlib.features.logmel import LogMel
 

@@ -10,7 +10,7 @@ from torchaudio.functional import resample
 
 from asdlib.errors import ConfigError
 from asdlib.features import PRESETS, FeatureStore, LogMel, translate_store, write_store
-from asdlib.features.translate import Translation
+from asdlib.features.logmel import Translation
 
 RATES = {"dcase2020": 16000, "efficientat": 32000}
 

@@ -11,9 +11,8 @@ from study_stores import QUICK, make_store
 
 from asdlib.errors import ConfigError
 from asdlib.study import ABLATION, ablate
-from asdlib.study.ablation import FULL, GROUPS, summarise
 from asdlib.study.config import make_system
-from asdlib.study.experiment import share_of_training
+from asdlib.study.experiment import FULL, GROUPS, share_of_training, summarise
 
 CONTRAST = QUICK["contrastive"]
 

@@ -18,7 +18,7 @@ import pytest
 from study_stores import score_bytes
 from warm_server import start_server
 
-from asdlib.cli import options
+from asdlib.cli import console
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore
 from asdlib.study import Variant, cluster, experiment
@@ -159,13 +159,13 @@ def test_what_a_cluster_cannot_do_is_one_line(
         with pytest.raises(ConfigError, match=said), cluster.connect(address, 0.2):
             pass
     with pytest.raises(ConfigError, match="^--resources belong to a cluster; give --scheduler"):
-        options.use_cluster(None, "GPU=1")
+        console.use_cluster(None, "GPU=1")
     for text in ("GPU", "GPU=one", "GPU=1=2"):
         with pytest.raises(ConfigError, match=f"^resources are '{text}', expected NAME=NUMBER"):
-            options.use_cluster(None, text)
+            console.use_cluster(None, text)
     assert cluster.parse_resources("GPU=1, MEMORY=4e9") == {"GPU": 1.0, "MEMORY": 4e9}
     with pytest.raises(RunError, match=r"^the worker has version .*, expected another; install"):
         cluster._do("another", len, [])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="install asdlib with the extra 'scale'"):
-        options.use_cluster("tcp://127.0.0.1:1", None)
+        console.use_cluster("tcp://127.0.0.1:1", None)
