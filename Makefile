@@ -18,7 +18,7 @@ PYTEST = $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help book check test lint bench clean lock distclean
+.PHONY: help book check quick test lint bench clean lock distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,7 +27,10 @@ book: $(STAMP) ## run all notebooks on PROFILE (default classroom), then render 
 	$(BIN)/asd study --profile $(PROFILE)
 	$(BIN)/asd book --profile $(PROFILE)
 
-check: lint ## style, types, and the quick tests of the library: while you work
+check: $(STAMP) ## style, types, and the quick tests of the library: while you work
+	@$(MAKE) --no-print-directory --jobs=2 lint quick
+
+quick: $(STAMP)
 	$(PYTEST) $(addprefix --ignore=tests/,book cli rendering teaching) -m "not slow" $(PYTEST_ARGS)
 
 # A worker that has nothing left takes over tests of the others. The book of the smoke profile is

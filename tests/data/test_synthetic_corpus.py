@@ -196,6 +196,7 @@ def test_no_machine_is_clipped_or_silent(layout: str) -> None:
                 assert -55 < 20 * np.log10(np.std(audio)) < -12
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_processes_but_on_the_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

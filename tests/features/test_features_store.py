@@ -129,6 +129,7 @@ def test_every_flipped_bit_is_found(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     name=st.sampled_from(["manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"]),

@@ -164,6 +164,7 @@ def test_training_step(rows: Rows, params: dict[str, Any], monkeypatch: pytest.M
     assert watch.arrived == 2 * len(moved) - len(training.batches.lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "segment"),
     [("small_cnn", "sliding"), ("mobilefacenet", "clip"), ("efficientat", "clip")],
@@ -191,6 +192,7 @@ def test_embedding(rows: Rows, name: str, segment: str) -> None:
             measure_batch_norm(encoder, block.pre_normalise, rows, batch_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Autoencoder, MobileNetV2])
 def test_baseline(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_store(tmp_path / "store", frames=(80,))
@@ -231,6 +233,7 @@ BOUNDS = {"bfloat16": (0.01, 0.1), "compile": (1e-5, 1e-3)}
 """Largest relative difference from float32 on the CPU: of the first loss, and of all."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BOUNDS)
 def test_faster_ways_give_nearly_the_same(
     rows: Rows, how: str, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -138,9 +139,12 @@ def sources(*folders: str) -> Iterator[str]:
             yield "\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
+_known = cache(packages_distributions)
+
+
 def distributions(codes: Iterator[str], *, at_once: bool = False) -> set[str]:
     """Names of the packages from elsewhere that code imports, as they are declared."""
-    known = packages_distributions()
+    known = _known()
     own = {path.stem for folder in OWN for path in (ROOT / folder).rglob("*.py")}
     own |= {"", "asdlib", "benchmarks", "book", "results"} | set(sys.stdlib_module_names)
     found = {i.split(".")[0] for code in codes for i in imported(code, at_once=at_once)} - own

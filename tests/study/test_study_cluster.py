@@ -112,6 +112,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]
     started.stop()
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_what_this_machine_gives_whatever_dies(
     engine: Cluster, store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

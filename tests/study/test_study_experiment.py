@@ -138,6 +138,7 @@ def test_runs_that_are_trained_alike_share_one_network(store: FeatureStore, tmp_
         assert Path(alone["run"].iloc[0]).name == Path(run).name
 
 
+@pytest.mark.slow
 def test_a_share_of_the_clips_is_trained_on_for_as_many_steps(
     store: FeatureStore, tmp_path: Path
 ) -> None:

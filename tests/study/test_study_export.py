@@ -72,6 +72,7 @@ def agree(run: RunResult, file: Path, store: FeatureStore, wav: Path) -> dict[st
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "params"),
     [
@@ -117,6 +118,7 @@ def test_a_file_scores_as_the_library_does(
     assert load_model(file, quantile=0.9).thresholds != loaded.thresholds
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_said(recordings: Path) -> None:
     store = FeatureStore.open(recordings / "store")
     out = recordings / "refused.onnx"

@@ -194,6 +194,7 @@ def test_without_permission_scores_are_not_called_damaged(
         held_out(copied)
 
 
+@pytest.mark.slow
 def test_fused_scores_are_means_on_the_scale_of_normal_clips(
     runs: dict[str, RunResult], tmp_path: Path
 ) -> None:
