@@ -13,7 +13,7 @@ Shapes: V views (2), B batch, F mel bins, T frames.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -99,8 +99,6 @@ class SpectrumAugmentation(nn.Module):
         Statistics of the training set, in the unit of the input.
     mel_frequencies
         Centre frequency of each mel bin in Hz, ascending, shape (F,); needed by mixing "high".
-    crop_lengths
-        Frames T of the inputs, where they have several lengths: each has a bank of its own.
 
     Raises
     ------
@@ -116,7 +114,6 @@ class SpectrumAugmentation(nn.Module):
         mean: float,
         std: float,
         mel_frequencies: Sequence[float] | np.ndarray | None = None,
-        crop_lengths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.params = params or AugmentationParams()
@@ -126,9 +123,6 @@ class SpectrumAugmentation(nn.Module):
         if self.params.mixing == "high":
             self.first_bin = first_bin_above(mel_frequencies, self.params.cutoff_hz)
         self.bank = InputBank(self.params.bank_size)
-        self.further_banks = nn.ModuleDict(
-            {str(length): InputBank(self.params.bank_size) for length in sorted(crop_lengths)[1:]}
-        )
 
     @torch.no_grad()
     def forward(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -165,7 +159,7 @@ class SpectrumAugmentation(nn.Module):
         if self.params.mixup:
             both = self.log_mixup_exp(both, generator)
             if self.training:
-                self._bank(x).push(x.reshape(-1, *shape[2:]))
+                self.bank.push(x.reshape(-1, *shape[2:]))
         if self.params.rrc:
             both = self.random_resize_crop(both, generator)
         if self.params.post_norm:
@@ -177,7 +171,7 @@ class SpectrumAugmentation(nn.Module):
         """Take crops (B, F, T) as partners of later mixing, as if they were past inputs."""
         if self.params.mixup:
             x = self.pre_normalise(log_mel.float())
-            self._bank(x).push(x)
+            self.bank.push(x)
 
     def pre_normalise(self, log_mel: Tensor) -> Tensor:
         """Step 1, [P], and the only one at test: standardise any shape; the identity if off."""
@@ -188,12 +182,11 @@ class SpectrumAugmentation(nn.Module):
 
     def log_mixup_exp(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Step 2, [I]: mix a past input, if there is one, into every input (B, F, T)."""
-        bank = self._bank(x)
-        if len(bank) == 0:
+        if len(self.bank) == 0:
             return x
         uniform = _draw_uniform(x, 2, generator)
         ratio = (self.params.mix_alpha * uniform[:, 0]).float()
-        partner = bank.draw(uniform[:, 1], x)
+        partner = self.bank.draw(uniform[:, 1], x)
         low, high = x[:, : self.first_bin], x[:, self.first_bin :]
         mixed = log_mixup_exp(
             high.float(), partner[:, self.first_bin :], ratio, eps=self.params.mix_eps
@@ -213,11 +206,6 @@ class SpectrumAugmentation(nn.Module):
         )
         with torch.autocast(x.device.type, enabled=False):
             return resize_crop(x.float(), *crops).to(x.dtype)
-
-    def _bank(self, x: Tensor) -> InputBank:
-        """Return the memory of inputs as long as x."""
-        banks = dict(self.further_banks.items())
-        return cast(InputBank, banks.get(str(x.shape[-1]), self.bank))
 
 
 def _draw_uniform(x: Tensor, n: int, generator: torch.Generator | None) -> Tensor:

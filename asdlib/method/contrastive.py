@@ -7,9 +7,9 @@ are stated by the paper, [I] inferred from prior work, [O] open, our choice.
 Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -40,8 +40,10 @@ from asdlib.system import (
 )
 
 SHORTEST_CROP = 8
-RETIRED = (("subclusters", 16), ("pre_norm_statistics", "fixed"), ("running_batches", None))
-CropFrames = Annotated[Count, Field(ge=SHORTEST_CROP)]
+RETIRED = (
+    *(("subclusters", 16), ("pre_norm_statistics", "fixed"), ("running_batches", None)),
+    ("pooling", "patches"),
+)
 
 
 class ContrastiveParams(BaseModel):
@@ -94,8 +96,8 @@ class ContrastiveParams(BaseModel):
         False,
         description="supplemental clips without noise train the network too [O]",
     )
-    crop_frames: CropFrames | tuple[CropFrames, ...] = Field(
-        64, description="frames of a training crop, or several lengths: each batch draws one [O]"
+    crop_frames: int = Field(
+        64, ge=SHORTEST_CROP, le=MOST, description="frames of a training crop [O]"
     )
     crops: Literal["same", "different"] = Field(
         "same", description="both views from one crop of the clip, or each from its own [O]"
@@ -132,7 +134,7 @@ class ContrastiveParams(BaseModel):
     )
     segment: Literal["clip", "sliding"] = Field(
         "clip",
-        description="at test: the whole clip, or the mean over windows of the longest crop [O]",
+        description="at test: the whole clip, or the mean over windows as long as a crop [O]",
     )
     score_batch_size: Count = Field(32, description="clips embedded at a time")
 
@@ -142,11 +144,12 @@ class ContrastiveParams(BaseModel):
         """Drop parameters of earlier versions at values that mean what is always done now."""
         if not isinstance(given, dict):
             return given
-        kept = {name: value for name, value in given.items() if (name, value) not in RETIRED}
-        if isinstance(steps := kept.get("augmentation"), dict):
-            steps = {name: value for name, value in steps.items() if (name, value) not in RETIRED}
-            kept["augmentation"] = steps
-        return kept
+
+        def kept(values: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in values.items() if (name, value) not in RETIRED}
+
+        parts = {name: value for name, value in given.items() if isinstance(value, dict)}
+        return kept(given) | {name: kept(part) for name, part in parts.items()}
 
     @field_validator("encoder", "backend")
     @classmethod
@@ -174,20 +177,8 @@ class ContrastiveParams(BaseModel):
     def _of_source(cls, given: Any) -> Any:
         return {"source": given} if isinstance(given, str) else given
 
-    @property
-    def crop_lengths(self) -> tuple[int, ...]:
-        """Lengths of training crops in frames, ascending."""
-        given = self.crop_frames
-        return (given,) if isinstance(given, int) else tuple(sorted(set(given)))
-
-    def lengths_within(self, n_frames: int) -> list[int]:
-        """Lengths of training crops where the shortest clip has `n_frames`."""
-        return sorted({min(length, n_frames) for length in self.crop_lengths})
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if not self.crop_lengths:
-            raise ValueError("crop_frames names no length, expected at least one")
         if self.classifier == "none" and self.contrast_weight == 0:
             raise ValueError("contrast_weight=0 leaves no loss; set classifier, e.g. to arcface")
         if self.encoder in PUBLIC and self.pretrained is None:
@@ -220,7 +211,7 @@ class CropBatches:
         self.rows, self.n_clean = rows, len(clean)
         self.noise = supplemental(rows, "noise") if params.supplemental_noise else rows.select([])
         self.shortest = int(np.concatenate([rows.frames, self.noise.frames]).min())
-        self.lengths = params.lengths_within(self.shortest)
+        self.n_frames = min(params.crop_frames, self.shortest)
         self.params = params
         self.seed = seed
         self.epoch: Callable[[], int] = lambda: 0
@@ -263,12 +254,10 @@ class CropBatches:
     def __iter__(self) -> Iterator[Batch]:
         """Draw the batches of the current epoch."""
         rng = np.random.default_rng([self.seed, self.epoch()])
-        lengths = self.lengths
         for positions in np.array_split(self.order(rng), len(self)):
-            n_frames = lengths[rng.integers(len(lengths))] if len(lengths) > 1 else lengths[0]
-            crops = [self._crop(self.rows, positions, n_frames, rng)]
+            crops = [self._crop(self.rows, positions, rng)]
             if self.params.crops == "different":
-                crops.append(self._crop(self.rows, positions, n_frames, rng))
+                crops.append(self._crop(self.rows, positions, rng))
             yield (
                 torch.from_numpy(crops[0] if len(crops) == 1 else np.stack(crops)),
                 torch.from_numpy(self.classes[positions]),
@@ -276,18 +265,16 @@ class CropBatches:
                 torch.from_numpy(positions),
             )
 
-    def noise_crops(self, n: int, n_frames: int, step: int) -> Tensor:
+    def noise_crops(self, n: int, step: int) -> Tensor:
         """Cut `n` random crops out of clips of noise, shape (n, F, T); `step` is of the epoch."""
         rng = np.random.default_rng([self.seed, self.epoch(), 2, step])
         positions = rng.integers(len(self.noise), size=n)
-        return torch.from_numpy(self._crop(self.noise, positions, n_frames, rng))
+        return torch.from_numpy(self._crop(self.noise, positions, rng))
 
-    def _crop(
-        self, rows: Rows, positions: np.ndarray, n_frames: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _crop(self, rows: Rows, positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Cut one random crop out of each clip, shape (B, F, T)."""
-        starts = rng.integers(0, rows.frames[positions] - n_frames, endpoint=True)
-        return rows.crops(positions, starts, n_frames)
+        starts = rng.integers(0, rows.frames[positions] - self.n_frames, endpoint=True)
+        return rows.crops(positions, starts, self.n_frames)
 
 
 class ContrastiveTraining(Training):
@@ -331,8 +318,7 @@ class ContrastiveTraining(Training):
         crops, *numbers = batch
         if len(self.batches.noise):
             # Half of what is mixed in later is noise.
-            n, n_frames = len(numbers[0]), crops.shape[-1]
-            noise = self.batches.noise_crops(n, n_frames, batch_idx)
+            noise = self.batches.noise_crops(len(numbers[0]), batch_idx)
             self.augmentation.remember(noise.to(crops.device))
         views = self.augmentation(crops, self.generator)
         embeddings = self.encode(views.flatten(0, 1))
@@ -444,7 +430,7 @@ class Contrastive(System[ContrastiveParams]):
             If a clip is too short, a machine is silent, or the training fails.
         """
         batches = CropBatches(rows, self.params, self.seed)
-        shortest, longest = batches.shortest, max(self.params.crop_lengths)
+        shortest, crop_frames = batches.shortest, self.params.crop_frames
         for kind, wanted, found in (
             ("noise", self.params.supplemental_noise, len(batches.noise)),
             ("clean", self.params.supplemental_clean, batches.n_clean),
@@ -462,9 +448,9 @@ class Contrastive(System[ContrastiveParams]):
                 f"clip '{clip}' has {shortest} frames, expected at least {SHORTEST_CROP} for a "
                 "crop; leave it out, or build the store with a shorter hop"
             )
-        if longest > shortest:
+        if crop_frames > shortest:
             self.notices_.append(
-                f"crop_frames={longest} is longer than the shortest training clip; crops have "
+                f"crop_frames={crop_frames} is longer than the shortest training clip; crops have "
                 f"{shortest} frames instead"
             )
         if batches.n_classes == 1 and self.params.loss != "nt_xent" and self.params.contrast_weight:
@@ -473,14 +459,8 @@ class Contrastive(System[ContrastiveParams]):
                 "nothing about it; train on more sections or machines, or set loss=nt_xent"
             )
         mean, std = mean_and_deviation(rows)
-        self._build(
-            rows.store.n_mels,
-            mean,
-            std,
-            rows.store.mel_frequencies(),
-            batches.n_classes,
-            lengths=batches.lengths,
-        )
+        n_mels, frequencies = rows.store.n_mels, rows.store.mel_frequencies()
+        self._build(n_mels, mean, std, frequencies, batches.n_classes)
         if not self.params.epochs:
             return
         training = ContrastiveTraining(
@@ -529,7 +509,7 @@ class Contrastive(System[ContrastiveParams]):
 
     def _embed_batch(self, network: Network, x: Tensor) -> Tensor:
         """Embed (B, F, T) as (B, D): the whole clip, or the mean of half-overlapping windows."""
-        window = max(self.params.crop_lengths)
+        window = self.params.crop_frames
         if self.params.segment == "clip" or x.shape[-1] <= window:
             return network.embed(x, self.levels_)
         windows = x.unfold(-1, window, window // 2)  # (B, F, W, window)
@@ -595,16 +575,11 @@ class Contrastive(System[ContrastiveParams]):
         mel_frequencies: np.ndarray,
         n_classes: int,
         description: dict[str, Any] | None = None,
-        lengths: Sequence[int] = (),
     ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
         params = self.params
         self.augmentation_ = SpectrumAugmentation(
-            params.augmentation,
-            mean=mean,
-            std=std,
-            mel_frequencies=mel_frequencies,
-            crop_lengths=lengths,
+            params.augmentation, mean=mean, std=std, mel_frequencies=mel_frequencies
         )
         self.mel_frequencies_ = mel_frequencies
         self.n_classes_ = n_classes

@@ -117,7 +117,7 @@ class InputBank(nn.Module):
             held, given = tuple(self.entries.shape[1:]), tuple(x.shape[1:])
             raise ConfigError(
                 f"crops of {given} (mel bins, frames) do not fit the mixing bank of {held}; "
-                "use one crop length, or name all of them as crop_lengths"
+                "use one crop length"
             )
 
     def get_extra_state(self) -> dict[str, Any]:

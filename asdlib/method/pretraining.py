@@ -84,7 +84,7 @@ def pretrain(
     checked = validate_params(PretrainingParams, params, "pretrain")
     system = Contrastive(seed=seed, **checked.model_dump())
     opened, out = FeatureStore.open(store), Path(out)
-    rows, left_out = _rows(opened, max(checked.crop_lengths))
+    rows, left_out = _rows(opened, checked.crop_frames)
     request = {
         "params": checked.model_dump(mode="json", exclude=_came_later(checked)),
         "seed": seed,

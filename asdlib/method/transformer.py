@@ -31,8 +31,7 @@ class AudioSpectrogramTransformer(Encoder):
     """Encoder around ``transformers.ASTModel``; `body` is the model.
 
     Averaging the last layer's patch tokens over time keeps the frequency axis, as in all encoders
-    here; with ``pooling="tokens"`` the mean of the two first tokens is one more row beside the F'
-    rows. Checkpoints are trained on features of mean 0 and deviation 1/2, and step 1 of the
+    here. Checkpoints are trained on features of mean 0 and deviation 1/2, and step 1 of the
     augmentation leaves deviation 1: the encoder halves its input.
 
     Parameters
@@ -40,7 +39,7 @@ class AudioSpectrogramTransformer(Encoder):
     config
         Content of the checkpoint's ``config.json``.
     params
-        How the embedding is formed, and what is trained.
+        What is trained.
     model
         The model; without it, one with random weights, to be loaded afterwards.
     """
@@ -59,11 +58,10 @@ class AudioSpectrogramTransformer(Encoder):
         model.embeddings = _AnyLengthEmbeddings(model.embeddings, self.n_frequency)
         if params.mode == "lora":
             add_adapters(model, params, _LORA_TARGETS)
-        self.pooling = params.pooling
         self.body = model
         self.last = nn.Identity()
         self.embedding_size = int(settings.hidden_size)
-        self.time_mean_size = self.embedding_size * (self.n_frequency + (self.pooling == "tokens"))
+        self.time_mean_size = self.embedding_size * self.n_frequency
 
     @staticmethod
     def front_end(folder: Path) -> dict[str, Any]:
@@ -108,22 +106,6 @@ class AudioSpectrogramTransformer(Encoder):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Compute the last layer's patches, shape (B, H, F', T'), of spectrograms (B, F, T)."""
-        return self._layers(x)[0]
-
-    def time_mean(self, x: Tensor) -> Tensor:
-        """Average over time only, shape (B, H·F') or (B, H·(F' + 1)) with the tokens' row."""
-        patches, tokens = self._layers(x)
-        rows = patches.mean(dim=3)
-        if self.pooling == "tokens":
-            rows = torch.cat((rows, tokens.unsqueeze(2)), dim=2)
-        return rows.flatten(1)
-
-    def embed(self, time_mean: Tensor) -> Tensor:
-        """Turn the result of `time_mean` into the embedding (B, H)."""
-        rows = time_mean.reshape(len(time_mean), self.embedding_size, -1)
-        return rows[:, :, -1] if self.pooling == "tokens" else rows.mean(dim=2)
-
-    def _layers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if x.dim() != 3 or x.shape[1] != self.n_mels or x.shape[2] < self.patch_size:
             raise ConfigError(
                 f"the encoder got input of shape {tuple(x.shape)}, expected (batch, {self.n_mels} "
@@ -131,8 +113,12 @@ class AudioSpectrogramTransformer(Encoder):
             )
         hidden = self.body(input_values=0.5 * x.transpose(1, 2)).last_hidden_state
         patches = hidden[:, 2:].transpose(1, 2)
-        patches = patches.reshape(len(x), self.embedding_size, self.n_frequency, -1)
-        return patches, hidden[:, :2].mean(dim=1)
+        feature_map: Tensor = patches.reshape(len(x), self.embedding_size, self.n_frequency, -1)
+        return feature_map
+
+    def embed(self, time_mean: Tensor) -> Tensor:
+        """Turn the result of `time_mean` into the embedding (B, H)."""
+        return time_mean.reshape(len(time_mean), self.embedding_size, -1).mean(dim=2)
 
 
 class _AnyLengthEmbeddings(nn.Module):

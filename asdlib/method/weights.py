@@ -50,11 +50,6 @@ class PretrainedParams(BaseModel):
     lora_alpha: float = Field(
         16.0, gt=0, description="the adapters' output is scaled by lora_alpha / lora_rank [O]"
     )
-    pooling: Literal["patches", "tokens"] = Field(
-        "patches",
-        description="embedding of a transformer: mean over its patches, or over the class and "
-        "distillation tokens that its own classifier reads [O]",
-    )
     sha256: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{64}$",

@@ -306,9 +306,9 @@ class Study:
 
     @property
     def crop_frames(self) -> int:
-        """Frames of a training crop on this profile; of the longest where there are several."""
+        """Frames of a training crop on this profile."""
         params = make_system("contrastive", self.params_of("contrastive")).params
-        return int(params.crop_lengths[-1])
+        return int(params.crop_frames)
 
     def save_table(self, table: pd.DataFrame, name: str) -> Path:
         """Write a table as ``results/<name>.csv`` below the root and return its path."""

@@ -232,8 +232,7 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "contrastive": [
         ({"augmentation": {"mixing_up": 1}}, r"'augmentation.mixing_up' .*did you mean 'mixing'"),
         ({"contrast_weight": 0, "classifier": "none"}, "leaves no loss; set classifier"),
-        ({"crop_frames": []}, "names no length"),
-        ({"crop_frames": [64, 4]}, "greater than or equal to 8"),
+        ({"crop_frames": 4}, "greater than or equal to 8"),
         ({"classifier": "softmax"}, "'none' or 'arcface'"),
         ({"arcface_margin": 1.6}, "less than 1.57"),
         ({"encoder": "ast"}, r"needs weights; set pretrained\.source"),

@@ -1,4 +1,4 @@
-"""The network: levels, classifier, statistics of batch normalisation; crops of several lengths."""
+"""The network: levels, classifier, statistics of batch normalisation."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contrastive_rows import make_store, quick, quick_system
+from contrastive_rows import make_store, quick_system
 from torch import nn
 
 from asdlib.features import FeatureStore
 from asdlib.method import Contrastive, ProjectionHead, build_encoder
-from asdlib.method.contrastive import CropBatches
 from asdlib.method.encoders import Network, measure_batch_norm
 
 
@@ -96,19 +95,3 @@ def test_clean_and_training_statistics_differ(store: FeatureStore) -> None:
     for name, tensor in networks[0].items():
         same = torch.equal(tensor, networks[1][name])
         assert same != ("running" in name or "num_batches" in name), name
-
-
-def test_crops_of_several_lengths(store: FeatureStore) -> None:
-    params = quick(crop_frames=(8, 16, 12), crops="different", batch_size=4)
-    assert params.crop_lengths == (8, 12, 16)
-    rows = store.rows(split="train")
-    batches = CropBatches(rows, params, 0)
-    lengths: set[int] = set()
-    for epoch in range(4):
-        batches.epoch = lambda epoch=epoch: epoch
-        lengths |= {crops.shape[-1] for crops, *_ in batches}
-    assert lengths == {8, 12, 16}
-    system = quick_system(crop_frames=(8, 16), epochs=2, batch_size=4).fit(rows)
-    banks = [system.augmentation_.bank, *system.augmentation_.further_banks.values()]
-    assert len(banks) == 2
-    assert all(len(bank) > 0 for bank in banks), "each length has a memory of its own"

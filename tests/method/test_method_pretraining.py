@@ -79,13 +79,6 @@ def test_the_loss_falls(store: FeatureStore, tmp_path: Path) -> None:
     assert loss["last"] < loss["first"]
 
 
-def test_crops_of_several_lengths(store: FeatureStore, tmp_path: Path) -> None:
-    changes = {"epochs": 3, "crop_frames": [8, 16]}
-    told = pretrain(store.path, tmp_path / "encoder", **PARAMS | changes).description
-    assert told["loss"]["steps"] == 12
-    assert told["request"]["params"]["crop_frames"] == [8, 16]
-
-
 def test_a_seed_decides_the_weights(store: FeatureStore, made: Pretrained, tmp_path: Path) -> None:
     again = pretrain(store.path, tmp_path / "again", **PARAMS, seed=1)
     other = pretrain(store.path, tmp_path / "other", **PARAMS, seed=2)
@@ -276,7 +269,7 @@ def test_any_folder_of_weights_is_used_or_refused_in_one_line(
 @pytest.mark.parametrize("mode", ["frozen", "lora"])
 def test_a_public_model_is_a_system_of_its_own(checkpoint: Path, tmp_path: Path, mode: str) -> None:
     store = ast_store(tmp_path / "store")
-    given = {"source": str(checkpoint), "mode": mode, "pooling": "tokens"}
+    given = {"source": str(checkpoint), "mode": mode}
     system = fitted(store, encoder="ast", pretrained=given, crop_frames=24, epochs=1)
     scores = system.score(store.rows(split="test"))
     assert np.isfinite(scores).all()
