@@ -6,40 +6,26 @@ fills what blind names hide, `check_folder` finds what is missing or broken. Dow
 own modules.
 """
 
-from asdlib.data.check import check_folder
+from asdlib.data.check import check_folder as check_folder
 from asdlib.data.clips import (
-    COLUMNS,
-    Fault,
-    clip_table,
-    index_any_folder,
-    index_folder,
-    index_own_folder,
-    summarise,
+    COLUMNS as COLUMNS,
+    Fault as Fault,
+    clip_table as clip_table,
+    index_any_folder as index_any_folder,
+    index_folder as index_folder,
+    index_own_folder as index_own_folder,
+    summarise as summarise,
 )
 from asdlib.data.ground_truth import (
-    join_ground_truth,
-    read_ground_truth,
-    read_ground_truth_2020,
-    read_ground_truth_folder,
+    join_ground_truth as join_ground_truth,
+    read_ground_truth as read_ground_truth,
+    read_ground_truth_2020 as read_ground_truth_2020,
+    read_ground_truth_folder as read_ground_truth_folder,
 )
-from asdlib.data.naming import Clip, clip_key, detect_year, parse_name, plain_name
-
-__all__ = [
-    "COLUMNS",
-    "Clip",
-    "Fault",
-    "check_folder",
-    "clip_key",
-    "clip_table",
-    "detect_year",
-    "index_any_folder",
-    "index_folder",
-    "index_own_folder",
-    "join_ground_truth",
-    "parse_name",
-    "plain_name",
-    "read_ground_truth",
-    "read_ground_truth_2020",
-    "read_ground_truth_folder",
-    "summarise",
-]
+from asdlib.data.naming import (
+    Clip as Clip,
+    clip_key as clip_key,
+    detect_year as detect_year,
+    parse_name as parse_name,
+    plain_name as plain_name,
+)

@@ -28,16 +28,6 @@ from asdlib.data.naming import (
 from asdlib.errors import DataError
 from asdlib.files import reading
 
-__all__ = [
-    "COLUMNS",
-    "Fault",
-    "clip_table",
-    "index_any_folder",
-    "index_folder",
-    "index_own_folder",
-    "summarise",
-]
-
 COLUMNS = tuple(column.name for column in fields(Clip))
 """Columns of the clip table: the fields of `asdlib.data.naming.Clip`, in order."""
 

@@ -21,13 +21,6 @@ import pandas as pd
 from asdlib.data.naming import clip_key, plain_name
 from asdlib.errors import DataError
 
-__all__ = [
-    "join_ground_truth",
-    "read_ground_truth",
-    "read_ground_truth_2020",
-    "read_ground_truth_folder",
-]
-
 _ROW_2020 = re.compile(
     r"(?P<machine>[^,]+)"
     r"|(?P<clip>id_(?P<id>[0-9]{2})_[0-9]{8}\.wav),"

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 
 from asdlib.errors import AsdError, DataError, shorten
 
-__all__ = ["Clip", "clip_key", "detect_year", "parse_name", "plain_name"]
-
 AUDIO_SUFFIXES = (".wav", ".flac")
 
 SPLIT_FOLDERS = {

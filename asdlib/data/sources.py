@@ -23,8 +23,6 @@ from urllib.parse import quote
 
 from asdlib.errors import DownloadError
 
-__all__ = ["Archive", "all_archives", "archives_for", "newest", "of_machines", "where_truth_is"]
-
 _FOLDERS = {"development": "dev_data", "ground_truth": "ground_truth"}
 _MACHINE = re.compile(
     r"(?:dev_data|dev|eval_data_train|eval_data_test|eval_data)_"

@@ -1,8 +1,8 @@
 """What several pages draw or show: one visual language, units on every axis, colour-blind safe.
 
-``figures`` sets fonts, sizes and colours, and draws effects with their intervals and ROC curves.
-``spectrogram`` draws log-mels, ``sound`` makes players, cards and tables for notebooks and
-resynthesises spectrograms. What one page alone draws stands in that page.
+``figures`` sets fonts, sizes and colours, and draws log-mels, effects with their intervals and ROC
+curves, ``sound`` makes players, cards and tables for notebooks and resynthesises spectrograms.
+What one page alone draws stands in that page.
 """
 
 import lazy_loader

@@ -10,41 +10,31 @@ sounds wrong in them, ``listen`` hears a stream.
 Importing the room does not load torch: what needs it is imported when a run begins.
 """
 
-from asdlib.study.experiment import ABLATION, Variant, ablate, experiment
-from asdlib.study.report import (
-    adjusted,
-    compare_runs,
-    describe_difference,
-    describe_runs,
-    machine_rows,
-    over_seeds,
-    overall_rows,
-    paired_differences,
-    scores_of,
+from asdlib.study.experiment import (
+    ABLATION as ABLATION,
+    Variant as Variant,
+    ablate as ablate,
+    experiment as experiment,
 )
-from asdlib.study.result import RunResult, load_run, read_scores
-from asdlib.study.run import run
-from asdlib.study.study import Study, check_number, project_folder
-
-__all__ = [
-    "ABLATION",
-    "RunResult",
-    "Study",
-    "Variant",
-    "ablate",
-    "adjusted",
-    "check_number",
-    "compare_runs",
-    "describe_difference",
-    "describe_runs",
-    "experiment",
-    "load_run",
-    "machine_rows",
-    "over_seeds",
-    "overall_rows",
-    "paired_differences",
-    "project_folder",
-    "read_scores",
-    "run",
-    "scores_of",
-]
+from asdlib.study.report import (
+    adjusted as adjusted,
+    compare_runs as compare_runs,
+    describe_difference as describe_difference,
+    describe_runs as describe_runs,
+    machine_rows as machine_rows,
+    over_seeds as over_seeds,
+    overall_rows as overall_rows,
+    paired_differences as paired_differences,
+    scores_of as scores_of,
+)
+from asdlib.study.result import (
+    RunResult as RunResult,
+    load_run as load_run,
+    read_scores as read_scores,
+)
+from asdlib.study.run import run as run
+from asdlib.study.study import (
+    Study as Study,
+    check_number as check_number,
+    project_folder as project_folder,
+)

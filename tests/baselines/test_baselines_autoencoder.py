@@ -78,6 +78,7 @@ def test_score_equals_the_plain_computation(tmp_path: Path) -> None:
         assert scores[position] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_learns_and_finds_anomalies(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", machines=("fan",))
     params = QUICK | {"epochs": 60, "learning_rate": 1e-2}

@@ -164,6 +164,7 @@ def test_score_equals_the_plain_computation(short_store: FeatureStore) -> None:
         assert scores[position] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_learns_the_sections(short_store: FeatureStore) -> None:
     train = short_store.rows(split="train", machine="fan")
     system = MobileNetV2(**QUICK | {"epochs": 15}).fit(train)

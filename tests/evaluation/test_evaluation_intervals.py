@@ -90,6 +90,7 @@ def test_single_runs_have_the_error_of_delong(decimals):
     assert 0 < auc - alone["low"] - (alone["high"] - auc) < error
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_a_bootstrap():
     y, score = draw(3, 150, 150)
     strata = [np.flatnonzero(y == label) for label in (0, 1)]

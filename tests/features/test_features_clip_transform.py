@@ -24,6 +24,7 @@ def as_pcm(waveform: np.ndarray) -> np.ndarray:
     return np.round(waveform * 32767).astype(np.int16)
 
 
+@pytest.mark.slow
 def test_noise_equals_librosa() -> None:
     for name in CENTRED:
         for kind in ["float32", "int16"]:

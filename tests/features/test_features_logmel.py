@@ -52,6 +52,7 @@ def noise(seconds: float = 1.0) -> np.ndarray:
     return rng.normal(scale=0.05, size=int(16000 * seconds)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_noise_equals_librosa() -> None:
     for name in CENTRED:
         front_end = PRESETS[name]

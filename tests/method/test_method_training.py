@@ -106,7 +106,7 @@ def test_every_start_can_be_drawn_the_last_one_too(rows: Rows) -> None:
     batches.rows = Spy()  # type: ignore[assignment]
     rng = np.random.default_rng(0)
     for _ in range(20):
-        batches._crop(batches.rows, np.arange(28), 16, rng)
+        batches._crop(batches.rows, np.arange(28), rng)
     for positions, starts in asked:
         for position, start in zip(positions, starts, strict=True):
             drawn[int(rows.frames[position])].add(int(start))

@@ -1,5 +1,6 @@
 """What imports what: the order of the rooms, no circles, and nothing that is not declared."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import nbformat
 import pytest
 from packaging.utils import canonicalize_name
 
@@ -135,11 +135,12 @@ def sources(*folders: str) -> Iterator[str]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.read_text(encoding="utf-8")
         for path in sorted((ROOT / folder).rglob("*.ipynb")):
-            cells = nbformat.read(path, as_version=4).cells
-            yield "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            yield "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
 
 
 _known = cache(packages_distributions)
+_imported = cache(imported)
 
 
 def distributions(codes: Iterator[str], *, at_once: bool = False) -> set[str]:
@@ -147,7 +148,7 @@ def distributions(codes: Iterator[str], *, at_once: bool = False) -> set[str]:
     known = _known()
     own = {path.stem for folder in OWN for path in (ROOT / folder).rglob("*.py")}
     own |= {"", "asdlib", "benchmarks", "book", "results"} | set(sys.stdlib_module_names)
-    found = {i.split(".")[0] for code in codes for i in imported(code, at_once=at_once)} - own
+    found = {i.split(".")[0] for code in codes for i in _imported(code, at_once=at_once)} - own
     return {canonicalize_name(known.get(top, [top])[0]) for top in found}
 
 

@@ -71,6 +71,7 @@ def test_the_ablation_has_the_groups_and_parameters_that_are_kept(
     assert set(chosen["--set"]) == {f"{key}={value}" for key, value in told["params"].items()}
 
 
+@pytest.mark.slow
 def test_differences_on_unseen_clips_are_made_from_the_tables_beside_them(tmp_path: Path) -> None:
     kept = TOYCAR / "confirmation"
     copy = shutil.copytree(kept, tmp_path / "confirmation")

@@ -245,6 +245,7 @@ def test_scores_without_a_scale_or_weight_are_refused() -> None:
             fuse_scores(tables, [tables[0], *of_sections("aa", normal)], weights)
 
 
+@pytest.mark.slow
 def test_seeds_of_one_system_make_an_ensemble_that_is_fused_again(
     runs: dict[str, RunResult], tmp_path: Path
 ) -> None:

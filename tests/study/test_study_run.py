@@ -486,6 +486,7 @@ def test_no_second_process_on_the_same_folder(store: FeatureStore, tmp_path: Pat
     assert not quick_run(store, out).cached
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on(store: FeatureStore, tmp_path: Path, cache: Path) -> None:
     params = QUICK["autoencoder"] | {"epochs": 3}
     arguments = ("autoencoder", store.path, store.path)

@@ -7,28 +7,17 @@ same clip with its fault in another band). They say nothing about real machines.
 """
 
 from asdlib.data.synthetic.corpus import (
-    LAYOUT_MACHINES,
-    SPECS,
-    TRUTH_COLUMNS,
-    SyntheticSpec,
-    plan_corpus,
-    read_truth,
-    render_clip,
-    write_corpus,
+    LAYOUT_MACHINES as LAYOUT_MACHINES,
+    SPECS as SPECS,
+    TRUTH_COLUMNS as TRUTH_COLUMNS,
+    SyntheticSpec as SyntheticSpec,
+    plan_corpus as plan_corpus,
+    read_truth as read_truth,
+    render_clip as render_clip,
+    write_corpus as write_corpus,
 )
-from asdlib.data.synthetic.faults import BANDS, CAUSES
-from asdlib.data.synthetic.machines import MACHINES
-
-__all__ = [
-    "BANDS",
-    "CAUSES",
-    "LAYOUT_MACHINES",
-    "MACHINES",
-    "SPECS",
-    "TRUTH_COLUMNS",
-    "SyntheticSpec",
-    "plan_corpus",
-    "read_truth",
-    "render_clip",
-    "write_corpus",
-]
+from asdlib.data.synthetic.faults import (
+    BANDS as BANDS,
+    CAUSES as CAUSES,
+)
+from asdlib.data.synthetic.machines import MACHINES as MACHINES
