@@ -131,8 +131,23 @@ class FrontEnd(BaseModel):
         return 1 + (n_samples - (self.framing == "efficientat")) // self.hop_length
 
     def mel_frequencies(self) -> NDArray[np.float64]:
-        """Return the centre frequency of every mel bin in Hz, shape (F,)."""
-        return mel_frequencies(self.n_mels, self.f_min, self.f_max, self.mel_scale)
+        """Return the centre frequency of every mel bin in Hz, shape (F,).
+
+        The edges of the filters are equally spaced in mel from `f_min` to `f_max`; filter k rises
+        from edge k, peaks at edge k + 1 and falls to edge k + 2. ``htk`` is O'Shaughnessy's mel,
+        ``slaney`` that of the Auditory Toolbox (Slaney, 1998): linear, 200/3 Hz a mel, up to 1 kHz,
+        then logarithmic, 27 mel for a factor of 6.4.
+        """
+        ends = np.array([self.f_min, self.f_max], dtype=np.float64)
+        if self.mel_scale == "htk":
+            low, high = 2595.0 * np.log10(1.0 + ends / 700.0)
+            mel = np.linspace(low, high, self.n_mels + 2)[1:-1]
+            return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
+        above = 15.0 + 27.0 * np.log(np.maximum(ends, 1000.0) / 1000.0) / np.log(6.4)
+        low, high = np.where(ends < 1000.0, ends * 3.0 / 200.0, above)
+        mel = np.linspace(low, high, self.n_mels + 2)[1:-1]
+        above = 1000.0 * 6.4 ** ((np.maximum(mel, 15.0) - 15.0) / 27.0)
+        return np.where(mel < 15.0, mel * 200.0 / 3.0, above)
 
     def describe(self) -> dict[str, Any]:
         """Return what goes into ``feature.json``: all parameters, the unit and the layout."""
@@ -174,38 +189,6 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
         if key in other and key != "dtype" and value != other[key]
     ]
     return "; ".join([*differ[:2], f"{len(differ)} in all"] if len(differ) > 2 else differ)
-
-
-def hz_to_mel(hz: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:
-    """Convert Hz to mel, element by element.
-
-    ``htk`` is O'Shaughnessy's formula. ``slaney`` is that of the Auditory Toolbox (Slaney, 1998):
-    linear, 200/3 Hz a mel, up to 1 kHz, then logarithmic, 27 mel for a factor of 6.4.
-    """
-    if mel_scale == "htk":
-        return np.asarray(2595.0 * np.log10(1.0 + hz / 700.0))
-    above = 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4)
-    return np.where(hz < 1000.0, hz * 3.0 / 200.0, above)
-
-
-def mel_to_hz(mel: NDArray[np.float64], mel_scale: MelScale) -> NDArray[np.float64]:
-    """Convert mel to Hz, element by element; the inverse of `hz_to_mel`."""
-    if mel_scale == "htk":
-        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
-    above = 1000.0 * 6.4 ** ((np.maximum(mel, 15.0) - 15.0) / 27.0)
-    return np.where(mel < 15.0, mel * 200.0 / 3.0, above)
-
-
-def mel_frequencies(
-    n_mels: int, f_min: float, f_max: float, mel_scale: MelScale
-) -> NDArray[np.float64]:
-    """Return the centre frequencies of `n_mels` mel filters in Hz, shape (F,).
-
-    The edges of the filters are equally spaced in mel from `f_min` to `f_max` (Hz); filter k
-    rises from edge k, peaks at edge k + 1 and falls to edge k + 2.
-    """
-    low, high = hz_to_mel(np.array([f_min, f_max], dtype=np.float64), mel_scale)
-    return mel_to_hz(np.linspace(low, high, n_mels + 2), mel_scale)[1:-1]
 
 
 PRESETS: dict[str, FrontEnd] = {

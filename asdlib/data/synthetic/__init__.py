@@ -6,18 +6,6 @@ stand-in with known truth, for tests, teaching and for questions that no recordi
 same clip with its fault in another band). They say nothing about real machines.
 """
 
-from asdlib.data.synthetic.corpus import (
-    LAYOUT_MACHINES as LAYOUT_MACHINES,
-    SPECS as SPECS,
-    TRUTH_COLUMNS as TRUTH_COLUMNS,
-    SyntheticSpec as SyntheticSpec,
-    plan_corpus as plan_corpus,
-    read_truth as read_truth,
-    render_clip as render_clip,
-    write_corpus as write_corpus,
-)
-from asdlib.data.synthetic.faults import (
-    BANDS as BANDS,
-    CAUSES as CAUSES,
-)
-from asdlib.data.synthetic.machines import MACHINES as MACHINES
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
