@@ -47,6 +47,14 @@ def test_a_translation_is_near_to_what_the_sound_gives() -> None:
     assert translated[-1].max() < -11, "nothing is above the band of the source"
 
 
+def test_between_two_frames_the_level_lies_between_theirs() -> None:
+    source = PRESETS["dcase2020"]
+    twice_as_many = source.model_copy(update={"hop_length": source.hop_length // 2})
+    rising = np.broadcast_to(np.linspace(-10.0, 10.0, 21), (source.n_mels, 21))
+    translated = Translation(source, twice_as_many)(rising)
+    np.testing.assert_allclose(np.diff(translated, axis=1), 0.5, atol=1e-6)
+
+
 def test_a_store_is_translated_clip_by_clip(tmp_path: Path) -> None:
     features = np.stack([log_mel("dcase2020")] * 2)
     manifest = {"clip": ["a", "b"], "machine": "fan", "section": "00", "split": "train"}
