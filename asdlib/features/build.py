@@ -143,7 +143,8 @@ def build_store(
         clips = pd.concat([clips, clips.assign(split="far", label="")], ignore_index=True)
     sources = inspect_sources(root, clips, front_end, channel=channel, resample=resample, far=far)
     request = sources.request(resample)
-    threads = min(jobs or _processors(), len(clips))
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = min(jobs or own or 1, len(clips))
     with only_process(out, StoreError, "building"):
         if is_taken(out):
             return _same_store(out, request, sources)
@@ -189,30 +190,13 @@ def own_store(
 
 @dataclass(frozen=True)
 class Sources:
-    """Recordings that were found fit to become a store.
-
-    Attributes
-    ----------
-    root
-        Folder that the paths of the table begin at.
-    table
-        The clip table, N rows.
-    front_end
-        What is computed from them.
-    n_samples
-        Samples of each clip after resampling, shape (N,).
-    headers
-        Header and state of each file, N of them.
-    channel
-        Which channel to take; None takes the first.
-    far
-        What to do with the second; see `build_store`.
-    """
+    """Recordings that were found fit to become a store; N clips, see `build_store`."""
 
     root: Path
     table: pd.DataFrame
     front_end: FrontEnd
     n_samples: NDArray[np.int64]
+    """Samples of each clip after resampling, shape (N,)."""
     headers: tuple[Header, ...]
     channel: int | None
     far: Far | None = None
@@ -538,10 +522,6 @@ def _start_thread() -> None:
     """Prepare a thread: once a large block was freed, glibc keeps blocks, which halves the time."""
     torch.set_num_threads(1)
     torch.empty(7_000_000)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

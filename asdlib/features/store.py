@@ -18,7 +18,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Self
@@ -123,7 +123,7 @@ class FeatureStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path alone: a data-loading process opens the memory map for itself."""
-        return _reopen, (self.path,)
+        return partial(FeatureStore.open, check=False), (self.path,)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -599,7 +599,3 @@ def create_array(file: Path, shape: tuple[int, ...]) -> int:
         offset = stream.tell()
         stream.truncate(offset + needed)
     return offset
-
-
-def _reopen(path: Path) -> FeatureStore:
-    return FeatureStore.open(path, check=False)

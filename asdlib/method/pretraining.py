@@ -85,8 +85,11 @@ def pretrain(
     system = Contrastive(seed=seed, **checked.model_dump())
     opened, out = FeatureStore.open(store), Path(out)
     rows, left_out = _rows(opened, checked.crop_frames)
+    # What the requests of the first encoders lack, and is as it was for them.
+    later = {"backend_params", "compile"}
+    later |= {"precision"} if checked.precision == "float32" else set()
     request = {
-        "params": checked.model_dump(mode="json", exclude=_came_later(checked)),
+        "params": checked.model_dump(mode="json", exclude=later),
         "seed": seed,
         "store_fingerprint": opened.fingerprint,
         "asdlib": asdlib.__version__,
@@ -126,13 +129,6 @@ def pretrain(
             shutil.rmtree(folder / "training", ignore_errors=True)
             begun.unlink()
     return Pretrained(out, description, cached=False)
-
-
-def _came_later(params: ContrastiveParams) -> set[str]:
-    """Name what the requests of the first encoders lack, and is as it was for them."""
-    return {"backend_params", "compile"} | (
-        {"precision"} if params.precision == "float32" else set()
-    )
 
 
 def _rows(store: FeatureStore, crop_frames: int) -> tuple[Rows, int]:
