@@ -106,7 +106,7 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
 
 def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:
     rows = [
-        (group, variant, "{}", seed, machine, "Average", auc + shift, auc + shift)
+        (group, variant, "{}", seed, machine, "Average", auc + shift, auc + 2 * shift)
         for group, variant, shift in (("reference", "full", 0.0), ("steps", "less", -0.1))
         for machine in ("fan", "Average")
         for seed, auc in enumerate((0.8, 0.85, 0.9))
@@ -122,6 +122,7 @@ def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:
     assert "shown" in less["verdict"]
     assert "not shown" not in less["verdict"]
     assert less["seeds"] == 3
+    assert summary.loc["less", "fan", "pauc"]["difference"] == pytest.approx(-20.0)
     full = summary.loc["full", "Average", "pauc"]
     assert np.isnan(full["difference"])
     assert full["verdict"] == ""
