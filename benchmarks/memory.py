@@ -1,4 +1,4 @@
-"""How much memory a process held at most."""
+"""How much memory a process holds, and held at most."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ def peak_memory() -> int:
     Linux counts in `ru_maxrss` also what the parent held when it started this process; the high
     water mark of the process's own memory does not.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(":")
-            if name == "VmHWM":
-                return int(value.split()[0]) * 1024
+    if Path("/proc/self/status").is_file():
+        return _status("VmHWM")
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def anonymous(process: int | str = "self") -> int:
+    """Give the memory of a process that no file backs, in bytes; 0 when it has ended (Linux)."""
+    return _status("RssAnon", process)
+
+
+def _status(name: str, process: int | str = "self") -> int:
+    try:
+        text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = (line.split() for line in text.splitlines() if line.startswith(name))
+    return next((int(words[1]) * 1024 for words in found), 0)

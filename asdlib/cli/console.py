@@ -1,9 +1,11 @@
 """The application: what its commands print with, and the options that several of them have."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,15 +22,12 @@ from rich.progress import (
 from rich.table import Table
 from typer.core import TyperGroup
 
+from asdlib.errors import ConfigError
+
 if TYPE_CHECKING:
     import pandas as pd
 
-import os
-import warnings
-from pathlib import Path
-from typing import Annotated
-
-from asdlib.errors import ConfigError
+    from asdlib.study.cluster import Scheduler as Cluster
 
 
 class Commands(TyperGroup):
@@ -232,17 +231,16 @@ Resources = Annotated[
 ]
 
 
-def use_cluster(address: str | None, resources: str | None) -> None:
-    """Let experiments send their runs to a scheduler, if one is named; say where to watch them."""
-    from asdlib.study import cluster
+def cluster(address: str | None, resources: str | None) -> "Cluster | None":
+    """Find the scheduler, if one is named; say where to watch it."""
+    from asdlib.study.cluster import Scheduler
 
-    if resources is not None:
-        cluster.parse_resources(resources)
-        if address is None:
-            raise ConfigError("--resources belong to a cluster; give --scheduler too")
-    if address is None:
-        return
-    with cluster.connect(address) as client:
+    asked = Scheduler(address or "", (resources or "").replace(" ", ""))
+    if asked.needs and not address:
+        raise ConfigError("--resources belong to a cluster; give --scheduler too")
+    if not address:
+        return None
+    with asked.connect() as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         remark(f"scheduler {address}: {workers} workers; dashboard: {client.dashboard_link}")
-    os.environ |= {cluster.SCHEDULER: address, cluster.RESOURCES: resources or ""}
+    return asked

@@ -248,7 +248,6 @@ def ablate(
     facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
     facts |= {"year": year} if year else {}
     results, failures = Results(out, stores, **facts), list[str]()
-    console.use_cluster(scheduler, resources)
     table = run_ablation(
         train,
         test or train,
@@ -258,6 +257,7 @@ def ablate(
         params=params,
         year=year,
         processes=jobs,
+        scheduler=console.cluster(scheduler, resources),
         failures=failures,
         on_done=_report,
     )

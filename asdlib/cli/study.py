@@ -6,6 +6,7 @@ installed library. So these commands work in a checkout of the project: they loo
 """
 
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -70,7 +71,10 @@ def study_command(
     """Run the notebooks that changed, several at a time; failures do not stop the others."""
     project = find_project()
     started = time.perf_counter()
-    console.use_cluster(scheduler, resources)
+    if cluster := console.cluster(scheduler, resources):
+        from asdlib.study.study import SCHEDULER
+
+        os.environ[SCHEDULER] = f"{cluster.address} {cluster.resources}"
     outcomes = load(project, "book.tools.execute").run_notebooks(
         profile,
         notebooks=notebooks or project / "notebooks",

@@ -28,7 +28,7 @@ from asdlib.errors import AsdError, ConfigError, RunError, StoreError
 from asdlib.evaluation import official_score
 from asdlib.features import FeatureStore, subset_store
 from asdlib.files import end_with_parent, lock_file, only_process
-from asdlib.study.cluster import SCHEDULER, send, use_one_thread
+from asdlib.study.cluster import Scheduler, use_one_thread
 from asdlib.study.config import make_system, merge
 from asdlib.study.report import adjusted, describe_difference, over_seeds, paired_differences
 from asdlib.study.result import RunResult
@@ -99,6 +99,7 @@ def experiment(
     machines: Sequence[str] | None = None,
     year: int | None = None,
     processes: int | None = None,
+    scheduler: Scheduler | None = None,
     failures: list[str] | None = None,
     on_done: Done | None = None,
 ) -> pd.DataFrame:
@@ -118,7 +119,8 @@ def experiment(
         Whose rules apply, by default that of the stores.
     processes
         Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
-        Where the environment names a scheduler, see `asdlib.study.cluster`, its workers count.
+    scheduler
+        Its cluster does the runs, in the place of processes here.
     failures
         If given, takes one line for each run that failed, whatever the reason, and the others are
         returned. Without it a failure is an error.
@@ -157,7 +159,8 @@ def experiment(
     ]
     if not jobs:
         raise ConfigError("nothing to run; give at least one variant and one seed")
-    results = _run_all(_share_networks(jobs), root / "runs", processes, failures, on_done)
+    how = processes, scheduler, failures, on_done
+    results = _run_all(_share_networks(jobs), root / "runs", *how)
     return pd.concat([_tidy(jobs[i], results[i]) for i in sorted(results)], ignore_index=True)
 
 
@@ -217,6 +220,7 @@ def _run_all(
     jobs: Sequence[Job],
     folder: Path,
     processes: int | None,
+    scheduler: Scheduler | None,
     failures: list[str] | None,
     on_done: Done | None,
 ) -> dict[int, RunResult]:
@@ -241,9 +245,8 @@ def _run_all(
     # Those that take a network come last, when it is there, instead of waiting for it.
     order = sorted(range(len(jobs)), key=lambda i: jobs[i].network_of is not None)
     workers = min(processes or default_processes(), len(jobs))
-    scheduler = os.environ.get(SCHEDULER)
     if scheduler:
-        with closing(send(scheduler, _do, [(jobs[i].bare(), folder) for i in order])) as done:
+        with closing(scheduler.send(_do, [(jobs[i].bare(), folder) for i in order])) as done:
             for place, outcome in done:
                 collect(order[place], outcome)
     elif workers == 1:
@@ -400,6 +403,7 @@ def ablate(
     params: Mapping[str, Any] | None = None,
     year: int | None = None,
     processes: int | None = None,
+    scheduler: Scheduler | None = None,
     failures: list[str] | None = None,
     on_done: Done | None = None,
 ) -> pd.DataFrame:
@@ -407,7 +411,7 @@ def ablate(
 
     Parameters
     ----------
-    train, test, seeds, year, processes, failures, on_done
+    train, test, seeds, year, processes, scheduler, failures, on_done
         See `asdlib.study.experiment.experiment`.
     out
         Folder for derived stores (``stores``) and runs (``runs``).
@@ -452,6 +456,7 @@ def ablate(
         seeds=seeds,
         year=year,
         processes=processes,
+        scheduler=scheduler,
         failures=failures,
         on_done=on_done,
     )

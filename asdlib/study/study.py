@@ -9,6 +9,7 @@ each notebook runs alone and the second one finds what the first one made::
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from asdlib.data import index_folder, join_ground_truth, read_ground_truth
 from asdlib.errors import ConfigError, StoreError
 from asdlib.features import FeatureStore
 from asdlib.files import lock_file, only_process
+from asdlib.study.cluster import Scheduler
 from asdlib.study.config import make_system, merge
 from asdlib.study.experiment import Variant, experiment
 from asdlib.study.result import RunResult, write_table
@@ -28,6 +30,14 @@ from asdlib.system import validate_params
 
 if TYPE_CHECKING:
     from asdlib.data.synthetic import SyntheticSpec
+
+
+SCHEDULER = "ASDLIB_SCHEDULER"
+"""Environment variable: the scheduler of the notebooks' experiments, and their resources.
+
+A notebook runs in a kernel of its own and gets nothing from ``asd study`` but the parameters of its
+page, which are about the study, and the environment.
+"""
 
 
 @dataclass(frozen=True)
@@ -290,6 +300,7 @@ class Study:
             common = params or {} if variant.system == "contrastive" else {}
             own = self.params_of(variant.system, merge(common, variant.params))
             chosen[name] = replace(variant, params=own)
+        scheduler = os.environ.get(SCHEDULER, "").split()
         with_stores = all(variant.train and variant.test for variant in chosen.values())
         return experiment(
             chosen,
@@ -298,6 +309,7 @@ class Study:
             seeds=seeds or self.profile.seeds,
             machines=machines,
             processes=self.processes,
+            scheduler=Scheduler(*scheduler) if scheduler else None,
         )
 
     def params_of(self, system: str, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from warm_server import start_server
 from asdlib.cli import console
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore
-from asdlib.study import Variant, cluster, experiment
+from asdlib.study import Study, Variant, experiment
+from asdlib.study.cluster import Scheduler, _do
+from asdlib.study.study import SCHEDULER
 
 VARIANTS = {
     f"{statistics}, {covariance}": Variant(
@@ -66,6 +68,7 @@ class Cluster:
             self.port = str(free.getsockname()[1])
         self.folder, self.log = folder, folder / "log"
         self.address = f"tcp://127.0.0.1:{self.port}"
+        self.given = Scheduler(self.address, "GPU=1")
         self.workers: list[BaseProcess] = []
         self.start()
 
@@ -103,18 +106,16 @@ class Cluster:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def engine(tmp_path: Path) -> Iterator[Cluster]:
     start_server()
     started = Cluster(tmp_path)
-    monkeypatch.setenv(cluster.SCHEDULER, started.address)
-    monkeypatch.setenv(cluster.RESOURCES, "GPU=1")
     yield started
     started.stop()
 
 
 @pytest.mark.slow
 def test_a_cluster_gives_what_this_machine_gives_whatever_dies(
-    engine: Cluster, store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Cluster, store: FeatureStore, tmp_path: Path
 ) -> None:
     told: list[tuple[int, int]] = []
 
@@ -127,7 +128,8 @@ def test_a_cluster_gives_what_this_machine_gives_whatever_dies(
             engine.scheduler.join()
             engine.start()
 
-    there = experiment(VARIANTS, tmp_path / "there", train=store, on_done=disturb)
+    given: dict[str, Any] = {"train": store, "scheduler": engine.given}
+    there = experiment(VARIANTS, tmp_path / "there", **given, on_done=disturb)
     assert told == [(i, 6) for i in range(1, 7)]
     done = Counter(name for _, name in engine.lines("done"))
     assert done == Counter(list(VARIANTS)), "each training came to its end once"
@@ -137,12 +139,11 @@ def test_a_cluster_gives_what_this_machine_gives_whatever_dies(
     named = {f"also {name}": variant for name, variant in VARIANTS.items()}
     with ThreadPoolExecutor(2) as clients:
         sweeps = (VARIANTS, named)
-        both = [clients.submit(experiment, v, tmp_path / "both", train=store) for v in sweeps]
+        both = [clients.submit(experiment, v, tmp_path / "both", **given) for v in sweeps]
         first, second = (future.result() for future in both)
     done = Counter(name for _, name in engine.lines("done"))
     assert done == Counter(dict.fromkeys(VARIANTS, 2))
 
-    monkeypatch.delenv(cluster.SCHEDULER)
     here = experiment(VARIANTS, tmp_path / "here", train=store, processes=1)
     columns = [name for name in here if name not in ("run", "seconds")]
     for table in (there, first, second.replace({"variant": r"^also "}, "", regex=True)):
@@ -152,21 +153,40 @@ def test_a_cluster_gives_what_this_machine_gives_whatever_dies(
             assert Path(a).name == Path(b).name
 
 
-def test_what_a_cluster_cannot_do_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_notebooks_find_their_scheduler_in_the_environment(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[Scheduler | None] = []
+
+    def note(*_: Any, scheduler: Scheduler | None, **__: Any) -> pd.DataFrame:
+        asked.append(scheduler)
+        return pd.DataFrame()
+
+    monkeypatch.setattr("asdlib.study.study.experiment", note)
+    study = Study("toycar", tmp_path, store=store.path)
+    for told in ("", "tcp://10.0.0.1:8786", "tcp://10.0.0.1:8786 GPU=1"):
+        monkeypatch.setenv(SCHEDULER, told)
+        study.experiment({"reference": Variant("statistics")})
+    alone, scheduler, with_gpu = asked
+    assert alone is None
+    assert scheduler == Scheduler("tcp://10.0.0.1:8786")
+    assert with_gpu is not None
+    assert with_gpu.needs == {"GPU": 1.0}
+
+
+def test_what_a_cluster_cannot_do_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("tcp://127.0.0.1:1", "nowhere", "127.0.0.1:port"):
         said = f"^no scheduler answers at '{address}' within 0.2 s"
-        with pytest.raises(ConfigError, match=said), cluster.connect(address, 0.2):
+        with pytest.raises(ConfigError, match=said), Scheduler(address).connect(0.2):
             pass
     with pytest.raises(ConfigError, match="^--resources belong to a cluster; give --scheduler"):
-        console.use_cluster(None, "GPU=1")
+        console.cluster(None, "GPU=1")
     for text in ("GPU", "GPU=one", "GPU=1=2"):
         with pytest.raises(ConfigError, match=f"^resources are '{text}', expected NAME=NUMBER"):
-            console.use_cluster(None, text)
-    assert cluster.parse_resources("GPU=1, MEMORY=4e9") == {"GPU": 1.0, "MEMORY": 4e9}
+            console.cluster(None, text)
+    assert Scheduler("", "GPU=1, MEMORY=4e9").needs == {"GPU": 1.0, "MEMORY": 4e9}
     with pytest.raises(RunError, match=r"^the worker has version .*, expected another; install"):
-        cluster._do("another", len, [])
+        _do("another", len, [])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="install asdlib with the extra 'scale'"):
-        console.use_cluster("tcp://127.0.0.1:1", None)
+        console.cluster("tcp://127.0.0.1:1", None)
