@@ -2,7 +2,8 @@
 
 Tensors are fake, see `torch._subclasses.fake_tensor`: they have a shape, a type and the device
 "cuda:0", and no values. Whoever mixes devices or asks for a value is refused by PyTorch. What it
-allows, and a GPU would wait for, is refused by `OnDevice`.
+allows, and a GPU would wait for, is refused by `OnDevice`. The engine of derivatives asks the
+driver of the GPU; `gradients` goes its way through the graph without it.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ from asdlib.method import Contrastive, SpectrumAugmentation
 from asdlib.method.augment import AugmentationParams
 from asdlib.method.contrastive import ContrastiveTraining
 from asdlib.method.efficientat import EfficientAT
-from asdlib.method.encoders import ProjectionHead, build_encoder, measure_batch_norm
+from asdlib.method.encoders import ProjectionHead, measure_batch_norm
+from asdlib.method.transformer import AudioSpectrogramTransformer
 from asdlib.method.weights import PretrainedParams
 
 CUDA = torch.device("cuda", 0)
@@ -79,6 +81,51 @@ def fake() -> Iterator[None]:
         torch.__future__.set_overwrite_module_params_on_conversion(before)
 
 
+@torch.no_grad()
+def gradients(loss: Tensor) -> dict[Tensor, Tensor]:
+    """Compute the derivatives of a loss, by parameter, as PyTorch's engine does."""
+    waiting: dict[Any, dict[int, Tensor]] = {loss.grad_fn: {0: torch.ones_like(loss)}}
+    found: dict[Tensor, Tensor] = {}
+    while waiting:
+        # What was computed last comes first; parameters have the highest number of all.
+        node = max(waiting, key=lambda node: node._sequence_nr())
+        given = waiting.pop(node)
+        if hasattr(node, "variable"):
+            more = found.get(node.variable)
+            found[node.variable] = given[0] if more is None else given[0] + more
+            continue
+        made = node(*(given.get(i) for i in range(len(node._input_metadata))))
+        parts = made if isinstance(made, tuple) else (made,)
+        for (following, i), part in zip(node.next_functions, parts, strict=True):
+            if following is not None and part is not None:
+                part = part.sum_to_size(following._input_metadata[i].shape)
+                to = waiting.setdefault(following, {})
+                to[i] = to[i] + part if i in to else part
+    return found
+
+
+def complete(found: dict[Tensor, Tensor], network: nn.Module) -> bool:
+    """Whether all that is trained has a derivative of its shape and type, on the device."""
+    return all(
+        found[weight].device.type == "cuda"
+        and (found[weight].shape, found[weight].dtype) == (weight.shape, weight.dtype)
+        for weight in network.parameters()
+        if weight.requires_grad
+    )
+
+
+def test_gradients_are_those_of_the_engine(rows: Rows) -> None:
+    system = build(rows, {"encoder": "mobilefacenet", "classifier": "arcface"})
+    training = ContrastiveTraining(
+        system.network_, system.augmentation_, rows, system.params, seed=0
+    )
+    loss = training.training_step(next(iter(training.batches)), 0)
+    found = gradients(loss)
+    torch.autograd.backward(loss)
+    for weight in system.network_.parameters():
+        torch.testing.assert_close(found[weight], weight.grad, rtol=1e-3, atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     store = make_store(tmp_path_factory.mktemp("device") / "store", domains=True)
@@ -95,7 +142,20 @@ SYSTEMS: list[dict[str, Any]] = [
     {"cross_domain": True, "crops": "different", "encoder": "mobilefacenet"},
     {"loss": "nt_xent", "classifier": "arcface", "crop_frames": 16},
     {"classifier": "arcface", "precision": "bfloat16", "augmentation": AUGMENTATIONS[1]},
+    {"encoder": "efficientat", "crop_frames": 16},
+    {"encoder": "ast", "crop_frames": 16},
 ]
+AST = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_length": 32,
+    "num_mel_bins": 16,
+}
+PUBLISHED = {
+    "efficientat": lambda: EfficientAT({"width": 0.1}, PretrainedParams(source="none")),
+    "ast": lambda: AudioSpectrogramTransformer(AST, PretrainedParams(source="none")),
+}
 
 
 @pytest.mark.parametrize("params", AUGMENTATIONS)
@@ -118,9 +178,16 @@ def test_augmentation(params: dict[str, Any]) -> None:
 
 def build(rows: Rows, params: dict[str, Any]) -> Contrastive:
     """Make an untrained network, on the CPU and with values."""
+    name = params.get("encoder", "small_cnn")
+    params = params | {"encoder": "small_cnn"} if name in PUBLISHED else params
     system = Contrastive(**QUICK | {"embedding": "levels", "backend": "level_sum"} | params)
     system.sections_ = ("fan/00", "fan/02", "pump/00", "pump/02")
-    system._build(16, -40.0, 6.0, rows.store.mel_frequencies(), n_classes=4)
+    n_mels = 128 if name == "efficientat" else 16
+    frequencies = np.linspace(50, 4000, n_mels)
+    system._build(n_mels, -40.0, 6.0, frequencies, n_classes=4)
+    if name in PUBLISHED:
+        system.network_.encoder = encoder = PUBLISHED[name]()
+        system.network_.head = ProjectionHead(encoder.embedding_size, 8)
     system.levels_ = system._all_levels
     return system
 
@@ -136,14 +203,27 @@ def bfloat16() -> Iterator[None]:
         torch.set_autocast_enabled("cuda", False)
 
 
-@pytest.mark.parametrize("params", SYSTEMS)
+SLOW = ("mobilefacenet", *PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        pytest.param(params, marks=[pytest.mark.slow] if params.get("encoder") in SLOW else [])
+        for params in SYSTEMS
+    ],
+)
 def test_training_step(rows: Rows, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to the loss: its derivatives are PyTorch's, and need a real GPU."""
     system = build(rows, params)
     training = ContrastiveTraining(
         system.network_, system.augmentation_, rows, system.params, seed=0
     )
-    batches = list(training.batches)[:3]
+    # As many mel bins as the encoder takes.
+    more = training.network.encoder.n_mels // 16
+    batches = [
+        (torch.cat([crops] * more, dim=-2), *numbers)
+        for crops, *numbers in list(training.batches)[:3]
+    ]
     monkeypatch.setattr(ContrastiveTraining, "device", CUDA)
     training.on_train_start()
     reduced = system.params.precision == "bfloat16"
@@ -151,12 +231,17 @@ def test_training_step(rows: Rows, params: dict[str, Any], monkeypatch: pytest.M
         training.network.to(CUDA)
         training.augmentation.to(CUDA)
         moved = [tuple(part.to(CUDA) for part in batch) for batch in batches]
-        with bfloat16() if reduced else nullcontext(), OnDevice() as watch:
-            losses = [training.training_step(batch, 0) for batch in moved]
+        with OnDevice() as watch:
+            losses = []
+            for batch in moved:
+                with bfloat16() if reduced else nullcontext():
+                    losses.append(training.training_step(batch, 0))
+            assert complete(gradients(losses[-1]), training.network)
         assert {loss.device.type for loss in losses} == {"cuda"}
         assert {loss.dtype for loss in losses} == {torch.float32}
         embedding = torch.bfloat16 if reduced else torch.float32
-        assert {dtype for dtype, _ in watch.images} == {embedding}
+        assert {dtype for dtype, _ in watch.images} <= {embedding}
+        assert watch.images or params.get("encoder") == "ast"
         # Of bfloat16, no layout can be told without a GPU.
         assert reduced or all(last for _, last in watch.images), "not channels-last"
     # Two drawings a step, and in the first nothing is mixed in.
@@ -166,17 +251,11 @@ def test_training_step(rows: Rows, params: dict[str, Any], monkeypatch: pytest.M
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "segment"),
-    [("small_cnn", "sliding"), ("mobilefacenet", "clip"), ("efficientat", "clip")],
+    [("small_cnn", "sliding"), ("mobilefacenet", "clip"), ("efficientat", "clip"), ("ast", "clip")],
 )
 def test_embedding(rows: Rows, name: str, segment: str) -> None:
-    system = build(rows, {"segment": segment})
-    encoder: nn.Module = (
-        EfficientAT({"width": 0.1}, PretrainedParams(source="none", mode="frozen"))
-        if name == "efficientat"
-        else build_encoder(name, 16)
-    )
-    system.network_.encoder = encoder
-    system.network_.head = ProjectionHead(encoder.embedding_size, 8)
+    system = build(rows, {"encoder": name, "segment": segment})
+    encoder = system.network_.encoder
     system.levels_ = (*encoder.level_names, "projection")
     with fake():
         network = system.network_.to(CUDA).eval()
@@ -187,7 +266,7 @@ def test_embedding(rows: Rows, name: str, segment: str) -> None:
             assert made.shape == (3, sum(network.size_of(system.levels_)))
         assert made.device.type == "cuda"
         assert watch.arrived == 0
-        if name != "efficientat":
+        if name not in PUBLISHED:
             measure_batch_norm(encoder, block.pre_normalise, rows, batch_size=8)
 
 
@@ -206,7 +285,9 @@ def test_baseline(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         training.on_train_epoch_start()
         numbers = torch.arange(6, device=CUDA)
         with OnDevice() as watch:
-            assert training.training_step(numbers, 0).device.type == "cuda"
+            loss = training.training_step(numbers, 0)
+            assert loss.device.type == "cuda"
+            assert complete(gradients(loss), training.network)
             windows = torch.randn(5, system.params.n_frames, 16, device=CUDA)
             scores = system.window_scores(training.network.eval(), windows, numbers[:5] % 2)
         assert scores.device.type == "cuda"
