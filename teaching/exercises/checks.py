@@ -75,7 +75,7 @@ def numbers(value: Any, name: str, shape: tuple[int, ...] = ()) -> Any:
     if value is None:
         raise WrongAnswerError(f"`{name}` gives nothing; `return` the number or set it")
     found = np.asarray(value)
-    if found.shape != shape or not np.issubdtype(found.dtype, np.number):
+    if found.shape != shape or found.dtype.kind not in "biuf":
         expected = f"numbers of shape {shape}" if shape else "one number"
         raise WrongAnswerError(
             f"`{name}` gave shape {found.shape} of {found.dtype}, expected {expected}"
@@ -210,7 +210,10 @@ def check_band_level(namespace: Namespace, rng: Rng) -> None:
         given = ask(namespace, "band_level", log_mel, frequencies, low, high)
         inside = log_mel[(frequencies >= low) & (frequencies < high)]
         right = 10 * np.log10((10 ** (inside / 10)).mean())
-        mistakes = {"that averages decibels; average the power, then take dB": inside.mean()}
+        mistakes = {
+            "that averages decibels; average the power, then take dB": inside.mean(),
+            "that adds the power; take its mean, not its sum": right + 10 * np.log10(inside.size),
+        }
         wrong = f"{low:g} to {high:g} Hz: expected {right:.2f} dB, got {given:.2f} dB"
         compare(given, right, wrong, mistakes)
 
@@ -295,6 +298,147 @@ def check_contrastive_loss(namespace: Namespace, rng: Rng) -> None:
         why = "an anchor is neither its own positive nor in its own denominator"
         wrong = f"temperature {temperature:g}: expected {right:.4f}, got {given:.4f}; {why}"
         compare(given, right, wrong, mistakes, tolerance=1e-3)
+
+
+def check_resize(namespace: Namespace, rng: Rng) -> None:
+    """``resize(row, start, width, size)``: linear interpolation, corners aligned."""
+    for width, size in ((9, 12), (12, 12), (15, 7)):
+        row, start = rng.normal(size=24), int(rng.integers(1, 8))
+        given = ask(namespace, "resize", row, start, width, size, shape=(size,))
+        at = np.arange(size)
+
+        def values(places: Any, row: Any = row) -> Any:
+            return np.interp(places, np.arange(len(row)), row)
+
+        right = start + at * (width - 1) / (size - 1)
+        aligned = "corners are not aligned: {} of the crop has to stay the last one"
+        mistakes = {
+            "round less: interpolate between two neighbours": row[np.rint(right).astype(int)],
+            aligned.format("the last value"): values(start + at * width / size),
+            "pixels have no width here: corners are aligned": values(
+                np.clip(start + (at + 0.5) * width / size - 0.5, start, start + width - 1)
+            ),
+            "the crop begins at `start`, not at 0": values(right - start),
+        }
+        wrong = f"a crop of {width} values at {start}, resized to {size}, is not right"
+        compare(given, values(right), wrong, mistakes)
+    numpy_only(namespace, "resize")
+
+
+def check_post_normalise(namespace: Namespace, rng: Rng) -> None:
+    """``post_normalise(views)``: one shift and one scale for the batch."""
+    views = rng.normal(size=(2, 3, 4, 5)) * rng.uniform(1, 4, size=(1, 3, 1, 1)) + 2
+    given = ask(namespace, "post_normalise", views, shape=views.shape)
+
+    def normal(axis: Any = None, ddof: int = 0) -> Any:
+        mean = views.mean(axis=axis, keepdims=True)
+        return (views - mean) / views.std(axis=axis, ddof=ddof, keepdims=True)
+
+    one = "one shift and one scale for the whole batch, not for each {}"
+    mistakes = {
+        one.format("clip: the difference in level would be lost"): normal((2, 3)),
+        one.format("view"): normal((1, 2, 3)),
+        one.format("mel bin"): normal((0, 1, 3)),
+        "divide by n, not by n − 1": normal(ddof=1),
+        "the mean is right, the deviation is not yet 1": views - views.mean(),
+    }
+    wrong = f"mean {given.mean():.3f}, deviation {given.std():.3f}; expected 0 and 1"
+    compare(given, normal(), wrong, mistakes)
+    numpy_only(namespace, "post_normalise")
+
+
+def check_high_share(namespace: Namespace, rng: Rng) -> None:
+    """``high_share(first, second, mel_frequencies, cutoff)``: where two views differ."""
+    hz = np.array([100.0, 300, 700, 1500, 3000, 6000])
+    for cutoff in (700.0, 1500.0, 2000.0):
+        first, second = rng.normal(size=(2, 6, 8)) * np.arange(1, 7)[:, None]
+        given = ask(namespace, "high_share", first, second, hz, cutoff)
+        away, high = abs(first - second), hz >= cutoff
+        right = away[high].sum() / away.sum()
+        mistakes = {
+            "a bin at the cut-off counts as high": away[hz > cutoff].sum() / away.sum(),
+            "that is the share below the cut-off": 1 - right,
+            "take absolute differences, not squares": (away**2)[high].sum() / (away**2).sum(),
+            "differences of both signs cancel: take absolute values first": (
+                (first - second)[high].sum() / (first - second).sum()
+            ),
+            "compare sums, not means: the bands have different sizes": (
+                away[high].mean() / away.mean()
+            ),
+        }
+        wrong = f"cut-off {cutoff:g} Hz: expected {right:.4f}, got {given:.4f}"
+        compare(given, right, wrong, mistakes)
+    numpy_only(namespace, "high_share")
+
+
+def check_positives(namespace: Namespace, rng: Rng) -> None:
+    """``positives(classes, domains, clips)``: of another domain, or of the same clip."""
+    clips = rng.permutation(np.repeat(np.arange(9), 2))
+    classes, domains = clips % 3, (clips // 3 == 0).astype(int)
+    given = ask(namespace, "positives", classes, domains, clips, shape=(18, 18))
+    same, domain, clip = (np.equal.outer(x, x) for x in (classes, domains, clips))
+    other = ~np.eye(18, dtype=bool)
+    right = same & (~domain | clip) & other
+    mistakes = {
+        "a view is no positive of itself": same & (~domain | clip),
+        "the domain is not used: of its class, only other domains and its own clip": same & other,
+        "the other view of the clip is a positive, too": same & ~domain & other,
+        "the domains are turned around: *other* domains are positives": (
+            same & (domain | clip) & other
+        ),
+        "positives are of the same class": (~domain | clip) & other,
+        "those are the negatives": ~same,
+    }
+    compare(given, right, f"{(given != right).sum()} of {right.size} pairs are wrong", mistakes)
+    numpy_only(namespace, "positives")
+
+
+def check_reach(namespace: Namespace, rng: Rng) -> None:
+    """``reach(kernels, strides)``: 1 + Σ (k − 1) · product of the strides before."""
+    for _ in range(4):
+        kernels, strides = rng.choice([3, 5, 7], size=4).tolist(), [2, 1, 2, 3]
+        given = ask(namespace, "reach", kernels, strides)
+        jumps = np.cumprod([1, *strides])
+        grown = np.array(kernels) - 1
+        right = 1 + grown @ jumps[:-1]
+        mistakes = {
+            "a stride widens the steps of all *later* layers": 1 + grown.sum(),
+            "the stride of a layer acts on the layers after it only": 1 + grown @ jumps[1:],
+            "start from the one cell itself": right - 1,
+            "a kernel of k adds k − 1 steps, not k": 1 + np.array(kernels) @ jumps[:-1],
+            "that is the total stride; add what each kernel reaches": jumps[-1],
+        }
+        wrong = f"kernels {kernels}, strides {strides}: expected {right}, got {given:g}"
+        compare(given, right, wrong, mistakes)
+
+
+def check_level_score(namespace: Namespace, rng: Rng) -> None:
+    """``level_score(normal, test)``: mean over levels of standardised logarithms."""
+    scale = np.array([[1.0], [50.0], [3000.0]])
+    normal, test = rng.gamma(5, size=(3, 40)) * scale, rng.gamma(7, size=(3, 20)) * scale
+    given = ask(namespace, "level_score", normal, test, shape=(20,))
+
+    def score(normal: Any, test: Any, ddof: int = 0) -> Any:
+        away = test - normal.mean(axis=1, keepdims=True)
+        return away / normal.std(axis=1, ddof=ddof, keepdims=True)
+
+    low, high = np.log(normal), np.log(test)
+    mistakes = {
+        "standardise the logarithms of the distances": score(normal, test).mean(axis=0),
+        "test clips must not set mean and deviation: use the normal ones": (
+            score(high, high).mean(axis=0)
+        ),
+        "average over the levels, do not add": score(low, high).sum(axis=0),
+        "divide by n, not by n − 1": score(low, high, ddof=1).mean(axis=0),
+        "each level needs its own mean and deviation": (
+            ((high - low.mean()) / low.std()).mean(axis=0)
+        ),
+        "the deviations are not yet 1: divide by them": (
+            (high - low.mean(axis=1, keepdims=True)).mean(axis=0)
+        ),
+    }
+    compare(given, score(low, high).mean(axis=0), "scores of 20 random clips are wrong", mistakes)
+    numpy_only(namespace, "level_score")
 
 
 CHECKS = {

@@ -125,6 +125,51 @@ def of_all_pairs(z: Any, labels: Any, temperature: float) -> float:
     return float(-log_share[positive].mean())
 
 
+def power_sum(log_mel: Any) -> float:
+    return float(10 * np.log10(np.sum(10 ** (log_mel / 10))))
+
+
+def contrast(z: Any, labels: Any, temperature: float) -> float:
+    return supervised_contrast(z, labels, temperature)
+
+
+def at(row: Any, places: Any) -> Any:
+    return np.interp(places, np.arange(len(row)), row)
+
+
+def nearest(start: int, width: int, size: int) -> Any:
+    return np.rint(np.linspace(start, start + width - 1, size)).astype(int)
+
+
+def by_clip(views: Any, axis: tuple[int, ...]) -> Any:
+    return (views - views.mean(axis, keepdims=True)) / views.std(axis, keepdims=True)
+
+
+def share(difference: Any, chosen: Any) -> float:
+    return float(difference[chosen].sum() / difference.sum())
+
+
+def same(values: Any) -> Any:
+    return values[:, None] == values
+
+
+def eye(values: Any) -> Any:
+    return np.eye(len(values), dtype=bool)
+
+
+def steps(strides: Any) -> Any:
+    return np.cumprod([1, *strides[:-1]])
+
+
+def z_mean(normal: Any, test: Any) -> Any:
+    return ((test - normal.mean(1, keepdims=True)) / normal.std(1, keepdims=True)).mean(0)
+
+
+def ranks(score: Any) -> Any:
+    """Ranks from 1, ties share their mean."""
+    return (score[:, None] > score).sum(1) + ((score[:, None] == score).sum(1) + 1) / 2
+
+
 WRONG: list[tuple[str, str, Any, str]] = [
     ("rates", "rates", lambda y, s, t: ((s >= t)[y == 1].mean(), (s >= t)[y == 0].mean()), "above"),
     ("rates", "rates", lambda y, s, t: ((s > t)[y == 0].mean(), (s > t)[y == 1].mean()), "order"),
@@ -154,7 +199,57 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("mix", "mix", lambda x, z, r: (1 - r) * x + r * z, "mixes logarithms"),
     ("contrastive_loss", "contrastive_loss", lambda z, y, t: 1.0, "got 1.0000"),
     ("contrastive_loss", "contrastive_loss", of_all_pairs, "positives of each anchor first"),
+    ("frame_count", "frame_count", lambda n, h: 1 + (n - 1024) // h, "centred"),
+    ("band_level", "band_level", lambda x, f, a, b: x[(f >= a) & (f <= b)].mean(), "decibels"),
+    ("band_level", "band_level", lambda x, f, a, b: power_sum(x[(f >= a) & (f < b)]), "mean, not"),
+    ("distance", "distance", lambda a, b: -mahalanobis(a, b), "turned around"),
+    ("distance", "distance", lambda a, b: (b - a.mean(0)) ** 2, "gave shape"),
+    ("standardise", "standardise", lambda x, m, s: (x + m) / s, "expected zero mean"),
+    ("standardise", "standardise", lambda x, m, s: ((x - m) / s).ravel(), "gave shape"),
+    ("mix", "mix", lambda x, z, r: np.logaddexp(x + np.log(r), z + np.log(1 - r)), "belongs to z"),
+    ("mix", "mix", lambda x, z, r: x, "is not right"),
+    ("contrastive_loss", "contrastive_loss", lambda z, y, t: contrast(z, y, 1.0), "temperature is"),
+    ("contrastive_loss", "contrastive_loss", lambda z, y, t: -contrast(z, y, t), "sign is turned"),
+    ("resize", "resize", lambda r, a, w, n: np.resize(r[a : a + w], n), "is not right"),
+    ("resize", "resize", lambda r, a, w, n: at(r, np.linspace(0, w - 1, n)), "at `start`"),
+    ("resize", "resize", lambda r, a, w, n: at(r, a + np.arange(n) * w / n), "stay the last"),
+    ("resize", "resize", lambda r, a, w, n: r[nearest(a, w, n)], "interpolate between"),
+    ("post_normalise", "post_normalise", lambda v: by_clip(v, (2, 3)), "not for each clip"),
+    ("post_normalise", "post_normalise", lambda v: by_clip(v, (1, 2, 3)), "not for each view"),
+    ("post_normalise", "post_normalise", lambda v: (v - v.mean()) / v.var(), "expected 0 and 1"),
+    ("post_normalise", "post_normalise", lambda v: (v - v.mean()) / v.std(ddof=1), "n − 1"),
+    ("high_share", "high_share", lambda a, b, f, c: share(abs(a - b), f > c), "at the cut-off"),
+    ("high_share", "high_share", lambda a, b, f, c: share(abs(a - b), f < c), "below the cut-off"),
+    ("high_share", "high_share", lambda a, b, f, c: share((a - b) ** 2, f >= c), "not squares"),
+    ("high_share", "high_share", lambda a, b, f, c: share(a - b, f >= c), "of both signs"),
+    ("positives", "positives", lambda y, d, c: same(y) & (~same(d) | same(c)), "of itself"),
+    ("positives", "positives", lambda y, d, c: same(y) & ~eye(y), "domain is not used"),
+    ("positives", "positives", lambda y, d, c: same(y) & ~same(d), "other view of the clip"),
+    ("positives", "positives", lambda y, d, c: ~same(y), "negatives"),
+    ("reach", "reach", lambda k, s: 1 + sum(k) - len(k), "all \\*later"),
+    ("reach", "reach", lambda k, s: 1 + (np.array(k) - 1) @ np.cumprod(s), "after it only"),
+    ("reach", "reach", lambda k, s: (np.array(k) - 1) @ steps(s), "the one cell"),
+    ("reach", "reach", lambda k, s: np.prod(s), "total stride"),
+    ("level_score", "level_score", lambda a, b: z_mean(a, b), "logarithms of the distances"),
+    ("level_score", "level_score", lambda a, b: z_mean(np.log(b), np.log(b)), "must not set"),
+    ("level_score", "level_score", lambda a, b: 3 * z_mean(np.log(a), np.log(b)), "do not add"),
+    ("level_score", "level_score", lambda a, b: np.log(b).mean(0), "are wrong"),
 ]
+"""Exercise, what it defines, a wrong answer, a part of its hint."""
+
+RIGHT: list[tuple[str, str, Any]] = [
+    ("area", "area", lambda y, s: (ranks(s)[y == 1].mean() - (sum(y) + 1) / 2) / sum(y == 0)),
+    ("threshold", "choose_threshold", lambda s, r: np.sort(s)[::-1][int(r * len(s))]),
+    ("frame_count", "frame_count", lambda n, h: len(range(0, n + 1, h))),
+    ("distance", "distance", lambda a, b: np.sqrt(mahalanobis(a, b))),
+    ("mix", "mix", lambda x, z, r: x + np.log1p(r * np.expm1(z - x))),
+    ("resize", "resize", lambda r, a, w, n: at(r, np.linspace(a, a + w - 1, n))),
+    ("high_share", "high_share", lambda a, b, f, c: share(abs(b - a), f >= c)),
+    ("reach", "reach", lambda k, s: 1 + sum((np.array(k) - 1) * steps(s))),
+    ("positives", "positives", lambda y, d, c: same(y) * (1 - same(d) * ~same(c)) - eye(y)),
+    ("level_score", "level_score", lambda a, b: z_mean(np.log2(a), np.log2(b))),
+]
+"""Answers that are right without being the reference solution."""
 
 
 def test_a_wrong_answer_gets_a_line_that_helps() -> None:
@@ -166,6 +261,17 @@ def test_a_wrong_answer_gets_a_line_that_helps() -> None:
         with pytest.raises(WrongAnswerError, match=hint) as caught:
             check(name, namespace)
         assert "\n" not in str(caught.value)
+
+
+def test_another_right_answer_is_right() -> None:
+    for name, variable, value in RIGHT:
+        check(name, solution_namespace() | {variable: value})
+
+
+def test_each_exercise_is_tried_in_eleven_ways() -> None:
+    for exercise in NAMES:
+        parts = solution_cells(exercise)
+        assert sum(variable in parts or name in parts for name, variable, *_ in WRONG) >= 11
 
 
 def test_an_unknown_exercise_is_refused() -> None:
