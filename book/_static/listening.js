@@ -37,7 +37,7 @@
       const answers = ["A", "B"].map((letter, i) => {
         const card = make("div", stage, "", { class: "listening-clip" });
         make("audio", card, "", {
-          controls: "", preload: "metadata", src: pair[clips[i]], "aria-label": `clip ${letter}`,
+          controls: "", preload: "auto", src: pair[clips[i]], "aria-label": `clip ${letter}`,
         });
         const button = make("button", card, `${letter} is broken`, { type: "button" });
         button.addEventListener("click", () => tell(clips[i] === "anomaly", clips));

@@ -90,6 +90,7 @@ def assemble(folder: Path, names: list[str]) -> str:
         for tag in article.find_all(True):
             if tag.get("id"):
                 tag["id"] = f"{slug}--{tag['id']}"
+            tag.attrs.pop("loading", None)  # a printer does not scroll
             for attribute in ("href", "src"):
                 _moved(tag, attribute, name, slugs)
         for folded in article.find_all("details"):

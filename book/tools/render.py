@@ -4,6 +4,9 @@ Both are laid side by side in ``<workspace>/<profile>/staged`` and built there. 
 only if this module has made it: such a folder holds a file that says so.
 """
 
+import base64
+import hashlib
+import io
 import json
 import os
 import re
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from asdlib.errors import AsdError, ConfigError, RunError
 from asdlib.files import is_taken, whole_file
@@ -25,6 +29,8 @@ from book.tools.listen import make_box
 MADE_HERE = ".made-by-asd-book"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _SOUND = re.compile(r"<audio\b.*?</audio>")
+_INSIDE = re.compile(r"data:(?:audio|image)/(\w+);base64,([A-Za-z0-9+/=]+)")
+_PICTURE = re.compile(r'(?<="image/png": ")[A-Za-z0-9+/=]{150000,}')
 
 
 def build_book(profile: str, *, project: Path, workspace: Path, html: Path | None = None) -> Path:
@@ -73,6 +79,8 @@ def write_epub(out: Path, profile: str, *, project: Path, workspace: Path) -> Pa
     for path in (staged / "notebooks").glob("*.ipynb"):
         text = path.read_text(encoding="utf-8")
         path.write_text(_SOUND.sub("", text), encoding="utf-8")
+    for sound in (staged / "book" / "_static").rglob("*.flac"):
+        sound.unlink()
     folder = render(staged, "--builder", "custom", "--custom-builder", "epub")
     made = next(folder.with_name("epub").glob("*.epub"))
     with whole_file(out) as partial:
@@ -99,7 +107,7 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
         shutil.copytree(kept, staged / "results" / "scale")
     (staged / "notebooks").mkdir()
     for name, path in executed.items():
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = json.loads(_lighter(path.read_text(encoding="utf-8"), staged / "book"))
         for cell in notebook["cells"]:
             tags = cell["metadata"].get("tags", [])
             if "injected-parameters" in tags:  # paths of this machine
@@ -123,6 +131,33 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     if times and page.is_file():
         page.write_text(times, encoding="utf-8")
     return staged
+
+
+def _lighter(notebook: str, book: Path) -> str:
+    """Move sounds and cards of a notebook into files, fetched when wanted; shrink pictures."""
+
+    def beside(found: re.Match[str]) -> str:
+        content = base64.b64decode(found[2])
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.{found[1]}"
+        folder = book / "_static" / "shown"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        return f"../_static/shown/{name}"
+
+    def shrink(picture: re.Match[str]) -> str:
+        # A spectrogram has no more than 256 colours.
+        large, small = io.BytesIO(base64.b64decode(picture[0])), io.BytesIO()
+        few = Image.open(large).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(small, format="png", optimize=True)
+        return base64.b64encode(small.getvalue()).decode()
+
+    notebook = _PICTURE.sub(shrink, notebook)
+    for now, later in (
+        ('preload=\\"metadata\\"', 'preload=\\"none\\"'),
+        ('<img src=\\"data:', '<img loading=\\"lazy\\" src=\\"data:'),
+    ):
+        notebook = notebook.replace(now, later)
+    return _INSIDE.sub(beside, notebook)
 
 
 def _setup(cell: dict[str, Any]) -> str:

@@ -193,7 +193,7 @@ def faults_written(folder: Path, name: str) -> list[str]:
     sounds = sum(len(found) for found in re.findall(r'"data:audio/[^"]*"', text))
     sources = set(re.findall(r'<img[^>]*\ssrc="([^":]+)"', text))
     pictures = sum((page.parent / source).stat().st_size for source in sources)
-    if (size := len(text.encode()) - sounds + pictures) > 3_000_000:
+    if (size := len(text.encode()) - sounds + pictures) > 1_500_000:
         faults.append(f"{size} bytes without its sounds")
     for link in sorted(set(LINKS.findall(text))):
         address = urlsplit(html.unescape(link))
