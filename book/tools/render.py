@@ -30,6 +30,9 @@ MADE_HERE = ".made-by-asd-book"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _SOUND = re.compile(r"<audio\b.*?</audio>")
 _INSIDE = re.compile(r"data:(?:audio|image)/(\w+);base64,([A-Za-z0-9+/=]+)")
+_METRIC = re.compile(r"(?<=<th>)(p?auc)(_source|_target)?(?=</th>)")
+_DOMAIN = {None: "", "_source": " (source)", "_target": " (target)"}
+_HYPHEN = re.compile(r"(?<![\w`/.-])-(?=\d)")
 _PICTURE = re.compile(r'(?<="image/png": ")[A-Za-z0-9+/=]{150000,}')
 
 
@@ -109,6 +112,7 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     for name, path in executed.items():
         notebook = json.loads(_lighter(path.read_text(encoding="utf-8"), staged / "book"))
         for cell in notebook["cells"]:
+            _typeset(cell)
             tags = cell["metadata"].get("tags", [])
             if "injected-parameters" in tags:  # paths of this machine
                 cell["metadata"]["tags"] = [*tags, "remove-cell"]
@@ -158,6 +162,20 @@ def _lighter(notebook: str, book: Path) -> str:
     ):
         notebook = notebook.replace(now, later)
     return _INSIDE.sub(beside, notebook)
+
+
+def _typeset(cell: dict[str, Any]) -> None:
+    """Give numbers that a cell shows a minus sign and separators, and metrics their names."""
+    for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+        for kind in data.keys() & {"text/markdown", "text/html"}:
+            text = "".join(data[kind])
+            if kind == "text/markdown":
+                text = _HYPHEN.sub("−", text)
+            elif "<table" in text:
+                text = re.sub(r"(?<=<td>)-(?=\d)", "−", text).replace("<td>NaN</td>", "<td>–</td>")
+                text = re.sub(r"(?<=<td>)\d{5,}(?=</td>)", lambda n: f"{int(n[0]):,}", text)
+                text = _METRIC.sub(lambda m: m[1].upper().replace("P", "p") + _DOMAIN[m[2]], text)
+            data[kind] = text
 
 
 def _setup(cell: dict[str, Any]) -> str:
