@@ -218,7 +218,7 @@ def times_table(path: Path, profile: str, names: list[str]) -> str:
     timed = {name: notebooks.get(Path(name).name) for name in names}
     rows = "".join(
         f"| {{doc}}`/{name}` | {spent['seconds'] / 60:.1f} "
-        f"| {spent['workers']} on {spent['cores']} | {spent['date']} |\n"
+        f"| {spent['workers']} on {spent['cores']} | {spent['date'].replace('-', '‑')} |\n"
         for name, spent in timed.items()
         if spent
     )
