@@ -285,6 +285,56 @@ def test_the_blind_listening_test_counts_like_its_reader(browser: Browser, site:
     page.close()
 
 
+def test_single_clips_are_sorted_filtered_and_opened(browser: Browser, site: str) -> None:
+    page, problems = open_page(browser, site, "notebooks/33_training", has_touch=True)
+    clips = page.locator(".clip-browser")
+    names = clips.locator("th").all_inner_texts()
+
+    def column(name: str) -> list[str]:
+        texts = clips.locator(f"tbody td:nth-child({names.index(name) + 1})").all_inner_texts()
+        return [text.strip().replace("−", "-") for text in texts]
+
+    def opened() -> str:
+        (card,) = [card for card in clips.locator("figure").all() if card.is_visible()]
+        return card.locator("figcaption").inner_text().split()[0]
+
+    everything = column("clip")
+    wrong = [float(share) for share in column("wrong side (%)")]
+    assert wrong == sorted(wrong, reverse=True)
+    assert opened() == everything[0] == "1"
+    clips.get_by_label("order").select_option("highest score first")
+    scores = [float(score) for score in column("score")]
+    assert scores == sorted(scores, reverse=True)
+    assert sorted(column("clip")) == sorted(everything)
+    clips.get_by_label("label").select_option("normal")
+    kept = column("clip")
+    assert set(column("label")) == {"normal"}
+    told = f"{len(kept)} of {len(everything)} clips"
+    assert clips.get_by_role("status").inner_text() == told
+    assert opened() in kept
+    clips.get_by_role("button", name=f"Show clip {kept[-1]}", exact=True).tap()
+    assert opened() == kept[-1]
+    page.keyboard.press("ArrowUp")
+    assert opened() == kept[-2]
+    assert problems == []
+    page.close()
+
+
+def test_a_page_can_be_read_without_javascript(browser: Browser, site: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for name, parts in (
+        ("notebooks/33_training", ".clip-browser tbody tr, .clip-browser figure, .solution p"),
+        ("notebooks/12_threshold", ".threshold-fallback table, .solution p"),
+        ("notebooks/25_block", ".augment-fallback, .quiz-why, .asd-card img, .solution p"),
+    ):
+        page.goto(f"{site}/{name}.html")
+        found = page.locator(parts).all()
+        assert len(found) >= 3, name
+        assert [part.inner_text() for part in found if not part.is_visible()] == [], name
+    context.close()
+
+
 def test_a_quiz_answers_the_reader(browser: Browser, site: str) -> None:
     page, problems = open_page(browser, site, "book/task")
     quiz = page.locator(".quiz").first
