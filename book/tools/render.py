@@ -32,7 +32,7 @@ _SOUND = re.compile(r"<audio\b.*?</audio>")
 _INSIDE = re.compile(r"data:(?:audio|image)/(\w+);base64,([A-Za-z0-9+/=]+)")
 _METRIC = re.compile(r"(?<=<th>)(p?auc)(_source|_target)?(?=</th>)")
 _DOMAIN = {None: "", "_source": " (source)", "_target": " (target)"}
-_HYPHEN = re.compile(r"(?<![\w`/.-])-(?=\d)")
+_HYPHEN = re.compile(r"(?<![\w`/.=-])-(?=\d)")
 _PICTURE = re.compile(r'(?<="image/png": ")[A-Za-z0-9+/=]{150000,}')
 
 

@@ -1,5 +1,7 @@
 """What is made from executed notebooks: the staged book, slides, the page for printing, buttons."""
 
+import base64
+import io
 import json
 import shutil
 import zipfile
@@ -8,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from asdlib.errors import ConfigError, RunError
 from book.tools import launch, pdf
@@ -92,10 +96,45 @@ def test_prose_and_executed_notebooks_are_laid_side_by_side(places: dict[str, Pa
         assert config["execute"]["execute_notebooks"] == "off"
         times = (staged / "book" / "teaching" / "times.md").read_text()
         assert "on the profile `smoke`" in times
-        assert "| {doc}`/notebooks/01_a` | 1.5 | 2 on 4 | 2026-11-22 |" in times
+        assert "| {doc}`/notebooks/01_a` | 1.5 | 2 on 4 | 2026‑11‑22 |" in times
         assert not (staged / "book" / "tools").exists()
     assert page.read_text() == "nothing is measured"
     assert times_table(page, "smoke", ["notebooks/01_a"]) == ""
+
+
+def test_sounds_and_cards_become_files_and_numbers_are_typeset(places: dict[str, Path]) -> None:
+    source = places["workspace"] / "smoke" / "notebooks" / "01_a.ipynb"
+    notebook = nbformat.read(source, as_version=4)
+    table = "<table><th>auc_source</th><td>-1.5</td><td>NaN</td><td>65664</td><td>2020</td></table>"
+    noise = np.random.default_rng(0).integers(0, 256, size=(300, 300, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, format="png")
+    large = base64.b64encode(buffer.getvalue()).decode()
+    for data in (
+        {"text/html": '<audio preload="metadata" src="data:audio/flac;base64,AAAA"></audio>'},
+        {"text/html": table},
+        {"text/markdown": "falls by -3.1 [-4, -2] on 2026-11-28, `seed=-1`"},
+        {"image/png": large},
+    ):
+        output = nbformat.v4.new_output("display_data", data)
+        notebook.cells.append(nbformat.v4.new_code_cell("3", outputs=[output]))
+    nbformat.write(notebook, source)
+    staged = stage_book("smoke", **places)
+    made = nbformat.read(staged / "notebooks" / "01_a.ipynb", as_version=4)
+    cards, player, shown, said, picture = (c.outputs[0]["data"] for c in made.cells[-5:])
+    folder = staged / "book" / "_static" / "shown"
+    (image,) = folder.glob("*.png")
+    (sound,) = folder.glob("*.flac")
+    assert base64.b64decode(PNG) == image.read_bytes()
+    assert f'loading="lazy" src="../_static/shown/{image.name}"' in cards["text/html"]
+    assert player["text/html"] == (
+        f'<audio preload="none" src="../_static/shown/{sound.name}"></audio>'
+    )
+    assert shown["text/html"] == (
+        "<table><th>AUC (source)</th><td>−1.5</td><td>–</td><td>65,664</td><td>2020</td></table>"
+    )
+    assert said["text/markdown"] == "falls by −3.1 [−4, −2] on 2026-11-28, `seed=-1`"
+    assert len(picture["image/png"]) < 0.6 * len(large)
 
 
 def test_a_profile_that_is_none_removes_nothing(project: Path) -> None:
@@ -169,7 +208,8 @@ def test_the_book_becomes_an_epub_without_sounds(places: dict[str, Path], tmp_pa
     source = places["workspace"] / "smoke" / "notebooks" / "01_a.ipynb"
     notebook = nbformat.read(source, as_version=4)
     sound = nbformat.v4.new_output(
-        "display_data", {"text/html": '<p>heard</p><audio src="data:audio/flac;base64,AA"></audio>'}
+        "display_data",
+        {"text/html": '<p>heard</p><audio src="data:audio/flac;base64,AAAA"></audio>'},
     )
     notebook.cells.append(nbformat.v4.new_code_cell("play()", outputs=[sound]))
     nbformat.write(notebook, source)
