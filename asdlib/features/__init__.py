@@ -1,8 +1,8 @@
 """Log-mel features: the front end, the memory-mapped store, and how stores are built and cut.
 
-``front_end`` holds the parameters and presets, ``logmel`` the transform, ``store`` what every
-system reads and how stores are cut and joined, ``build`` makes a store from recordings with the
-faster ``clip_transform``.
+``front_end`` holds the parameters and presets, ``logmel`` the transform and the translation to
+another front end, ``store`` what every system reads and how stores are cut and joined, ``build``
+makes a store from recordings with the faster ``clip_transform``.
 """
 
 import lazy_loader
