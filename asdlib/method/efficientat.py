@@ -101,7 +101,6 @@ class EfficientAT(Encoder):
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, 0.01
         n_bins = halved(self.n_mels, times=5)
-        self.time_mean_size = self.embedding_size * n_bins
         over_frequency = nn.Unflatten(1, (self.embedding_size, n_bins)), nn.AdaptiveAvgPool1d(1)
         self.last = nn.Sequential(*over_frequency, nn.Flatten())
         if published:

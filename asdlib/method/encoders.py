@@ -38,7 +38,6 @@ class Encoder(nn.Module):
     last: nn.Module
     n_mels: int
     embedding_size: int
-    time_mean_size: int
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised log-mel spectrograms (B, F, T) as (B, D)."""
@@ -105,8 +104,7 @@ class SmallCNN(Encoder):
             ]
             previous = size
         self.body = nn.Sequential(*layers)
-        self.time_mean_size = previous * halved(n_mels, times=4)
-        self.last = nn.Linear(self.time_mean_size, embedding_size)
+        self.last = nn.Linear(previous * halved(n_mels, times=4), embedding_size)
 
 
 class MobileFaceNet(Encoder):
@@ -147,7 +145,6 @@ class MobileFaceNet(Encoder):
         layers += [convolution(128, 512, 1), nn.PReLU(512)]
         self.body = nn.Sequential(*layers)
         n_bins = halved(n_mels, times=4)
-        self.time_mean_size = 512 * n_bins
         self.last = nn.Sequential(
             nn.Unflatten(1, (512, n_bins)),
             nn.Conv1d(512, 512, n_bins, groups=512, bias=False),

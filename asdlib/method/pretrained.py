@@ -50,7 +50,6 @@ class Frozen(Encoder):
         self.encoder = encoder.requires_grad_(False).eval()
         self.n_mels = encoder.n_mels
         self.embedding_size = encoder.embedding_size
-        self.time_mean_size = encoder.time_mean_size
         self.level_names = encoder.level_names
 
     def train(self, mode: bool = True) -> Self:

@@ -61,7 +61,6 @@ class AudioSpectrogramTransformer(Encoder):
         self.body = model
         self.last = nn.Identity()
         self.embedding_size = int(settings.hidden_size)
-        self.time_mean_size = self.embedding_size * self.n_frequency
 
     @staticmethod
     def front_end(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ class MelMean(Encoder):
         self.n_mels = n_mels
         self.embedding_size = embedding_size
         self.body = nn.Identity()  # (B, 1, F, T) stays; the base class averages over T
-        self.time_mean_size = n_mels
         self.last = nn.Linear(n_mels, embedding_size)
 
 
