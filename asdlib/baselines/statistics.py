@@ -80,6 +80,15 @@ def _quantiles(log_mel: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarra
     return quantiles
 
 
+def symmetric_root(precision: np.ndarray) -> np.ndarray:
+    """Compute the symmetric roots P^½ of positive semi-definite matrices (…, D, D)."""
+    values, axes = np.linalg.eigh(precision)
+    root: np.ndarray = (axes * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ axes.swapaxes(
+        -1, -2
+    )
+    return root
+
+
 class TimeStatistics(System[TimeStatisticsParams]):
     """Mahalanobis distance of time statistics, a Gaussian a section.
 
@@ -193,8 +202,7 @@ class TimeStatistics(System[TimeStatisticsParams]):
             spread = np.maximum(x.std(axis=1, keepdims=True), np.finfo(np.float64).tiny)
             frames.append(np.square(x - x.mean(axis=1, keepdims=True)) / spread)
         apart = np.concatenate(frames) - self.mean_[at][:, None]  # (D, T), z is its mean
-        variances, axes = np.linalg.eigh(self.precision_[at])
-        white = (axes * np.sqrt(np.maximum(variances, 0.0))) @ axes.T @ apart
+        white = symmetric_root(self.precision_[at]) @ apart
         parts = white.mean(axis=1, keepdims=True) * white / n_frames
         return np.asarray(parts.reshape(-1, n_mels, n_frames).sum(axis=0))
 

@@ -63,7 +63,7 @@ def score(
         said: dict[str, Any] = row._asdict()
         if explained:
             at = row.window_start
-            reason = find_reason(loaded, window_, row.section, train=train, offset=at)
+            reason = find_reason(loaded, window_, row.section, offset=at)
             said["reason"] = reason.as_json() if as_json else reason.sentence
             if pictures is not None:
                 from asdlib.plots import plot_reason, save_figure

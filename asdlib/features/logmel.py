@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchaudio.compliance.kaldi import fbank, get_mel_banks
+from torchaudio.compliance.kaldi import get_mel_banks
 from torchaudio.functional import melscale_fbanks
 
 from asdlib.errors import ConfigError, DataError
@@ -47,8 +47,6 @@ class LogMel(nn.Module):
         super().__init__()
         self.front_end = preset(front_end)
         self.dtype = dtype
-        if self.front_end.framing == "kaldi":
-            return
         self.register_buffer("window", hann_window(self.front_end).to(dtype))
         self.register_buffer("filters", mel_filters(self.front_end).T.to(dtype))
 
@@ -63,14 +61,17 @@ class LogMel(nn.Module):
                 f"waveforms of shape {tuple(waveform.shape)} cannot be transformed; expected "
                 f"(clips, samples) with at least {front_end.shortest} samples"
             )
-        if front_end.framing == "kaldi":
-            return kaldi_log_mel(waveform, front_end).to(torch.float32)
         if front_end.framing == "efficientat":
             waveform = waveform[:, 1:] - PREEMPHASIS * waveform[:, :-1]
-        half = front_end.n_fft // 2
-        frames = pad(waveform, (half, half), mode=front_end.pad_mode).unfold(
-            -1, front_end.n_fft, front_end.hop_length
-        )
+        if front_end.framing == "kaldi":
+            frames = waveform.unfold(-1, front_end.win_length, front_end.hop_length)
+            frames = frames - frames.mean(dim=-1, keepdim=True)
+            frames = frames - PREEMPHASIS * torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+            frames = pad(frames, (0, front_end.n_fft - front_end.win_length))
+        else:
+            half = front_end.n_fft // 2
+            padded = pad(waveform, (half, half), mode=front_end.pad_mode)
+            frames = padded.unfold(-1, front_end.n_fft, front_end.hop_length)
         magnitude = torch.fft.rfft(frames * self.window).abs()
         mel = self.filters @ magnitude.pow(front_end.power).mT
         eps = front_end.eps
@@ -81,17 +82,21 @@ class LogMel(nn.Module):
 
 
 def hann_window(front_end: FrontEnd) -> Tensor:
-    """Make the window, shape (n_fft,), in double precision: a rounded one leaks into empty bins."""
-    n_fft, n_window = front_end.n_fft, front_end.win_length
-    hann = torch.hann_window(n_window, front_end.framing == "stft", dtype=torch.float64)
-    left = (n_fft - n_window) // 2
+    """Make the window, shape (n_fft,), in double precision: a rounded one leaks into empty bins.
+
+    That of Kaldi is rounded, and zeros stand after it and not on both sides.
+    """
+    n_fft, n_window, kaldi = front_end.n_fft, front_end.win_length, front_end.framing == "kaldi"
+    dtype = torch.float32 if kaldi else torch.float64
+    hann = torch.hann_window(n_window, front_end.framing == "stft", dtype=dtype)
+    left = 0 if kaldi else (n_fft - n_window) // 2
     return pad(hann, (left, n_fft - n_window - left))
 
 
 def mel_filters(front_end: FrontEnd) -> Tensor:
     """Make the mel filters of a front end, shape (K, F), single precision."""
     filters: Tensor
-    if front_end.framing == "efficientat":
+    if front_end.framing != "stft":
         rate, band = front_end.sample_rate, (front_end.f_min, front_end.f_max)
         filters, _ = get_mel_banks(front_end.n_mels, front_end.n_fft, rate, *band, 0.0, 0.0, 1.0)
         return pad(filters, (0, 1)).T
@@ -105,23 +110,6 @@ def mel_filters(front_end: FrontEnd) -> Tensor:
         mel_scale=front_end.mel_scale,
     )
     return filters
-
-
-def kaldi_log_mel(waveform: Tensor, front_end: FrontEnd) -> Tensor:
-    """Transform waveforms (B, S) to log-mels (B, F, T) by Kaldi's filter bank, clip by clip."""
-    return torch.stack(
-        [
-            fbank(
-                clip[None],
-                sample_frequency=front_end.sample_rate,
-                window_type="hanning",
-                num_mel_bins=front_end.n_mels,
-                low_freq=front_end.f_min,
-                high_freq=front_end.f_max,
-            ).T
-            for clip in waveform
-        ]
-    )
 
 
 Array = NDArray[np.float64]

@@ -18,6 +18,7 @@ def plot_reason(reason: "Reason") -> Figure:
 
     The box is the band that counts most, and in it the stretch that counts most.
     """
+    front_end, unit = reason.front_end, unit_of(reason.front_end)
     figure, grid = plt.subplots(
         2,
         3,
@@ -27,39 +28,40 @@ def plot_reason(reason: "Reason") -> Figure:
         layout="constrained",
     )
     (recording, difference, bins), (below, frames, corner) = grid
-    n_mels, n_frames = reason.log_mel.shape
-    image = draw_log_mel(recording, reason.log_mel, reason.front_end)
-    recording.set(title="recording")
-    figure.colorbar(image, ax=recording, location="bottom", aspect=30, pad=0.02).set_label(
-        unit_of(reason.front_end)
-    )
-    most = float(np.quantile(np.abs(reason.difference), 0.99))
-    image = draw_log_mel(difference, reason.difference, reason.front_end, limits=(-most, most))
-    image.set_cmap("RdBu_r")
-    difference.set(title="difference from normal", ylabel="")
-    figure.colorbar(image, ax=difference, location="bottom", aspect=30, pad=0.02).set_label(
-        f"difference ({unit_of(reason.front_end)})"
-    )
-    hop = reason.front_end.hop_length / reason.front_end.sample_rate
+    hop = front_end.hop_length / front_end.sample_rate
     (start, end), (low, high) = (hop * frame for frame in reason.frames), reason.bins
-    for axes in (recording, difference):
+    most = float(np.quantile(np.abs(reason.difference), 0.99))
+    for axes, title, values, limits, label in (
+        (recording, "recording", reason.log_mel, None, unit),
+        (
+            difference,
+            "difference from normal",
+            reason.difference,
+            (-most, most),
+            f"difference ({unit})",
+        ),
+    ):
+        image = draw_log_mel(axes, values, front_end, limits=limits)
+        if limits:
+            image.set_cmap("RdBu_r")
+        figure.colorbar(image, ax=axes, location="bottom", aspect=30, pad=0.02).set_label(label)
+        axes.set(title=title, xlabel="time (s)")
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel("time (s)")
-        size = (end - start, high - low)
-        box = Rectangle((start, low - 0.5), *size, fill=False, edgecolor="white", linewidth=2)
-        axes.add_patch(box)
-        axes.add_patch(
-            Rectangle((start, low - 0.5), *size, fill=False, edgecolor=INK, linewidth=0.8)
-        )
-    inside = (np.arange(n_mels) >= low) & (np.arange(n_mels) < high)
-    colours = np.where(inside, VERMILION, GREY)
-    bins.barh(np.arange(n_mels), reason.by_bin, height=1.0, color=colours)
-    bins.set(ylim=(-0.5, n_mels - 0.5), xlabel="part of score", title="by band")
-    bins.set_yticks(*mel_ticks(reason.front_end))
+        for colour, width in (("white", 2.0), (INK, 0.8)):
+            box = Rectangle((start, low - 0.5), end - start, high - low, fill=False)
+            box.set(edgecolor=colour, linewidth=width)
+            axes.add_patch(box)
+    difference.set_ylabel("")
+    places = np.arange(len(reason.by_bin))
+    colours = np.where((places >= low) & (places < high), VERMILION, GREY)
+    bins.barh(places, reason.by_bin, height=1.0, color=colours)
+    bins.set(ylim=(-0.5, len(places) - 0.5), xlabel="part of score", title="by band")
+    bins.set_yticks(*mel_ticks(front_end))
     bins.xaxis.set_ticks([])
-    frames.plot(np.arange(n_frames) * hop, reason.by_frame, color=VERMILION)
+    times = hop * np.arange(len(reason.by_frame))
+    frames.plot(times, reason.by_frame, color=VERMILION)
     frames.axvspan(start, end, color=GREY, alpha=0.3, linewidth=0)
-    frames.set(xlabel="time in the window (s)", ylabel="part of\nscore", xlim=(0, n_frames * hop))
+    frames.set(xlabel="time in the window (s)", ylabel="part of\nscore", xlim=(0, hop * len(times)))
     frames.yaxis.set_ticks([])
     below.remove()
     corner.remove()

@@ -3,27 +3,25 @@
 For the statistical reference the score is divided among mel bins and frames, exactly
 (`asdlib.baselines.TimeStatistics.contributions`). For networks a part of the recording is replaced
 by the same part of the nearest normal clip, band by band and then, within the band that counts
-most, stretch by stretch: what lowers the score is what sounds wrong.
+most, stretch by stretch: what lowers the score is what sounds wrong. Runs and exported files answer
+alike: all that is asked of a `Model` is the score of a log-mel.
 
 Shapes: S samples, F mel bins, T frames, N clips.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asdlib.baselines import TimeStatistics
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, FrontEnd, Rows
-from asdlib.method import Contrastive
+from asdlib.features.front_end import differences
 from asdlib.study.run import training_rows
-from asdlib.study.score import Model, Waveform, log_mels, rows_of
-from asdlib.system import System, per_clip, section_keys
-
-Floats = NDArray[np.float64]
+from asdlib.study.score import Floats, LogMels, Model, Waveform, log_mels
+from asdlib.system import per_clip, section_keys
 
 PARTS = 16
 """Bands, and stretches of time, that are replaced one after the other."""
@@ -54,7 +52,7 @@ class Reason:
     method: str
     """"exact" or "occlusion"."""
     nearest: str | None
-    """Nearest normal clip; None without the training store."""
+    """Nearest normal clip; None without a store of them."""
     offset: float
     """Where the window lies in the recording, in seconds."""
 
@@ -115,62 +113,56 @@ class Reason:
         }
 
 
-def explain(
-    model: Model,
-    waveform: Waveform,
-    section: str,
-    *,
-    train: str | Path | None = None,
-    offset: float = 0.0,
-) -> Reason:
+def explain(model: Model, waveform: Waveform, section: str, *, offset: float = 0.0) -> Reason:
     """Find band and time of what makes a waveform (S,) anomalous.
 
     Parameters
     ----------
     model
-        A run, see `asdlib.study.score.load_model`.
+        See `asdlib.study.score.load_model`. Networks need its store of normal clips, from which the
+        nearest normal clip comes in any case.
     waveform, section
         A window at the rate of the model, and its section.
-    train
-        Store that the run was trained on: networks need it, and the nearest normal clip comes from
-        it.
     offset
         Where the window begins in its recording, in seconds.
 
     Raises
     ------
     ConfigError
-        If the model is an exported file, or a network and no store is given.
+        If the model is a network without a store, or the store is of another front end.
     """
-    system = model.system
-    if system is None:
-        raise ConfigError(f"'{model.path}' is an exported file; name its run for the reason")
-    half = log_mels(waveform[None], model.front_end)
-    log_mel = half[0].astype(np.float64)
-    normal = _NormalClips(system, train, section) if train is not None else None
-    nearest, name = normal.nearest(half) if normal else (None, None)
-    if isinstance(system, TimeStatistics) and "quantiles" not in system.params.statistics:
-        parts = system.contributions(log_mel, section)
-        mean = system.mean_[system.sections_.index(section)][: len(log_mel)]
+    half = log_mels(waveform[None], model.front_end)[0]
+    log_mel, usual = half.astype(np.float64), model.spectra.get(section)
+    nearest, name = None, None
+    if model.train is not None:
+        rows, spectra = _normal_clips(model.train, section, model.front_end)
+        usual, scale = spectra.mean(axis=0), np.maximum(spectra.std(axis=0), 1e-9)
+        apart = np.square((spectra - log_mel.mean(axis=1)) / scale).sum(axis=1)
+        at = int(np.argmin(apart))
+        clip = rows.store.features[rows.index[at], :, : rows.frames[at]]
+        nearest = clip[:, np.resize(np.arange(clip.shape[1]), half.shape[1])]
+        name = str(rows.manifest["clip"].iloc[at])
+    if model.divide is not None:
+        method, parts = "exact", model.divide(half, section)
         by_bin = parts.sum(axis=1)
         bins = strongest(by_bin, SMOOTH_BINS)
         by_frame = parts[slice(*bins)].sum(axis=0)
-        method = "exact"
-    elif nearest is not None and normal is not None:
-        mean, method = normal.spectrum, "occlusion"
-        by_bin = _drops(system, half, nearest, section, axis=0, within=(0, len(log_mel)))
+    elif nearest is not None:
+        method = "occlusion"
+        by_bin = _drops(model, half, nearest, section, 0, (0, len(half)))
         bins = strongest(by_bin, SMOOTH_BINS)
-        by_frame = _drops(system, half, nearest, section, axis=1, within=bins)
+        by_frame = _drops(model, half, nearest, section, 1, bins)
     else:
         raise ConfigError(
-            f"what '{system.name}' hears is found by comparison with normal clips; name the store "
-            "that it was trained on (--train STORE)"
+            f"what '{model.path}' hears is found by comparison with normal clips; name the store "
+            "that it was trained on, or a folder of normal recordings (--train)"
         )
-    difference, frames = log_mel - mean[:, None], strongest(by_frame, SMOOTH_FRAMES)
-    average = np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES)
-    by_frame = np.convolve(by_frame, average, mode="same")[: len(by_frame)]
-    about = (model.front_end, method, name, offset)
-    return Reason(log_mel, difference, by_bin, by_frame, bins, frames, *about)
+    assert usual is not None
+    frames = strongest(by_frame, SMOOTH_FRAMES)
+    about = (bins, frames, model.front_end, method, name, offset)
+    return Reason(
+        log_mel, log_mel - usual[:, None], by_bin, _smooth(by_frame, SMOOTH_FRAMES), *about
+    )
 
 
 def strongest(values: Floats, width: int) -> tuple[int, int]:
@@ -178,20 +170,22 @@ def strongest(values: Floats, width: int) -> tuple[int, int]:
 
     The values are averaged over `width` neighbours first.
     """
-    smooth = np.convolve(values, np.full(width, 1 / width), mode="same")[: len(values)]
+    smooth = _smooth(values, width)
     peak = int(np.argmax(smooth))
     low = np.flatnonzero(smooth <= smooth[peak] / 2)
-    return int(np.max(low[low < peak], initial=-1)) + 1, int(
-        np.min(low[low > peak], initial=len(values))
-    )
+    first = int(np.max(low[low < peak], initial=-1)) + 1
+    return first, int(np.min(low[low > peak], initial=len(values)))
+
+
+def _smooth(values: Floats, width: int) -> Floats:
+    return np.convolve(values, np.full(width, 1 / width), mode="same")[: len(values)]
 
 
 def _drops(
-    system: System[Any],
-    half: NDArray[np.float16],
-    nearest: NDArray[np.float16],
+    model: Model,
+    log_mel: LogMels,
+    nearest: LogMels,
     section: str,
-    *,
     axis: int,
     within: tuple[int, int],
 ) -> Floats:
@@ -199,47 +193,28 @@ def _drops(
 
     The drop of a part is divided evenly among its bins or frames: (F,) for axis 0, else (T,).
     """
-    size = half.shape[1 + axis]
-    parts = np.array_split(np.arange(size), min(PARTS, size))
-    patched = np.repeat(half, len(parts) + 1, axis=0)
+    parts = np.array_split(np.arange(log_mel.shape[axis]), min(PARTS, log_mel.shape[axis]))
+    patched = np.repeat(log_mel[None], len(parts) + 1, axis=0)
     for copy, part in zip(patched[1:], parts, strict=True):
         at = (part, slice(None)) if axis == 0 else (slice(*within), part)
         copy[at] = nearest[at]
-    scores = system.score(rows_of(patched, section, system.front_end_))
-    drops = np.zeros(size)
-    for part, score in zip(parts, scores[1:], strict=True):
-        drops[part] = (scores[0] - score) / len(part)
-    return drops
+    whole, *scores = model.score_log_mels(patched, section)
+    sizes = [len(part) for part in parts]
+    return np.repeat((whole - np.array(scores)) / sizes, sizes)
 
 
-class _NormalClips:
-    """The normal training clips of a section, and how a system describes them."""
-
-    def __init__(self, system: System[Any], train: str | Path, section: str) -> None:
-        rows = training_rows(FeatureStore.open(train))
-        self.rows = rows.select(section_keys(rows.manifest) == section)
-        if not len(self.rows):
-            raise RunError(f"'{train}' has no normal clips of {section}; name the training store")
-        self.section, self.system = section, system
-        self.spectra = self._mean(self.rows)
-        self.spectrum: Floats = self.spectra.mean(axis=0)
-
-    @staticmethod
-    def _mean(rows: Rows) -> Floats:
-        return per_clip(rows, 64, lambda log_mel, _: log_mel.mean(axis=2, dtype=np.float64))
-
-    def nearest(self, half: NDArray[np.float16]) -> tuple[NDArray[np.float16], str]:
-        """Return the nearest clip, repeated or cut to the length of `half` (1, F, T); its name.
-
-        By embedding where there is one, else by mean spectrum, each number in deviations.
-        """
-        own = rows_of(half, self.section, self.system.front_end_)
-        if isinstance(self.system, Contrastive):
-            one, all_clips = self.system.embed(own), self.system.embed(self.rows)
-        else:
-            one, all_clips = self._mean(own), self.spectra
-        scale = np.maximum(all_clips.std(axis=0), 1e-9)
-        at = int(np.argmin(np.square((all_clips - one) / scale).sum(axis=1)))
-        clip = self.rows.store.features[self.rows.index[at], :, : self.rows.frames[at]]
-        repeated = np.resize(np.arange(clip.shape[1]), half.shape[2])
-        return clip[:, repeated], str(self.rows.manifest["clip"].iloc[at])
+@lru_cache(maxsize=64)
+def _normal_clips(train: Path, section: str, front_end: FrontEnd) -> tuple[Rows, Floats]:
+    """Return the normal clips of a section in a store, and their mean spectra (N, F)."""
+    store = FeatureStore.open(train)
+    if differ := differences(store.described, front_end.describe()):
+        raise ConfigError(
+            f"store '{train}' has another front end than the model: {differ}; name the one that "
+            "it was trained on"
+        )
+    rows = training_rows(store)
+    rows = rows.select(section_keys(rows.manifest) == section)
+    if not len(rows):
+        raise RunError(f"'{train}' has no normal clips of {section}; name the training store")
+    mean = per_clip(rows, 64, lambda log_mel, _: log_mel.mean(axis=2, dtype=np.float64))
+    return rows, mean

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from asdlib import __version__
 from asdlib.baselines import Autoencoder, TimeStatistics
+from asdlib.baselines.statistics import symmetric_root
 from asdlib.errors import ConfigError
-from asdlib.features import FrontEnd
 from asdlib.features.logmel import LogMel
 from asdlib.files import whole_file
 from asdlib.method.backends import LevelSum, level_backend
@@ -41,10 +41,9 @@ from asdlib.method.distances import (
     Mahalanobis,
     VarianceMinimised,
 )
-from asdlib.study.config import system_class
-from asdlib.study.held_out import held_out, thresholds
 from asdlib.study.result import RunResult
-from asdlib.system import System, section_keys, with_prefix
+from asdlib.study.score import Model, load_model
+from asdlib.system import System, with_prefix
 
 _SECONDS = 10
 """Length of the silence with which the graph is recorded; any length can be scored."""
@@ -55,7 +54,7 @@ def export(
     out: str | Path,
     *,
     train: str | Path | None = None,
-    quantile: float = 0.9,
+    quantile: float | None = None,
     sections: Sequence[str] = (),
     int8: bool = False,
 ) -> dict[str, Any]:
@@ -64,10 +63,10 @@ def export(
     Input is ``waveform`` (B, S), float32, full scale 1.0, at the sample rate of the front end, of
     any length that has a frame. Outputs are ``score`` (B, C), higher is more anomalous,
     ``anomalous`` (B, C), whether it is above the threshold, and ``log_mel`` (B, F, T). The
-    statistical reference has a fourth, ``bands`` (B, C, F): what each mel bin adds to the square of
-    the score. The metadata are JSON: ``sections``, ``thresholds`` and ``held_out`` scores of each,
-    ``front_end``, ``mel_frequencies`` (Hz), ``n_frames`` (of a training clip), ``system``,
-    ``params`` and ``origin``.
+    statistical reference has a fourth, ``parts`` (B, C, F, T): what each mel bin of each frame adds
+    to the square of the score. The metadata are JSON: ``sections``, ``thresholds`` and ``held_out``
+    scores of each, ``front_end``, ``mel_frequencies`` (Hz), ``n_frames`` (of a training clip),
+    ``spectra`` (means of normal clips), ``system``, ``params`` and ``origin``.
 
     Parameters
     ----------
@@ -76,8 +75,7 @@ def export(
     out
         File to write.
     train, quantile
-        As for `asdlib.study.held_out.decide_run`: where held-out scores come from, and the share of
-        normal clips to lie below the threshold.
+        See `asdlib.study.score.load_model`.
     sections
         Those to keep, "machine/section"; by default all.
     int8
@@ -86,36 +84,25 @@ def export(
 
     Raises
     ------
-    RunError
-        If the run has no held-out scores and `train` is not given, or another store.
-    ConfigError
-        If `out` is not named ``*.onnx``, a section is not known, or the system, its back-end or its
-        front end cannot be exported.
+    RunError, ConfigError
+        If `load_model` refuses the run, `out` is not named ``*.onnx``, a section is not known, or
+        the system or its back-end cannot be exported.
     """
     if Path(out).suffix != ".onnx":
         raise ConfigError(f"'{out}' does not end in .onnx, expected a file such as model.onnx")
-    if run.record.members is not None:
-        raise ConfigError(f"'{run.path}' is fused from other runs; export one of them")
-    config = run.record.config
-    system = system_class(config.system).load(run.path / "model")
-    kept = tuple(sections) or system.sections_
-    for unknown in sorted({*kept} - {*system.sections_}):
-        raise ConfigError(
-            f"section '{unknown}' is not in '{run.path}' (known: {', '.join(system.sections_)})"
-        )
-    normal = held_out(run, train)
-    limits = thresholds(normal, quantile)
-    limit = dict(zip(section_keys(limits), limits["threshold"], strict=True))
-    scores = normal.groupby(section_keys(normal))["anomaly_score"]
-    detector = Detector(system, kept, [limit[section] for section in kept])
+    model = load_model(run.path, train=train, quantile=quantile)
+    kept = [model.find_section(name) for name in sections] or model.sections
+    limits = [model.thresholds[section] for section in kept]
+    config, assembled = run.record.config, Detector(model, kept, limits)
     metadata = {
-        "sections": list(kept),
-        "thresholds": [float(limit[section]) for section in kept],
-        "quantile": quantile,
-        "held_out": {key: sorted(np.round(scores.get_group(key), 6)) for key in kept},
-        "front_end": system.front_end_,
-        "n_frames": system.n_frames_,
-        "mel_frequencies": np.round(detector.log_mel.front_end.mel_frequencies(), 1).tolist(),
+        "sections": kept,
+        "thresholds": limits,
+        "quantile": model.quantile,
+        "held_out": {key: model.normal[key].tolist() for key in kept},
+        "front_end": model.front_end.describe(),
+        "n_frames": model.n_frames,
+        "mel_frequencies": np.round(model.front_end.mel_frequencies(), 1).tolist(),
+        "spectra": {key: model.spectra[key].round(3).tolist() for key in kept if model.divide},
         "system": config.system,
         "params": config.params,
         "precision": "int8" if int8 else "float32",
@@ -128,46 +115,31 @@ def export(
         },
     }
     with whole_file(out) as partial, _quiet():
-        _write(detector, metadata, partial, int8=int8)
+        _write(assembled, metadata, partial, int8=int8)
     return metadata
 
 
 class Detector(nn.Module):
     """A fitted system from the waveform to the decision, in torch; see `export`."""
 
-    def __init__(
-        self, system: System[Any], sections: Sequence[str], limits: Sequence[float]
-    ) -> None:
+    limits: Tensor
+
+    def __init__(self, model: Model, sections: Sequence[str], limits: Sequence[float]) -> None:
         super().__init__()
-        described = system.front_end_
-        front_end = FrontEnd.from_description(described)
-        if front_end.framing == "kaldi" or "translated_from" in described:
-            what = (
-                f"framing '{front_end.framing}'" if front_end.framing == "kaldi" else "translated"
-            )
-            raise ConfigError(
-                f"a front end that is {what} cannot be exported; train on a store with centred "
-                "frames, built from the recordings by asd features"
-            )
-        self.log_mel = LogMel(front_end)
-        self.score = _scorer(system, sections)
+        self.log_mel = LogMel(model.front_end)
+        self.score = _scorer(model.system, sections)
         self.register_buffer("limits", torch.tensor(limits, dtype=torch.float32))
         self.eval()
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
-        """Score waveforms (B, S): scores and decisions (B, C), log-mels (B, F, T), and extras."""
+        """Score waveforms (B, S): scores and decisions (B, C), log-mels (B, F, T), and parts."""
         log_mel = self.log_mel(waveform).half().float()
-        score, *extras = self.score(log_mel)
-        return score, score > self.limits, log_mel, *extras
+        score, *parts = self.score(log_mel)
+        return score, score > self.limits, log_mel, *parts
 
 
-class _Scorer(nn.Module):
-    """From log-mels (B, F, T) to scores (B, C) and outputs of the names `extras`."""
-
-    extras: tuple[str, ...] = ()
-
-
-def _scorer(system: System[Any], sections: Sequence[str]) -> _Scorer:
+def _scorer(system: System[Any] | None, sections: Sequence[str]) -> nn.Module:
+    """Return what leads from log-mels (B, F, T) to a tuple: scores (B, C), and perhaps parts."""
     if isinstance(system, TimeStatistics) and "quantiles" not in system.params.statistics:
         return _Statistics(system, sections)
     if isinstance(system, Autoencoder):
@@ -175,38 +147,38 @@ def _scorer(system: System[Any], sections: Sequence[str]) -> _Scorer:
     if isinstance(system, Contrastive) and system.params.segment == "clip":
         return _Embedded(system, sections)
     raise ConfigError(
-        f"system '{system.name}' with these parameters cannot be exported; expected statistics "
-        "(without quantiles), autoencoder, autoencoder2022 or contrastive (segment=clip)"
+        f"system '{system.name if system else ''}' with these parameters cannot be exported; "
+        "expected statistics (without quantiles), autoencoder, autoencoder2022 or contrastive "
+        "(segment=clip)"
     )
 
 
-class _Statistics(_Scorer):
-    """The statistical reference; its second output is what each mel bin adds."""
+class _Statistics(nn.Module):
+    """The statistical reference, and its parts as in `TimeStatistics.contributions`."""
 
-    extras = ("bands",)
     mean: Tensor
-    whitening: Tensor
+    root: Tensor
 
     def __init__(self, system: TimeStatistics, sections: Sequence[str]) -> None:
         super().__init__()
         at = [system.sections_.index(section) for section in sections]
         self.with_deviation = system.params.statistics != "mean"
-        self.register_buffer("mean", _single(system.mean_[at]))
-        # P = W·Wᵀ, and ‖z·W‖ is exact where z·P·zᵀ cancels.
-        self.register_buffer("whitening", _single(np.linalg.cholesky(system.precision_[at])))
+        self.register_buffer("mean", _single(system.mean_[at, :, None]))
+        self.register_buffer("root", _single(symmetric_root(system.precision_[at])))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        vectors = log_mel.mean(dim=2)
+        frames = log_mel
         if self.with_deviation:
-            vectors = torch.cat([vectors, log_mel.std(dim=2, correction=0)], dim=1)
-        apart = (vectors[:, None] - self.mean)[:, :, None]  # (B, C, 1, D)
-        white = apart @ self.whitening
-        share = (apart * (white @ self.whitening.mT)).flatten(2)
-        bands = torch.unflatten(share, 2, (-1, log_mel.shape[1])).sum(dim=2)
-        return white.square().sum(dim=(2, 3)).sqrt(), bands
+            spread = log_mel.std(dim=2, correction=0, keepdim=True).clamp(min=1e-30)
+            from_mean = log_mel - log_mel.mean(dim=2, keepdim=True)
+            frames = torch.cat([log_mel, from_mean.square() / spread], dim=1)
+        white = self.root @ (frames[:, None] - self.mean)  # (B, C, D, T)
+        total = white.mean(dim=3, keepdim=True)
+        parts = torch.unflatten(total * white / log_mel.shape[2], 2, (-1, log_mel.shape[1]))
+        return total.square().sum(dim=(2, 3)).sqrt(), parts.sum(dim=2)
 
 
-class _Windows(_Scorer):
+class _Windows(nn.Module):
     """The autoencoders: one network for each machine, on stacked frames."""
 
     def __init__(self, system: Autoencoder, sections: Sequence[str]) -> None:
@@ -227,7 +199,7 @@ class _Windows(_Scorer):
         return (torch.stack([scores[column] for column in self.columns], dim=1),)
 
 
-class _Embedded(_Scorer):
+class _Embedded(nn.Module):
     """Encoder, perhaps a public one, and the back-end of each section."""
 
     def __init__(self, system: Contrastive, sections: Sequence[str]) -> None:
@@ -356,7 +328,9 @@ def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bo
         dynamo=True,
         verbose=False,
         input_names=["waveform"],
-        output_names=["score", "anomalous", "log_mel", *detector.score.extras],
+        output_names=["score", "anomalous", "log_mel", "parts"][
+            : 3 + isinstance(detector.score, _Statistics)
+        ],
         dynamic_shapes=({0: dynamic, 1: dynamic},),
     )
     model = program.model_proto  # type: ignore[union-attr]  # None without dynamo

@@ -208,7 +208,7 @@ def thresholds(normal: pd.DataFrame, quantile: float) -> pd.DataFrame:
     rows = []
     for (machine, section), part in normal.groupby(_SECTION):
         try:
-            threshold = gamma_threshold(part["anomaly_score"].to_numpy(), quantile)
+            threshold = gamma_threshold(np.sort(part["anomaly_score"]), quantile)
         except RunError as error:
             raise RunError(f"{machine} {section}: {error}") from None
         rows.append((machine, section, len(part), threshold))
@@ -217,7 +217,7 @@ def thresholds(normal: pd.DataFrame, quantile: float) -> pd.DataFrame:
 
 def _check_quantile(quantile: float) -> None:
     if not 0 < quantile < 1:
-        raise RunError(f"quantile {quantile:g} is not allowed, expected between 0 and 1")
+        raise RunError(f"quantile {quantile} is not allowed, expected between 0 and 1")
 
 
 def decide_run(

@@ -18,11 +18,11 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from asdlib.baselines import gamma_threshold
 from asdlib.errors import ConfigError, DataError
 from asdlib.study.score import Model, Recording, Waveform, resampled
 
 _READ = 2**16  # bytes
+_LONGEST_CHUNK = 2**20  # of what stands in a header before the samples
 _FORMATS = {(1, 16): "<i2", (1, 32): "<i4", (3, 32): "<f4"}
 _DAY = 24 * 3600.0
 
@@ -68,11 +68,6 @@ class Listener:
         Seconds from one window to the next, by default half a window.
     window
         Seconds of a window, by default those of a training clip.
-
-    Attributes
-    ----------
-    event
-        Event that has begun and not ended, or None.
     """
 
     def __init__(
@@ -98,12 +93,12 @@ class Listener:
             )
         self.threshold = model.thresholds[section]
         lower = max(1 - 2 * (1 - model.quantile), 0.5 * model.quantile)
-        self.release = gamma_threshold(model.normal[section], lower)
+        self.release = model.levels(lower)[section]
         self.last: deque[float] = deque(maxlen=n)
-        self.event: Event | None = None
-        self._peak = -np.inf
-        self._heard, self._ready = 0, 0
-        self._buffer = np.zeros(self.size, dtype=np.float32)
+        self.peak: float | None = None
+        """Highest score of the event that has begun and not ended; None without one."""
+        self._heard, self._next = 0, self.size
+        self._buffer = np.zeros(0, dtype=np.float32)
 
     @property
     def seconds(self) -> float:
@@ -113,14 +108,11 @@ class Listener:
     def push(self, samples: Waveform) -> Iterator[Event]:
         """Take the next samples (S,), and yield what they begin or end."""
         while len(samples):
-            missing = (self.size if self._heard < self.size else self.hop) - self._ready
-            taken, samples = samples[:missing], samples[missing:]
-            kept = self._buffer[len(taken) :] if len(taken) < self.size else self._buffer[:0]
-            self._buffer = np.concatenate([kept, taken[-self.size :]])
+            taken, samples = np.split(samples, [self._next - self._heard])
+            self._buffer = np.concatenate([self._buffer, taken])[-self.size :]
             self._heard += len(taken)
-            self._ready += len(taken)
-            if len(taken) == missing:
-                self._ready = 0
+            if self._heard == self._next:
+                self._next += self.hop
                 yield from self._decide(self._score())
 
     def _score(self) -> float:
@@ -129,20 +121,18 @@ class Listener:
             raise DataError(
                 f"NaN or infinite samples before {self.seconds:.1f} s; check the source"
             )
-        samples = samples if self.rate == rate else resampled(samples, self.rate, rate)
-        return float(self.model.score(samples[None], self.section)[0])
+        return float(self.model.score(resampled(samples, self.rate, rate)[None], self.section)[0])
 
     def _decide(self, score: float) -> Iterator[Event]:
         self.last.append(score)
-        if self.event is None and sum(s > self.threshold for s in self.last) >= self.k:
-            self._peak = max(self.last)
-            self.event = self._event("begin", score)
-            yield self.event
-        elif self.event is not None:
-            self._peak = max(self._peak, score)
+        if self.peak is None and sum(s > self.threshold for s in self.last) >= self.k:
+            self.peak = max(self.last)
+            yield self._event("begin", score)
+        elif self.peak is not None:
+            self.peak = max(self.peak, score)
             if max(self.last) <= self.release:
-                self.event = None
-                yield self._event("end", self._peak)
+                yield self._event("end", self.peak)
+                self.peak = None
 
     def _event(self, kind: str, score: float) -> Event:
         share = self.model.share_higher(self.section, score)
@@ -209,22 +199,23 @@ class PcmStream:
         """
         if rate is not None:
             return cls(stream, rate, channels, "<i2")
-        head, said = stream.read(12), b""
-        while head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        head, name, said = stream.read(12), b"", b""
+        while head[:4] + head[8:] == b"RIFFWAVE" and name != b"data":
             name, size = struct.unpack("<4sI", stream.read(8).ljust(8, b"\0"))
-            if name == b"data" and len(said) >= 16:
-                code, channels, rate_, bits = struct.unpack("<HHI6xH", said[:16])
-                code = struct.unpack("<H", said[24:26])[0] if code == 0xFFFE else code
-                if (code, bits) in _FORMATS and channels and rate_:
-                    return cls(stream, rate_, channels, _FORMATS[code, bits])
-                raise DataError(f"samples of {bits} bits cannot be streamed; send 16 or 32 bits")
-            if name not in (b"fmt ", b"LIST", b"fact", b"bext", b"JUNK", b"PEAK", b"INFO", b"id3 "):
+            if (size > _LONGEST_CHUNK and name != b"data") or not name.strip(b"\0"):
                 break
-            body = stream.read(size + size % 2)
-            said = body if name == b"fmt " else said
-        raise DataError(
-            "the stream begins with no WAV header; say the rate of raw samples (--rate)"
-        )
+            said = stream.read(size + size % 2) if name == b"fmt " else said
+            if name not in (b"fmt ", b"data"):
+                stream.read(size + size % 2)
+        if name != b"data" or len(said) < 16:
+            raise DataError(
+                "the stream begins with no WAV header; say the rate of raw samples (--rate)"
+            )
+        code, channels, rate, bits = struct.unpack("<HHI6xH", said[:16])
+        code = struct.unpack("<H", said[24:26])[0] if code == 0xFFFE else code
+        if (code, bits) not in _FORMATS or not channels or not rate:
+            raise DataError(f"samples of {bits} bits cannot be streamed; send 16 or 32 bits")
+        return cls(stream, rate, channels, _FORMATS[code, bits])
 
     def blocks(self, channel: int, wait: float) -> Iterator[Waveform]:
         """Yield the samples of a channel as they come, full scale 1.0.
@@ -240,17 +231,16 @@ class PcmStream:
         read: Callable[[int], bytes] = getattr(self.stream, "read1", self.stream.read)
         last = time.monotonic()
         while True:
-            content = read(_READ)
-            if not content:
-                if time.monotonic() - last >= wait:
-                    return
+            if content := read(_READ):
+                last, content = time.monotonic(), rest + content
+                whole = len(content) // frame * frame
+                rest = content[whole:]
+                samples = np.frombuffer(content[:whole], self.dtype)[channel :: self.channels]
+                yield (samples * scale).astype(np.float32)
+            elif time.monotonic() - last < wait:
                 time.sleep(0.05)
-                continue
-            last, content = time.monotonic(), rest + content
-            whole = len(content) // frame * frame
-            rest = content[whole:]
-            samples = np.frombuffer(content[:whole], self.dtype)[channel :: self.channels]
-            yield (samples * scale).astype(np.float32)
+            else:
+                return
 
 
 def microphone(rate: int, device: str | None = None) -> Iterator[Waveform]:

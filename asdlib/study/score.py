@@ -5,8 +5,8 @@ A recording is cut into windows as long as the training clips, which thresholds 
 of one apart; its score is that of its most anomalous window. One that is no longer than a training
 clip and a hop is scored as a whole, and so gets the very score that it has in a feature store.
 
-How unusual a score is can be read off the held-out scores of normal clips: `share_higher` is the
-share of them that lie as high or higher. Of 50 clips it cannot tell more than one in 50.
+How unusual a score is can be read off the held-out scores of normal clips: `Model.share_higher` is
+the share of them that lie as high or higher. Of 50 clips it cannot tell more than one in 50.
 
 Shapes: B batch, S samples, F mel bins, T frames, N clips.
 """
@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.functional import resample
 
-from asdlib.baselines import gamma_threshold
+from asdlib.baselines import TimeStatistics
 from asdlib.data.check import BadFile, read_header
 from asdlib.data.clips import index_any_folder
 from asdlib.errors import ConfigError, DataError, RunError
@@ -35,11 +35,13 @@ from asdlib.features import FeatureStore, FrontEnd, Rows
 from asdlib.features.build import transform_of
 from asdlib.files import read_json
 from asdlib.study.config import system_class
-from asdlib.study.held_out import DECISIONS, held_out
+from asdlib.study.held_out import DECISIONS, held_out, thresholds
 from asdlib.study.result import load_run
 from asdlib.system import System, section_keys
 
 Waveform = NDArray[np.float32]
+LogMels = NDArray[np.float16]
+Floats = NDArray[np.float64]
 NEAREST = "nearest"
 """In the place of a section: the one whose normal clips are most like the recording."""
 
@@ -48,29 +50,44 @@ _NUMBER = re.compile(r"(?:id|section)_([0-9]{2})(?![0-9])")
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted system with what its decisions need; see `load_model`."""
+    """A fitted system with what its decisions and their reasons need; see `load_model`."""
 
     path: Path
     front_end: FrontEnd
     n_frames: int | None
     """Frames of a training clip; None if the model does not know."""
-    normal: dict[str, NDArray[np.float64]]
-    """Held-out scores of normal clips of each section "machine/section", ascending."""
+    held_out: pd.DataFrame
+    """Held-out scores of normal clips, see `asdlib.study.held_out.held_out`."""
     quantile: float
     """Share of normal clips that lies below a threshold."""
-    score: Callable[[Waveform, str], NDArray[np.float64]]
+    score: Callable[[Waveform, str], Floats]
     """Scores (B,) of waveforms (B, S) of one section; higher is more anomalous."""
+    score_log_mels: Callable[[LogMels, str], Floats]
+    """The same of log-mels (B, F, T)."""
+    divide: Callable[[LogMels, str], Floats] | None
+    """Divides the square of a score among the log-mel (F, T), shape (F, T), where that can be."""
+    spectra: dict[str, Floats]
+    """Mean spectra (F,) of normal clips, of those sections where the model knows them."""
+    train: Path | None
+    """Store of normal clips to compare with, if given."""
     system: System[Any] | None = None
     """The system of a run; None for an exported file."""
-    limits: dict[str, float] | None = None
-    """Thresholds that were settled when the file was exported."""
+
+    @cached_property
+    def normal(self) -> dict[str, Floats]:
+        """Held-out scores of normal clips of each section "machine/section", ascending."""
+        scores = self.held_out.groupby(section_keys(self.held_out))["anomaly_score"]
+        return {str(key): np.sort(part.to_numpy(np.float64)) for key, part in scores}
 
     @cached_property
     def thresholds(self) -> dict[str, float]:
-        """Threshold of each section: a quantile of a gamma distribution of its normal scores."""
-        if self.limits is not None:
-            return self.limits
-        return {key: gamma_threshold(scores, self.quantile) for key, scores in self.normal.items()}
+        """Threshold of each section."""
+        return self.levels(self.quantile)
+
+    def levels(self, quantile: float) -> dict[str, float]:
+        """Return the score of each section below which a share of normal clips is expected."""
+        limits = thresholds(self.held_out, quantile)
+        return dict(zip(section_keys(limits), limits["threshold"], strict=True))
 
     @property
     def sections(self) -> list[str]:
@@ -83,14 +100,14 @@ class Model:
 
     def window_samples(self, seconds: float | None = None) -> int:
         """Return the samples of a window, by default those of a training clip."""
-        if seconds is None and self.n_frames is None:
+        if seconds is not None:
+            return max(round(seconds * self.front_end.sample_rate), 1)
+        if self.n_frames is None:
             raise ConfigError(
                 f"'{self.path}' does not say how long its training clips were; give the length of "
                 "a window in seconds (--window 10)"
             )
-        if seconds is None:
-            return max((int(self.n_frames or 0) - 1) * self.front_end.hop_length, 1)
-        return max(round(seconds * self.front_end.sample_rate), 1)
+        return max((self.n_frames - 1) * self.front_end.hop_length, 1)
 
     def find_section(self, name: str) -> str:
         """Return the section "machine/section" that `name` means: itself, or its last part."""
@@ -112,7 +129,8 @@ def load_model(
     path
         Folder or file.
     train
-        Store that the run was trained on, where its held-out scores are lacking.
+        Store that it was trained on, where held-out scores are lacking; its normal clips are what
+        a recording is compared with to find out what sounds wrong.
     quantile
         Share of normal clips to lie below the threshold; by default what ``asd decide`` or
         ``asd export`` was asked for, else 0.9.
@@ -122,18 +140,18 @@ def load_model(
     RunError
         If there is no model, or no held-out scores.
     ConfigError
-        If onnxruntime is lacking, or the run has no system of its own.
+        If onnxruntime is lacking, the run has no system of its own, or its features cannot be
+        computed from a recording.
     """
-    path = Path(path)
-    return _exported(path, quantile) if path.is_file() else _of_run(path, train, quantile)
+    load = _exported if Path(path).is_file() else _of_run
+    return load(Path(path), None if train is None else Path(train), quantile)
 
 
-def _of_run(path: Path, train: str | Path | None, quantile: float | None) -> Model:
+def _of_run(path: Path, train: Path | None, quantile: float | None) -> Model:
     run = load_run(path)
     if run.record.members is not None:
-        raise ConfigError(f"'{path}' is fused from other runs; score with one of them")
+        raise ConfigError(f"'{path}' is fused from other runs; take one of them")
     normal = held_out(run, train)
-    scores = normal.groupby(section_keys(normal))["anomaly_score"]
     decided = path / DECISIONS
     if quantile is None and decided.is_file():
         quantile = float(read_json(decided, RunError, "give --quantile")["quantile"])
@@ -142,62 +160,103 @@ def _of_run(path: Path, train: str | Path | None, quantile: float | None) -> Mod
     if {"translated_from", "far"} & set(described) or "sample_rate" not in described:
         raise ConfigError(
             f"'{path}' was trained on features that one channel does not give (translated, of two "
-            "microphones, or of a front end that is not known); train on a store that was built "
-            "from one channel"
+            "microphones, or of a front end that is not known); train on a store that asd features "
+            "has built from one channel of the recordings"
         )
-
-    def score(waveforms: Waveform, section: str) -> NDArray[np.float64]:
-        return system.score(rows_of(log_mels(waveforms, front_end), section, described))
-
     front_end = FrontEnd.from_description(described)
-    ordered = {str(key): np.sort(part.to_numpy(np.float64)) for key, part in scores}
+
+    def of_log_mels(features: LogMels, section: str) -> Floats:
+        return system.score(rows_of(features, section, described))
+
+    def of_waveforms(waveforms: Waveform, section: str) -> Floats:
+        return of_log_mels(log_mels(waveforms, front_end), section)
+
+    divide, spectra = None, {}
+    if isinstance(system, TimeStatistics):
+        means = (mean[: front_end.n_mels] for mean in system.mean_)
+        spectra = dict(zip(system.sections_, means, strict=True))
+        divide = None if "quantiles" in system.params.statistics else system.contributions
     share = 0.9 if quantile is None else quantile
-    return Model(path, front_end, system.n_frames_, ordered, share, score, system)
+    scoring = (of_waveforms, of_log_mels, divide)
+    return Model(path, front_end, system.n_frames_, normal, share, *scoring, spectra, train, system)
 
 
-def _exported(path: Path, quantile: float | None) -> Model:
+def _exported(path: Path, train: Path | None, quantile: float | None) -> Model:
     try:
+        import onnx.utils
         import onnxruntime
-    except ImportError:
+    except ImportError as error:
         raise ConfigError(
-            f"'{path}' needs onnxruntime, which is not installed; install asdlib with the extra "
+            f"'{path}' needs {error.name}, which is not installed; install asdlib with the extra "
             "'export', or name the folder of a run"
         ) from None
+    content, processor = path.read_bytes(), ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(content, providers=processor)
         written = session.get_modelmeta().custom_metadata_map
-        metadata = {key: json.loads(value) for key, value in written.items()}
-        sections, front_end = metadata["sections"], FrontEnd.from_description(metadata["front_end"])
-        normal = {key: np.array(metadata["held_out"][key], np.float64) for key in sections}
-        limits = dict(zip(sections, metadata["thresholds"], strict=True))
-        settled = metadata["quantile"]
+        told = {key: json.loads(value) for key, value in written.items()}
+        sections, front_end = told["sections"], FrontEnd.from_description(told["front_end"])
+        normal = pd.DataFrame(
+            [(*key.split("/"), score) for key in sections for score in told["held_out"][key]],
+            columns=["machine", "section", "anomaly_score"],
+        )
+        spectra = {key: np.array(spectrum) for key, spectrum in told.get("spectra", {}).items()}
+        share = told["quantile"] if quantile is None else quantile
     except Exception as error:  # whatever is wrong with a file, it is one line
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
             f"'{path}' is no file of asd export ({reason}); name one, or the folder of a run"
         ) from error
 
-    def score(waveforms: Waveform, section: str) -> NDArray[np.float64]:
-        found: Any = session.run(["score"], {"waveform": waveforms})[0]
-        return np.asarray(found[:, sections.index(section)], dtype=np.float64)
+    @cache
+    def behind_front_end() -> Any:
+        graph = onnx.utils.Extractor(onnx.load_from_string(content)).extract_model(
+            ["waveform", "log_mel"], [o.name for o in session.get_outputs() if o.name in wanted]
+        )
+        return onnxruntime.InferenceSession(graph.SerializeToString(), providers=processor)
 
-    share = settled if quantile is None else quantile
-    kept = limits if share == settled else None
-    return Model(path, front_end, metadata.get("n_frames"), normal, share, score, limits=kept)
+    def of_waveforms(waveforms: Waveform, section: str) -> Floats:
+        found = session.run(["score"], {"waveform": waveforms})[0]
+        return np.asarray(found[:, sections.index(section)], np.float64)
+
+    def output(name: str, features: LogMels, section: str) -> Floats:
+        # Of the waveform the rest of the graph asks for nothing but the shape.
+        extra = front_end.win_length if front_end.framing == "kaldi" else 1
+        silence = np.zeros(
+            (len(features), (features.shape[2] - 1) * front_end.hop_length + extra), np.float32
+        )
+        given = {"waveform": silence, "log_mel": features.astype(np.float32)}
+        found = behind_front_end().run([name], given)[0]
+        return np.asarray(found[:, sections.index(section)], np.float64)
+
+    wanted = {"score", "parts"}
+    divides = any(each.name == "parts" for each in session.get_outputs())
+    return Model(
+        path,
+        front_end,
+        told.get("n_frames"),
+        normal,
+        share,
+        of_waveforms,
+        lambda features, section: output("score", features, section),
+        (lambda log_mel, section: output("parts", log_mel[None], section)[0]) if divides else None,
+        spectra,
+        train,
+    )
 
 
-def log_mels(waveforms: Waveform, front_end: FrontEnd) -> NDArray[np.float16]:
+def log_mels(waveforms: Waveform, front_end: FrontEnd) -> LogMels:
     """Compute log-mels (B, F, T) of waveforms (B, S) as a store holds them."""
     n_frames = front_end.n_frames(waveforms.shape[1])
     out = torch.empty(len(waveforms), front_end.n_mels, n_frames, dtype=torch.float16)
     with torch.inference_mode():
         for samples, row in zip(waveforms, out, strict=True):
             transform_of(front_end)(samples, row)
-    array: NDArray[np.float16] = out.numpy()
+    array: LogMels = out.numpy()
     return array
 
 
-def rows_of(features: NDArray[np.float16], section: str, described: dict[str, Any]) -> Rows:
+def rows_of(features: LogMels, section: str, described: dict[str, Any]) -> Rows:
     """Make rows in memory, for a system, of log-mels (B, F, T) of one section."""
     machine, number = section.split("/")
     manifest = pd.DataFrame({"clip": [f"window {i}" for i in range(len(features))]})
@@ -244,10 +303,9 @@ class Recording:
                 block = sound.read(n_samples, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise DataError(f"'{self.name}' cannot be decoded ({error}); record it again") from None
-        samples = np.ascontiguousarray(block[:, channel])
-        if not np.isfinite(samples).all():
+        if not np.isfinite(block[:, channel]).all():
             raise DataError(f"'{self.name}' holds NaN or infinite samples; record it again")
-        return samples if self.rate == rate else resampled(samples, self.rate, rate)
+        return resampled(np.ascontiguousarray(block[:, channel]), self.rate, rate)
 
 
 def resampled(samples: Waveform, rate: int, new_rate: int) -> Waveform:
@@ -331,46 +389,47 @@ def score_recordings(
         If the section is not known.
     """
     size, rate = model.window_samples(window), model.front_end.sample_rate
-    given = None if section in (None, NEAREST) else model.find_section(str(section))
-    sections = [given or _named(model, recording, section) for recording in recordings]
+    given = None if section in (None, NEAREST) else [model.find_section(str(section))]
+    possible = [given or _named(model, recording, section) for recording in recordings]
+    remarks: dict[str, list[str]] = {}
     for recording in recordings:
-        _check(recording, model, size, channel)
-    _describe(recordings, size, rate, channel, note)
-    for recording, known in zip(recordings, sections, strict=True):
+        for remark in _remarks(model, recording, size, channel):
+            remarks.setdefault(remark, []).append(recording.name)
+    for remark, names in remarks.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        note(f"'{names[0]}'{more}: {remark}")
+    for recording, sections in zip(recordings, possible, strict=True):
         starts, length = _windows(recording, size, rate, model.front_end.hop_length)
-        best: tuple[float, int, str, Waveform] | None = None
+        of, best = sections[0], (-np.inf, 0, np.zeros(0, np.float32))
         for start in starts:
             samples = recording.read(start, length, channel or 0, rate)
-            if known is None:
-                known = _nearest(model, samples)
-                note(f"'{recording.name}' names no section; the nearest is {known}")
-            score = float(model.score(samples[None], known)[0])
-            if best is None or score > best[0]:
-                best = score, start, known, samples
-        assert best is not None
-        score, start, of, samples = best
-        limit, normal = model.thresholds[of], model.normal[of]
-        seconds = (start / recording.rate, (start + length) / recording.rate)
-        share = model.share_higher(of, score)
-        decision = "anomaly" if score > limit else "normal"
-        said = (recording.name, of, score, limit, decision, share, len(normal))
-        yield Scored(*said, *(round(s, 3) for s in seconds)), samples
+            if start == starts[0] and len(sections) > 1:
+                of = min(sections, key=lambda each: _height(model, samples, each))
+                note(f"'{recording.name}' names no section; the nearest is {of}")
+            score = float(model.score(samples[None], of)[0])
+            if score > best[0]:
+                best = score, start, samples
+        score, start, samples = best
+        limit, share = model.thresholds[of], model.share_higher(of, score)
+        said = (score, limit, "anomaly" if score > limit else "normal", share)
+        seconds = (round(s / recording.rate, 3) for s in (start, start + length))
+        yield Scored(recording.name, of, *said, len(model.normal[of]), *seconds), samples
 
 
 def _windows(recording: Recording, size: int, rate: int, hop: int) -> tuple[list[int], int]:
     """First samples of the windows of a recording and their length, at its own rate."""
     length = round(size * recording.rate / rate)
-    longest = length + round(hop * recording.rate / rate)
-    if recording.n_samples <= longest:
+    if recording.n_samples <= length + round(hop * recording.rate / rate):
         return [0], recording.n_samples
     last = recording.n_samples - length
     return sorted({*range(0, last, max(length // 2, 1)), last}), length
 
 
-def _check(recording: Recording, model: Model, size: int, channel: int | None) -> None:
-    front_end = model.front_end
-    seconds, wanted = recording.n_samples / recording.rate, size / front_end.sample_rate
-    if 2 * seconds < wanted or seconds * front_end.sample_rate < front_end.shortest:
+def _remarks(model: Model, recording: Recording, size: int, channel: int | None) -> Iterator[str]:
+    """Say what has to be done with a recording; refuse one that cannot be scored."""
+    rate, own = model.front_end.sample_rate, recording.rate
+    seconds, wanted = recording.n_samples / own, size / rate
+    if 2 * seconds < wanted or seconds * rate < model.front_end.shortest:
         raise DataError(
             f"'{recording.name}' holds {seconds:.2f} s, too short beside training clips of "
             f"{wanted:.2f} s; record at least half of that, or give a shorter --window"
@@ -379,39 +438,17 @@ def _check(recording: Recording, model: Model, size: int, channel: int | None) -
         raise DataError(
             f"channel {channel} is not in '{recording.name}' (known: 0 to {recording.channels - 1})"
         )
+    if own != rate:
+        above = f"; nothing was recorded above {own / 2000:g} kHz, where the model expects sound"
+        yield f"resampled from {own} to {rate} Hz" + (above if own < rate else "")
+    if channel is None and recording.channels > 1:
+        yield "the first channel is taken (--channel takes another)"
+    if seconds < (size - 1) / rate:
+        yield f"shorter than the training clips ({wanted:.2f} s), so the score scatters more"
 
 
-def _describe(
-    recordings: Sequence[Recording],
-    size: int,
-    rate: int,
-    channel: int | None,
-    note: Callable[[str], None],
-) -> None:
-    """Say once, for all recordings, what is done with them."""
-
-    def say(found: list[Recording], text: str) -> None:
-        if found:
-            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-            note(f"'{found[0].name}'{more}: {text}")
-
-    for own in sorted({recording.rate for recording in recordings} - {rate}):
-        text = f"resampled from {own} to {rate} Hz"
-        if own < rate:
-            text += (
-                f"; nothing was recorded above {own / 2000:g} kHz, where the model expects sound"
-            )
-        say([r for r in recordings if r.rate == own], text)
-    if channel is None:
-        several = [r for r in recordings if r.channels > 1]
-        say(several, "the first channel is taken (--channel takes another)")
-    short = [r for r in recordings if r.n_samples / r.rate < (size - 1) / rate]
-    text = f"shorter than the training clips ({size / rate:.2f} s), so the score scatters more"
-    say(short, text)
-
-
-def _named(model: Model, recording: Recording, section: str | None) -> str | None:
-    """Return the section that the name of a recording tells; None for the nearest one."""
+def _named(model: Model, recording: Recording, section: str | None) -> list[str]:
+    """Return the section that the name of a recording tells; all of them for the nearest one."""
     parts = Path(recording.name).parts
     machines = {key.split("/")[0] for key in model.sections}
     of_machine = [m for m in machines if m in parts] or list(machines)
@@ -422,26 +459,20 @@ def _named(model: Model, recording: Recording, section: str | None) -> str | Non
         if key.split("/")[0] in of_machine and (said is None or key.split("/")[1] == said[1])
     ]
     if len(found) == 1:
-        return found[0]
+        return found
     if section == NEAREST:
-        return None
-    what = (
-        f"names section '{said[1]}', which is not known"
-        if said and not found
-        else ("does not tell its section")
-    )
+        return model.sections
+    what = "does not tell its section"
+    if said and not found:
+        what = f"names section '{said[1]}', which is not known"
     raise ConfigError(
         f"'{recording.name}' {what} (known: {', '.join(model.sections)}); give --section NAME, or "
         f"--section {NEAREST} for the one that fits best"
     )
 
 
-def _nearest(model: Model, samples: Waveform) -> str:
-    """Return the section in which the score lies lowest, in deviations of its normal clips."""
-
-    def height(section: str) -> float:
-        normal = model.normal[section]
-        score = float(model.score(samples[None], section)[0])
-        return (score - float(normal.mean())) / max(float(normal.std()), 1e-12)
-
-    return min(model.sections, key=height)
+def _height(model: Model, samples: Waveform, section: str) -> float:
+    """How high a score lies, in deviations of the section's normal clips."""
+    normal = model.normal[section]
+    score = float(model.score(samples[None], section)[0])
+    return (score - float(normal.mean())) / max(float(normal.std()), 1e-12)

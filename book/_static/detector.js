@@ -91,19 +91,27 @@
       above: about.held_out[about.sections[best]].filter((other) => other > scores[best]).length,
       held_out: about.held_out[about.sections[best]].length,
       log_mel: out.log_mel.data, n_mels, n_frames, hertz: about.mel_frequencies,
-      bands: out.bands && out.bands.data.slice(best * n_mels, (best + 1) * n_mels),
+      bands: out.parts && sums(out.parts.data.subarray(best * n_mels * n_frames), n_mels, n_frames),
     };
   }
 
-  /* The band around the mel bin that adds most, as far as its neighbours add half as much. */
+  /* Parts of a square of a score, (F, T): their sum over time. */
+  function sums(parts, n_mels, n_frames) {
+    return Array.from({ length: n_mels }, (_, f) => (
+      parts.subarray(f * n_frames, (f + 1) * n_frames).reduce((sum, part) => sum + part, 0)
+    ));
+  }
+
+  /* As asd score finds it: around the peak, averaged over five mel bins, down to half of it. */
   function loudest(found) {
-    const { bands, hertz } = found;
-    const peak = bands.indexOf(Math.max(...bands));
+    const { bands, hertz } = found, last = bands.length - 1;
+    const smooth = bands.map((_, f) => [-2, -1, 0, 1, 2].reduce((sum, k) => sum + (bands[f + k] || 0), 0));
+    const half = Math.max(...smooth) / 2, peak = smooth.indexOf(2 * half);
     let low = peak, high = peak;
-    while (low > 0 && bands[low - 1] > bands[peak] / 2) low -= 1;
-    while (high < bands.length - 1 && bands[high + 1] > bands[peak] / 2) high += 1;
-    const edge = (k) => (hertz[Math.max(0, Math.min(hertz.length - 1, k))] / 1000).toFixed(2);
-    return `${edge(low - 1)}–${edge(high + 1)} kHz`;
+    while (low > 0 && smooth[low - 1] > half) low -= 1;
+    while (high < last && smooth[high + 1] > half) high += 1;
+    const edge = (f) => (hertz[Math.max(0, f - 1)] + hertz[Math.min(last, f)]) / 2000;
+    return `${edge(low).toFixed(1)}–${edge(high + 1).toFixed(1)} kHz`;
   }
 
   const STOPS = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]]; // magma

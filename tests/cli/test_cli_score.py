@@ -180,6 +180,21 @@ def test_the_reason_is_the_band_and_the_time_of_the_fault(
         assert sum(reason["by_bin"]) == pytest.approx(told["score"] ** 2, rel=1e-4)
     else:
         assert "name the store that it was trained on" in asd(*command[:-3], "--explain").error
+    # The same from an exported file; normal recordings stand in for the store.
+    command[1] = tmp_path / "model.onnx"
+    assert asd("export", out, command[1]).code == 0
+    normal = ["--train", place / "wav"] if system == "contrastive" else []
+    command[-3:] = [*normal, "--explain", "--json", "--pictures", tmp_path / "of file"]
+    again = json.loads(asd(*command).success.out)["reason"]
+    for key in ("band_hz", "seconds", "method", "coverage"):
+        assert again[key] == reason[key]
+    assert again["level_db"] == pytest.approx(reason["level_db"], abs=0.05)
+    assert again["nearest"] == (reason["nearest"] if normal else None)
+    assert (tmp_path / "of file/000 hiss.png").stat().st_size > 10000
+    if normal:
+        command.remove("--train")
+        command.remove(place / "wav")
+        assert "a folder of normal recordings (--train)" in asd(*command).error
 
 
 def pcm(samples: np.ndarray) -> bytes:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ from study_stores import QUICK, write_recordings
 import asdlib
 from asdlib.errors import AsdError
 from asdlib.features import FeatureStore, build_store
+from asdlib.features.logmel import translate_store
 from asdlib.study import RunResult
 from asdlib.study.config import system_class
+from asdlib.study.explain import explain
 from asdlib.study.export import export
 from asdlib.study.held_out import decide_run, write_held_out
-from asdlib.study.score import load_model
+from asdlib.study.score import load_model, log_mels
 
 REAL = os.environ.get("ASDLIB_REAL_DATA")
 
@@ -33,7 +34,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, file in enumerate(sorted((folder / "wav").rglob("test/*.wav"))):
         samples, rate = soundfile.read(file)
         soundfile.write(file, np.tile(samples, 2)[: 16000 + 777 * i], rate)
-    build_store(folder / "wav", folder / "store")
+    build_store(folder / "wav", folder / "dcase2020")
     return folder
 
 
@@ -66,29 +67,30 @@ def agree(run: RunResult, file: Path, store: FeatureStore, wav: Path) -> dict[st
         kept = rows.store.features[rows.index[row]][:, : found["log_mel"].shape[2]]
         np.testing.assert_allclose(found["log_mel"][0], kept, atol=0.05)
         assert (found["log_mel"][0] == kept).mean() > 0.99
-        if "bands" in found:
-            total = found["bands"][0, column].sum()
+        if "parts" in found:
+            total = found["parts"][0, column].sum()
             np.testing.assert_allclose(total, expected[row] ** 2, rtol=1e-3)
     return told
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("system", "params"),
+    ("system", "params", "preset"),
     [
-        ("statistics", {"statistics": "mean+deviation"}),
-        ("autoencoder", QUICK["autoencoder"]),
-        ("contrastive", QUICK["contrastive"]),
+        ("statistics", {"statistics": "mean+deviation"}, "dcase2020"),
+        ("statistics", {}, "ast"),  # Kaldi's framing
+        ("autoencoder", QUICK["autoencoder"], "dcase2020"),
+        ("contrastive", QUICK["contrastive"], "dcase2020"),
     ],
 )
 def test_a_file_scores_as_the_library_does(
-    recordings: Path, system: str, params: dict[str, Any]
+    recordings: Path, tmp_path: Path, system: str, params: dict[str, Any], preset: str
 ) -> None:
-    store = FeatureStore.open(recordings / "store")
-    run = asdlib.run(system, store.path, store.path, recordings / system, params=params)
+    store = build_store(recordings / "wav", recordings / preset, preset=preset)
+    run = asdlib.run(system, store.path, store.path, tmp_path / "run", params=params)
     # One section of each of two machines is enough.
     sections = ["pump/02", "fan/00"] if system != "contrastive" else ["pump/02"]
-    file = recordings / f"{system}.onnx"
+    file = tmp_path / "model.onnx"
     export(run, file, train=store.path, sections=sections, quantile=0.8)
     told = agree(run, file, store, recordings / "wav")
     assert told["sections"] == sections
@@ -96,7 +98,7 @@ def test_a_file_scores_as_the_library_does(
     assert str(Path(asdlib.__file__).parent).encode() not in file.read_bytes()
     onnx.checker.check_model(onnx.load(file))
     if system == "autoencoder":
-        small = recordings / "int8.onnx"
+        small = tmp_path / "int8.onnx"
         export(run, small, train=store.path, sections=sections, int8=True)
         steps = [[n.op_type for n in onnx.load(f).graph.node] for f in (file, small)]
         assert steps[0].count("MatMul") == steps[1].count("MatMul"), "the front end alone"
@@ -107,8 +109,7 @@ def test_a_file_scores_as_the_library_does(
             for f in (file, small)
         ]
         np.testing.assert_allclose(*scores, rtol=0.02)
-    decided = decide_run(run.path, quantile=0.8, out=recordings / "decided")
-    shutil.rmtree(decided.path)
+    decided = decide_run(run.path, quantile=0.8, out=tmp_path / "decided")
     limits = decided.thresholds.set_index(["machine", "section"])["threshold"]
     assert told["thresholds"] == [limits[tuple(section.split("/"))] for section in sections]
     assert [len(told["held_out"][section]) for section in sections] == [8] * len(sections)
@@ -116,23 +117,45 @@ def test_a_file_scores_as_the_library_does(
     loaded = load_model(file)
     assert [loaded.thresholds[section] for section in sections] == told["thresholds"]
     assert load_model(file, quantile=0.9).thresholds != loaded.thresholds
+    # It hears the same in the same place, for the same reason.
+    of_run = load_model(run.path, train=store.path)
+    of_file = load_model(file, train=None if of_run.divide else store.path)
+    for path in sorted((recordings / "wav/pump/test").glob("*_id_02*"))[:4]:
+        waveform = soundfile.read(path, dtype="float32")[0]
+        one, other = (explain(model, waveform, "pump/02") for model in (of_run, of_file))
+        assert (one.bins, one.frames, one.method) == (other.bins, other.frames, other.method)
+        largest = np.abs(one.by_bin).max()
+        np.testing.assert_allclose(other.by_bin, one.by_bin, rtol=1e-3, atol=1e-3 * largest)
+        np.testing.assert_allclose(other.difference, one.difference, atol=1e-2)
+        if of_run.divide and of_file.divide:
+            half = log_mels(waveform[None], of_run.front_end)[0]
+            parts = [model.divide(half, "pump/02") for model in (of_run, of_file)]
+            np.testing.assert_allclose(*parts, atol=1e-4 * np.abs(parts[0]).max())
+            assert other.by_bin.min() >= 0
 
 
 @pytest.mark.slow
 def test_what_cannot_be_exported_is_said(recordings: Path) -> None:
-    store = FeatureStore.open(recordings / "store")
+    store = FeatureStore.open(recordings / "dcase2020")
     out = recordings / "refused.onnx"
 
     def made(name: str, system: str = "statistics", **params: Any) -> RunResult:
         return asdlib.run(system, store.path, store.path, recordings / name, params=params)
 
     mean = made("mean")
+    other = translate_store(store, recordings / "translated", "efficientat").path
+    translated = asdlib.run("statistics", other, other, recordings / "of translated")
     for run, asked, expected in (
-        (mean, {"sections": ["fan/01"]}, r"'fan/01' is not in .*known: fan/00, fan/02"),
+        (mean, {"sections": ["fan/01"]}, r"'fan/01' is not known to .*known: fan/00, fan/02"),
         (mean, {"int8": True}, "'statistics' has no network for int8"),
         (made("quantiles", statistics="mean+deviation+quantiles"), {}, "without quantiles"),
         (mean, {"train": None}, "name the store"),
         (mean, {"out": recordings}, "does not end in .onnx"),
+        (
+            translated,
+            {"train": other},
+            r"features .*\(translated, .*store that asd feat",
+        ),
     ):
         (run.path / "held_out.csv").unlink(missing_ok=True)
         with pytest.raises(AsdError, match=expected):
