@@ -133,7 +133,7 @@ def listen(
     with ExitStack() as opened:
         if source.partition(":")[0] == "mic":
             own = loaded.front_end.sample_rate
-            blocks = microphone(own, source.partition(":")[2] or None)
+            blocks = microphone(own, source.partition(":")[2] or None, note)
         else:
             path = Path(source)
             stream = sys.stdin.buffer if source == "-" else opened.enter_context(path.open("rb"))

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -243,8 +243,10 @@ class PcmStream:
                 return
 
 
-def microphone(rate: int, device: str | None = None) -> Iterator[Waveform]:
+def microphone(rate: int, device: str | None, note: Callable[[str], None]) -> Iterator[Waveform]:
     """Yield what a microphone hears, a tenth of a second at a time (extra: live).
+
+    `note` is called where samples were lost.
 
     Raises
     ------
@@ -262,7 +264,9 @@ def microphone(rate: int, device: str | None = None) -> Iterator[Waveform]:
     try:
         with sounddevice.InputStream(rate, size, device, 1, "float32") as stream:
             while True:
-                block: Any = stream.read(size)[0]
-                yield block[:, 0].copy()
+                block, overflowed = stream.read(size)
+                if overflowed:
+                    note("samples were lost: this computer does not keep up with the microphone")
+                yield block[:, 0]
     except (sounddevice.PortAudioError, ValueError) as error:
         raise ConfigError(f"the microphone cannot be opened ({error}); name another one") from None

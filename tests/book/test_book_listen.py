@@ -1,5 +1,6 @@
 """The box on *Your own machine*: a recording goes in, what the library says comes out."""
 
+import base64
 import json
 import re
 import shutil
@@ -11,6 +12,13 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser
 from reader import PATIENCE, open_page
+from scipy.signal import butter, sosfilt
+
+import asdlib
+from asdlib.features.build import own_store
+from asdlib.study.explain import explain
+from asdlib.study.export import export
+from asdlib.study.score import load_model
 
 pytestmark = pytest.mark.book
 
@@ -59,6 +67,49 @@ def test_a_dropped_recording_is_scored_as_by_the_library(
         {"name": "x.wav", "mimeType": "audio/wav", "buffer": b"no sound"}
     )
     page.get_by_text("That did not work").wait_for()
+    assert problems == []
+    page.close()
+
+
+def test_one_s_own_detector_is_dropped_and_then_a_recording(
+    browser: Browser, site: str, built: Path, tmp_path: Path
+) -> None:
+    if not (built / "html" / "_static" / "listen").is_dir():
+        pytest.skip("npm is missing: the book was built without the box's runtime")
+    rng = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for i in range(12):
+        soundfile.write(tmp_path / f"mine/{i}.wav", rng.normal(scale=0.02, size=16000), 16000)
+    store = own_store(tmp_path / "mine")
+    run = asdlib.run("statistics", store, store, tmp_path / "run")
+    export(run, tmp_path / "mine.onnx", train=store)
+    hiss = sosfilt(
+        butter(8, (3000, 4000), "bandpass", fs=16000, output="sos"), rng.normal(size=16000)
+    )
+    faulty = rng.normal(scale=0.02, size=16000) + 0.1 * hiss
+    soundfile.write(tmp_path / "faulty.wav", faulty, 16000)
+    model = load_model(tmp_path / "mine.onnx")
+    heard = soundfile.read(tmp_path / "faulty.wav", dtype="float32")[0]
+    (expected,) = model.score(heard[None], "mine/00")
+    low, high = (f"{hz / 1000:.1f}" for hz in explain(model, heard, "mine/00").band_hz)
+    page, problems = open_page(browser, site, "book/own_machine")
+    for name, said in (("mine.onnx", "Detector loaded"), ("faulty.wav", "Done")):
+        text = base64.b64encode((tmp_path / name).read_bytes()).decode()
+        page.locator(".listen-box").evaluate(
+            """(box, [name, text]) => {
+              const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+              const dataTransfer = new DataTransfer();
+              dataTransfer.items.add(new File([bytes], name));
+              box.dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+            }""",
+            [name, text],
+        )
+        page.locator(".listen-box [role=status]", has_text=said).wait_for(timeout=PATIENCE)
+    value = {key: page.locator(f"[data-value={key}]").inner_text()
+             for key in ("section", "score", "verdict", "reason")}  # fmt: skip
+    assert (value["section"], value["verdict"]) == ("mine/00", "unusual")
+    assert float(value["score"]) == pytest.approx(expected, rel=1e-3, abs=0.006)
+    assert f"{low}–{high} kHz" in value["reason"]  # the band that asd score names
     assert problems == []
     page.close()
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 from asd_process import Outcome
+from fake_microphone import plug_in
 from scipy.signal import butter, resample_poly, sosfilt
 from scipy.stats import poisson
 from study_stores import QUICK, write_recordings
@@ -258,6 +259,25 @@ def test_listen_confirms_and_counts_false_alarms(
         assert said["low"] == 0 or poisson.sf(n_events - 1, said["low"] * days) == pytest.approx(
             0.025
         )
+
+
+def test_listen_hears_a_microphone(asd: Asd, hiss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = np.random.default_rng(2).normal(scale=0.02, size=24 * 16000)
+    sound[10 * 16000 : 16 * 16000] *= 4
+    plug_in(monkeypatch, sound, lost=7)
+    command = ["listen", hiss, "mic", "--quantile", 0.99]
+    told = asd(*command)
+    begin, end = events(told)
+    assert (begin["event"], end["event"]) == ("begin", "end")
+    assert 11 < begin["time"] < 12.1
+    assert 17 < end["time"] < 19
+    assert told.err.count("note: samples were lost") == 1
+    assert "note: 24.0 s heard in" in told.err
+    for name, reason in (("absent", "No input device matching"), ("busy", "Device unavailable")):
+        command[2] = f"mic:{name}"
+        assert f"the microphone cannot be opened ({reason}" in asd(*command).error
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert "no microphone without sounddevice" in asd(*command).error
 
 
 def test_listen_refuses(asd: Asd, place: Path, tmp_path: Path) -> None:

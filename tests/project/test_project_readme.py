@@ -1,12 +1,18 @@
 """The README as a newcomer reads it: its commands and its Python run, its figures are measured."""
 
+import csv
+import io
+import json
 import re
 import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+from fake_microphone import plug_in
 
 from asdlib.cli import _main
 from results.main_result import main_result
@@ -45,6 +51,31 @@ def test_the_first_result_comes_as_printed(
     assert (tmp_path / "runs" / "statistics" / "metrics.csv").is_file()
     printed = capsys.readouterr().out.split()
     assert {"machine", "section", "auc", "pauc", "Average"} <= set(printed)
+
+
+def test_one_s_own_folder_is_learnt_scored_and_listened_to_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = blocks("console", section("Your own recordings"))[0].splitlines()
+    assert len(commands) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASDLIB_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    Path("recordings").mkdir()
+    names = [f"recordings/take {i}.wav" for i in range(12)]
+    for name in [*names, "today.wav"]:  # a phone's rate, two channels
+        soundfile.write(name, rng.normal(scale=0.02, size=(24000, 2)), 48000)
+    plug_in(monkeypatch, rng.normal(scale=0.2, size=4 * 16000))
+    said = []
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command[2:], comments=True))
+        assert _main() == 0, command
+        said.append(capsys.readouterr().out)
+    (row,) = csv.DictReader(io.StringIO(said[1]))
+    assert row["clip"] == "today.wav"
+    assert row["decision"] in ("normal", "anomaly")
+    assert "energy" in row["reason"]
+    assert json.loads(said[2].splitlines()[0])["event"] == "begin"  # ten times as loud
 
 
 def test_the_main_result_of_the_first_pages_is_the_kept_one() -> None:
