@@ -36,25 +36,16 @@ _AS_MUCH_DB = 0.5
 class Reason:
     """Where a recording differs from normal ones; see `explain`."""
 
-    log_mel: Floats
-    """The recording (F, T), in the unit of the front end."""
-    difference: Floats
-    """The same less the mean spectrum of normal clips (F, T)."""
-    by_bin: Floats
-    """How much of the score each mel bin makes, (F,); the scale is the method's own."""
-    by_frame: Floats
-    """How much each frame makes within the band, (T,)."""
-    bins: tuple[int, int]
-    """First mel bin of the band that counts most, and the one after its last."""
-    frames: tuple[int, int]
-    """The same of the stretch of frames."""
+    log_mel: Floats  # the recording (F, T), in the unit of the front end
+    difference: Floats  # the same less the mean spectrum of normal clips (F, T)
+    by_bin: Floats  # how much of the score each mel bin makes, (F,); the scale is the method's own
+    by_frame: Floats  # how much each frame makes within the band, (T,)
+    bins: tuple[int, int]  # first mel bin of the band that counts most, and the one after its last
+    frames: tuple[int, int]  # the same of the stretch of frames
     front_end: FrontEnd
-    method: str
-    """"exact" or "occlusion"."""
-    nearest: str | None
-    """Nearest normal clip; None without a store of them."""
-    offset: float
-    """Where the window lies in the recording, in seconds."""
+    method: str  # "exact" or "occlusion"
+    nearest: str | None  # nearest normal clip; None without a store of them
+    offset: float  # where the window lies in the recording, in seconds
 
     @property
     def band_hz(self) -> tuple[float, float]:

@@ -30,16 +30,13 @@ _DAY = 24 * 3600.0
 class Event(NamedTuple):
     """Begin or end of a stretch that sounds wrong."""
 
-    event: str
-    """"begin" or "end"."""
-    time: float
-    """Since the first sample, in seconds; the end of the window that decided."""
+    event: str  # "begin" or "end"
+    time: float  # since the first sample, in seconds; the end of the window that decided
     section: str
     score: float
     """At the begin that of the window that decided, at the end the highest of the event."""
     threshold: float
-    share_higher: float
-    """Share of the held-out normal clips that score as high or higher."""
+    share_higher: float  # share of the held-out normal clips that score as high or higher
 
 
 class Rate(NamedTuple):
@@ -49,8 +46,7 @@ class Rate(NamedTuple):
     hours: float
     per_day: float
     low: float
-    high: float
-    """Exact 95 % interval of a Poisson rate."""
+    high: float  # exact 95 % interval of a Poisson rate
 
 
 class Listener:

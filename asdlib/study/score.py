@@ -54,24 +54,18 @@ class Model:
 
     path: Path
     front_end: FrontEnd
-    n_frames: int | None
-    """Frames of a training clip; None if the model does not know."""
-    held_out: pd.DataFrame
-    """Held-out scores of normal clips, see `asdlib.study.held_out.held_out`."""
-    quantile: float
-    """Share of normal clips that lies below a threshold."""
+    n_frames: int | None  # frames of a training clip; None if the model does not know
+    held_out: pd.DataFrame  # held-out scores of normal clips, see `asdlib.study.held_out.held_out`
+    quantile: float  # share of normal clips that lies below a threshold
     score: Callable[[Waveform, str], Floats]
     """Scores (B,) of waveforms (B, S) of one section; higher is more anomalous."""
-    score_log_mels: Callable[[LogMels, str], Floats]
-    """The same of log-mels (B, F, T)."""
+    score_log_mels: Callable[[LogMels, str], Floats]  # the same of log-mels (B, F, T)
     divide: Callable[[LogMels, str], Floats] | None
     """Divides the square of a score among the log-mel (F, T), shape (F, T), where that can be."""
     spectra: dict[str, Floats]
     """Mean spectra (F,) of normal clips, of those sections where the model knows them."""
-    train: Path | None
-    """Store of normal clips to compare with, if given."""
-    system: System[Any] | None = None
-    """The system of a run; None for an exported file."""
+    train: Path | None  # store of normal clips to compare with, if given
+    system: System[Any] | None = None  # the system of a run; None for an exported file
 
     @cached_property
     def normal(self) -> dict[str, Floats]:
@@ -272,14 +266,11 @@ class Scored(NamedTuple):
     section: str
     score: float
     threshold: float
-    decision: str
-    """"anomaly" above the threshold, else "normal"."""
+    decision: str  # "anomaly" above the threshold, else "normal"
     share_higher: float
     """Share of the held-out normal clips of the section that score as high or higher."""
-    normal_clips: int
-    """Number of those clips."""
-    window_start: float
-    """Window of the highest score, from … to, in seconds."""
+    normal_clips: int  # number of those clips
+    window_start: float  # window of the highest score, from … to, in seconds
     window_end: float
 
 

@@ -106,8 +106,9 @@ def stage_book(profile: str, *, project: Path, workspace: Path) -> Path:
     )
     if (exercises := project / "teaching" / "exercises").is_dir():
         shutil.make_archive(str(staged / "book" / "teaching" / "exercises"), "zip", exercises)
-    if (kept := project / "results" / "scale").is_dir():
-        shutil.copytree(kept, staged / "results" / "scale")
+    for name in ("export", "scale"):  # tables that pages print
+        if (kept := project / "results" / name).is_dir():
+            shutil.copytree(kept, staged / "results" / name)
     (staged / "notebooks").mkdir()
     for name, path in executed.items():
         notebook = json.loads(_lighter(path.read_text(encoding="utf-8"), staged / "book"))
