@@ -93,6 +93,9 @@ def assemble(folder: Path, names: list[str]) -> str:
             tag.attrs.pop("loading", None)  # a printer does not scroll
             for attribute in ("href", "src"):
                 _moved(tag, attribute, name, slugs)
+        # Each coloured word would be an element of the PDF's structure, half of its size.
+        for word in article.select("pre span, code span, .sig span.pre"):
+            word.unwrap()
         for folded in article.find_all("details"):
             folded["open"] = ""
         article["id"] = slug
