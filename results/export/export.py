@@ -187,12 +187,9 @@ def main(out: Path, wav: Path, runs: list[str], costs: bool = True) -> None:
             kept = pd.concat([kept[kept["system"] != name], rows])
             kept = kept.sort_values("system", key=lambda s: s.map(order.index), kind="stable")
         else:
-            kept = (
-                rows.set_index(["system", "weights"])
-                .combine_first(kept.set_index(["system", "weights"]))
-                .reindex(pd.MultiIndex.from_frame(kept[["system", "weights"]]))
-                .reset_index()
-            )
+            columns, keys = list(dict.fromkeys([*kept, *rows])), ["system", "weights"]
+            merged = rows.set_index(keys).combine_first(kept.set_index(keys))
+            kept = merged.loc[[tuple(key) for key in kept[keys].to_numpy()]].reset_index()[columns]
         record["runs"][name] = load_run(folder).record.key
         what = "all" if costs else "listening"
         finished = datetime.now(UTC).isoformat(timespec="seconds")
