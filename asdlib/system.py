@@ -350,14 +350,15 @@ def per_clip(
     `compute` is called with log-mel (B, F, T) and positions (B,), see `finite_batches`, and
     `progress`, with `what`, after every batch.
     """
-    done: list[int] = []
-    parts = []
+    in_order, done = np.empty(0), 0
     for positions, log_mel in finite_batches(rows, batch_size):
-        parts.append(compute(log_mel, positions))
-        done.extend(positions)
+        computed = compute(log_mel, positions)
+        if not done:
+            in_order = np.empty((len(rows), *computed.shape[1:]), computed.dtype)
+        in_order[positions] = computed
+        done += len(positions)
         if progress:
-            progress(what, len(done), len(rows))
-    in_order: np.ndarray = np.concatenate(parts)[np.argsort(done)]
+            progress(what, done, len(rows))
     return in_order
 
 

@@ -1,8 +1,9 @@
 """How time and memory grow with the number of clips: index, store, statistics, back-ends.
 
-Each step runs in a process of its own, at several sizes. Memory is the most that is held beyond
-what the process had before the step, without pages of files, which the system can take back. The
-exponent e of growth, seconds ~ clips^e, is from the size before: 1 is in proportion.
+Each step runs in a process of its own, at several sizes. Seconds are those of a core, whatever else
+it does meanwhile. Memory is the most that is held beyond what the process had before the step,
+without pages of files, which the system can take back. The exponent e of growth, seconds ~ clips^e,
+is that of the last two sizes: 1 is in proportion. ``--csv FILE`` writes the table of the book.
 
 Clips have `N_FRAMES` frames instead of 313, so that 300,000 of them fit a disk: reading a store
 takes 39 times as long in earnest, what is done with a clip's vector does not.
@@ -26,6 +27,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
+
+from benchmarks.memory import anonymous
 
 N_MELS, N_FRAMES, SIZE, OF_SECTION = 128, 8, 128, 1000
 SIZES = (3_000, 30_000, 300_000)
@@ -145,12 +148,6 @@ STEPS: dict[str, Callable[[Path, int], Callable[[], Any]]] = {
 }
 
 
-def anonymous() -> float:
-    """Memory of this process that no file backs, in MiB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
-
-
 @contextmanager
 def watched() -> Iterator[list[float]]:
     """Collect how much memory is held, every 5 ms."""
@@ -173,10 +170,10 @@ def measure(step: str, folder: Path, clips: int) -> tuple[float, float]:
     import sklearn.covariance  # noqa: F401  (not a part of the step that needs it first)
 
     with watched() as seen:
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        seconds = time.perf_counter() - start
-    return seconds, max(seen) - seen[0]
+        seconds = time.process_time() - start
+    return seconds, (max(seen) - seen[0]) / 2**20
 
 
 def run(*, sizes: tuple[int, ...] = SIZES, folder: str | None = None) -> list[dict[str, Any]]:
@@ -199,18 +196,33 @@ def run(*, sizes: tuple[int, ...] = SIZES, folder: str | None = None) -> list[di
     return rows
 
 
+def wide(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a step: seconds and MiB at each size, and the exponent."""
+    table = pd.DataFrame(rows)
+    parts: dict[str, Any] = {}
+    for column, digits in (("seconds", 2), ("MiB", 0)):
+        unit = column.replace("seconds", "s")
+        for clips, of_size in table.groupby("clips"):
+            values = of_size.set_index("what")[column]
+            name = f"{unit}: {clips:,} clips" if clips == table["clips"].min() else f"{clips:,}"
+            parts[f"{unit} {clips}"] = (name, values.map(lambda value: f"{value:,.{digits}f}"))  # noqa: B023
+    found = pd.DataFrame({key: values for key, (_, values) in parts.items()})
+    exponents = table.dropna().groupby("what")["exponent"].last()
+    found = found.reindex(list(STEPS)).assign(exponent=exponents.map("{:.2f}".format)).fillna("–")
+    found.columns = pd.Index([*(name for name, _ in parts.values()), "exponent"])
+    return found.rename_axis("step").reset_index()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--folder", help="where the scratch folder goes")
+    parser.add_argument("--csv", type=Path, help="file to write")
     given = parser.parse_args()
-    print("| step | clips | seconds | MiB | exponent |\n|---|---|---|---|---|")
-    for row in run(sizes=tuple(given.sizes), folder=given.folder):
-        grown = "" if math.isnan(row["exponent"]) else f"{row['exponent']:.2f}"
-        print(
-            f"| {row['what']} | {row['clips']:,} | {row['seconds']:.2f} | {row['MiB']:.0f} |"
-            f" {grown} |"
-        )
+    table = wide(run(sizes=tuple(given.sizes), folder=given.folder))
+    if given.csv:
+        table.to_csv(given.csv, index=False)
+    print(table.to_string(index=False))
 
 
 if __name__ == "__main__":
