@@ -3,7 +3,7 @@
 Call:  python results/coverage/coverage.py  (about 6 minutes of one core)
 
 Test sets are drawn from distributions whose AUC and pAUC are known, each with four sections of 50
-normal and 132 anomalous clips, the size of the development set of ``results/toycar``. Every method
+normal and 132 anomalous clips, the size of the ToyCar development set of this study. Every method
 gives an interval for each section and for the mean of the four. *Systems* are scored once;
 *differences* are of two systems that have scored the same clips, trained with three seeds each, and
 then with one, where the truth is that of these very trainings.

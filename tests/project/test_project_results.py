@@ -1,6 +1,5 @@
 """The script beside the kept results asks for just the runs that they hold."""
 
-import itertools
 import json
 import os
 import shutil
@@ -15,65 +14,55 @@ from typer.main import get_command
 from asdlib.cli import app
 
 ROOT = Path(__file__).parents[2]
-TOYCAR = ROOT / "results" / "toycar"
+MACHINES = ROOT / "results" / "machines"
 
 
-@pytest.fixture
-def commands(tmp_path: Path) -> list[list[str]]:
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """Let the script run with an ``asd`` that only notes what it is asked for."""
-    noted = tmp_path / "noted"
-    fake = tmp_path / "bin" / "asd"
-    fake.parent.mkdir()
-    fake.write_text(
-        f"#!{sys.executable}\nimport json, sys\n"
-        f"open({str(noted)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
-    )
-    fake.chmod(0o755)
-    path = f"{fake.parent}{os.pathsep}{os.environ['PATH']}"
-    script = ["bash", TOYCAR / "make.sh", "STORE", "WORK"]
-    subprocess.run(script, env={**os.environ, "PATH": path}, check=True, cwd=tmp_path)
-    return [json.loads(line) for line in noted.read_text().splitlines()]
+    noted, folder = (tmp_path_factory.mktemp(name) for name in ("noted", "bin"))
+    for name in ("asd", "python"):
+        fake = folder / name
+        fake.write_text(
+            f"#!{sys.executable}\nimport json, sys\n"
+            f"open({str(noted / name)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        )
+        fake.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    script = shutil.copy(MACHINES / "make.sh", folder)  # it removes the tables beside it
+    call = ["bash", script, "SLIDER", "TOYCAR", "WEIGHTS", "WORK"]
+    subprocess.run(call, env={**os.environ, "PATH": path}, check=True, cwd=folder)
+    return [json.loads(line) for line in (noted / "asd").read_text().splitlines()]
 
 
 @pytest.mark.slow
 def test_every_command_is_one_that_asd_understands(commands: list[list[str]]) -> None:
     known = get_command(app).commands
-    assert {command[0] for command in commands} == {"run", "fuse", "compare", "ablate"}
+    assert {command[0] for command in commands} == {"run", "fuse", "compare", "store"}
     for name, *arguments in commands:
-        known[name].make_context(name, list(arguments))
+        command = known[name]
+        if name == "store":
+            command = command.commands[arguments.pop(0)]
+        command.make_context(name, list(arguments))
 
 
 @pytest.mark.slow
 def test_the_commands_make_the_runs_that_are_kept(commands: list[list[str]]) -> None:
-    made = [
-        Path(command[command.index("--out") + 1]).name
-        for command in commands
-        if command[0] in ("run", "fuse")
-    ]
-    systems = pd.read_csv(TOYCAR / "systems.csv")
-    assert sorted(made) == sorted(systems["run"].unique())
-    (compared,) = (command for command in commands if command[0] == "compare")
-    named = {tuple(text.split("=WORK/")) for text in compared if "=WORK/" in text}
-    assert named == set(zip(systems["system"], systems["run"], strict=True))
-
-
-@pytest.mark.slow
-def test_the_ablation_has_the_groups_and_parameters_that_are_kept(
-    commands: list[list[str]],
-) -> None:
-    (command,) = (command for command in commands if command[0] == "ablate")
-    told = json.loads((TOYCAR / "ablation" / "provenance.json").read_text())
-    pairs = list(itertools.pairwise(command))
-    chosen = {name: [b for a, b in pairs if a == name] for name in ("--only", "--seeds", "--set")}
-    # Front ends were a group before 0.2.0; their rows are kept.
-    assert set(chosen["--only"]) == set(told["groups"]) - {"front-ends"}
-    assert chosen["--seeds"] == [str(told["seeds"])]
-    assert set(chosen["--set"]) == {f"{key}={value}" for key, value in told["params"].items()}
+    made = [c[c.index("--out") + 1] for c in commands if c[0] in ("run", "fuse")]
+    assert len(made) == len(set(made))
+    compared = [command for command in commands if command[0] == "compare"]
+    rows = [[text.split("=") for text in c if "=WORK/" in text] for c in compared]
+    assert {run for named in rows for _, run in named} == set(made)
+    for command, named in zip(compared, rows, strict=True):
+        made_in = command[command.index("--out") + 1].partition("/bin0/")[2]
+        systems = pd.read_csv(MACHINES / made_in / "systems.csv")
+        kept = set(zip(systems["system"], systems["run"], strict=True))
+        assert kept == {(name, Path(run).name) for name, run in named}
 
 
 @pytest.mark.slow
 def test_differences_on_unseen_clips_are_made_from_the_tables_beside_them(tmp_path: Path) -> None:
-    kept = TOYCAR / "confirmation"
+    kept = ROOT / "results" / "toycar" / "confirmation"
     copy = shutil.copytree(kept, tmp_path / "confirmation")
     (copy / "differences.csv").unlink()
     subprocess.run([sys.executable, copy / "differences.py"], check=True, cwd=tmp_path)
@@ -86,9 +75,14 @@ def test_differences_on_unseen_clips_are_made_from_the_tables_beside_them(tmp_pa
     assert widths[1] == pytest.approx(widths[0], abs=2e-4)
 
 
-def test_the_page_prints_the_kept_costs_of_exported_files() -> None:
-    page = (ROOT / "book" / "own_machine.md").read_text(encoding="utf-8")
-    for row in pd.read_csv(ROOT / "results" / "export" / "export.csv").itertuples():
-        figures = f"{row.size_kb:.0f} | {row.ms_per_s:.1f} | {row.mib:.0f} | {100 * row.auc:.1f}"
-        change = f"{100 * (row.auc - row.auc_library):+.1f} | {row.off_in_deviations:.0e}"
-        assert f"| {row.system} | {row.weights} | {figures} | {change} |" in page
+def test_the_printed_table_of_exported_files_says_what_was_measured() -> None:
+    kept = pd.read_csv(ROOT / "results" / "export" / "export.csv")
+    printed = pd.read_csv(ROOT / "results" / "export" / "table.csv", index_col="Detector")
+    assert list(printed.index) == list(kept["system"] + ", " + kept["weights"])
+    for row in kept.itertuples():
+        shown = printed.loc[f"{row.system}, {row.weights}"]
+        assert shown["Size, kB"] == round(row.size_kb)
+        assert shown["AUC, %"] == round(100 * row.auc, 1)
+        assert shown["Change of AUC"].startswith(
+            f"{100 * (row.auc - row.auc_library):+.1f}".replace("-", "−")
+        )
