@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from asdlib.data import index_folder, index_own_folder
 from asdlib.features import build_store
 from asdlib.features.build import own_store
 from asdlib.study.held_out import held_out
+from asdlib.study.listen import Listener
 
 Asd = Callable[..., Outcome]
 
@@ -179,6 +181,9 @@ def test_the_reason_is_the_band_and_the_time_of_the_fault(
     assert (tmp_path / "pictures/000 hiss.png").stat().st_size > 10000
     if system == "statistics":
         assert sum(reason["by_bin"]) == pytest.approx(told["score"] ** 2, rel=1e-4)
+        own = sorted((place / "wav/fan/train").glob("normal_id_00*"))[3]  # nearest to itself
+        (itself,) = rows(asd(*command[:2], own, *command[3:]))
+        assert itself["reason"].endswith(f"nearest normal clip is {own.name}")
     else:
         assert "name the store that it was trained on" in asd(*command[:-3], "--explain").error
     # The same from an exported file; normal recordings stand in for the store.
@@ -259,6 +264,23 @@ def test_listen_confirms_and_counts_false_alarms(
         assert said["low"] == 0 or poisson.sf(n_events - 1, said["low"] * days) == pytest.approx(
             0.025
         )
+
+
+def test_an_event_ends_below_the_lower_level_only() -> None:
+    scores = iter([1.2, 1.2, 0.8, 0.8, 0.8, 0.8, 1.1, 0.4, 0.4, 0.4])
+    model = SimpleNamespace(
+        quantile=0.9,
+        thresholds={"fan/00": 1.0},
+        levels=lambda quantile: {"fan/00": 0.5},
+        window_samples=lambda window: 100,
+        front_end=SimpleNamespace(sample_rate=100),
+        share_higher=lambda section, score: 0.0,
+        score=lambda samples, section: [next(scores)],
+    )
+    listener = Listener(cast(Any, model), "fan/00", 100, confirm=(2, 3), hop=1.0)
+    begin, end = listener.push(np.zeros(1000, dtype=np.float32))
+    assert (begin.event, begin.time, begin.score) == ("begin", 2.0, 1.2)
+    assert (end.event, end.time, end.score) == ("end", 10.0, 1.2)
 
 
 def test_listen_hears_a_microphone(asd: Asd, hiss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
