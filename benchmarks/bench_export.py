@@ -56,7 +56,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SLIDER: dict[str, tuple[str, str, dict[str, Any]]] = {
     "statistics": ("dcase2020", "statistics", {}),
     "statistics, pooled": ("dcase2020", "statistics", {"covariance": "pooled"}),
-    "autoencoder": ("dcase2020", "autoencoder", {}),
+    "autoencoder": ("dcase2020", "autoencoder", {"epochs": 30}),
     "contrastive": ("dcase2020", "contrastive", {}),
     "AudioSet network, frozen": ("efficientat", "contrastive", {
         "encoder": "efficientat", "epochs": 0}),

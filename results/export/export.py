@@ -10,8 +10,9 @@ one after the other, are listened to as a stream with the thresholds of the held
 false alarms a day by 3 of 4 windows, windows of 10 s half of one apart, with an exact Poisson
 interval; the real-time factor is the processor time of that.
 
-Rows of systems that are not named stay as they are in ``export.csv``. ``table.csv`` is made from
-it and ``localisation.csv``, which notebook 42 writes on the profile classroom.
+Rows of systems that are not named stay as they are in ``export.csv``. ``table.csv`` and
+``listening.csv`` are made from it and ``localisation.csv``, which notebook 42 writes on the profile
+classroom.
 """
 
 import json
@@ -172,8 +173,17 @@ def table(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def write_tables(folder: Path) -> None:
+    """Write what the page *Your own machine* prints: ``table.csv`` and ``listening.csv``."""
+    whole = table(folder)
+    whole.iloc[:, :7].to_csv(folder / "table.csv", index=False)
+    heard = whole[whole["Detector"].str.endswith(", float32")].iloc[:, [0, *range(7, 11)]]
+    heard = heard.assign(Detector=heard["Detector"].str.removesuffix(", float32"))
+    heard.to_csv(folder / "listening.csv", index=False)
+
+
 def main(out: Path, wav: Path, runs: list[str], costs: bool = True) -> None:
-    """Write ``export.csv``, ``table.csv`` and ``provenance.json`` into `out`."""
+    """Write ``export.csv``, both tables and ``provenance.json`` into `out`."""
     torch.set_num_threads(1)
     kept, record = (
         pd.read_csv(out / "export.csv"),
@@ -200,7 +210,7 @@ def main(out: Path, wav: Path, runs: list[str], costs: bool = True) -> None:
         kept.to_csv(out / "export.csv", index=False, float_format="%.5g")
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (out / "provenance.json").write_text(text, encoding="utf-8")
-    table(out).to_csv(out / "table.csv", index=False)
+    write_tables(out)
 
 
 if __name__ == "__main__":
