@@ -94,7 +94,8 @@ def gradients(loss: Tensor) -> dict[Tensor, Tensor]:
             more = found.get(node.variable)
             found[node.variable] = given[0] if more is None else given[0] + more
             continue
-        made = node(*(given.get(i) for i in range(len(node._input_metadata))))
+        call = node if callable(node) else node.apply  # of a function written in Python
+        made = call(*(given.get(i) for i in range(len(node._input_metadata))))
         parts = made if isinstance(made, tuple) else (made,)
         for (following, i), part in zip(node.next_functions, parts, strict=True):
             if following is not None and part is not None:
