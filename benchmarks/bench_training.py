@@ -90,7 +90,7 @@ def measure(store: FeatureStore, epochs: int, **switches: Any) -> tuple[float, f
 def run(*, clips: int = CLIPS, epochs: int = EPOCHS) -> list[dict[str, Any]]:
     """Measure; see the module's docstring."""
     switches: dict[str, dict[str, Any]] = {"bfloat16": {"precision": "bfloat16"}}
-    if torch.cuda.is_available():  # on a CPU the compiler needs another one, of C++
+    if torch.cuda.is_available():  # on a CPU it needs a C++ compiler
         switches["bfloat16, compiled"] = {"precision": "bfloat16", "compile": True}
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder), clips)

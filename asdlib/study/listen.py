@@ -48,6 +48,21 @@ class Rate(NamedTuple):
     low: float
     high: float  # exact 95 % interval of a Poisson rate
 
+    @classmethod
+    def counted(cls, events: int, seconds: float) -> "Rate":
+        """Return the rate of so many events in so many seconds.
+
+        Notes
+        -----
+        F. Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28, 1936.
+        """
+        from scipy.stats import chi2
+
+        days = seconds / _DAY
+        low = float(chi2.ppf(0.025, 2 * events)) / 2 if events else 0.0
+        high = float(chi2.ppf(0.975, 2 * events + 2)) / 2
+        return cls(events, seconds / 3600, events / days, low / days, high / days)
+
 
 class Listener:
     """Sliding windows, k of n, hysteresis; see the head of this module.
@@ -148,13 +163,7 @@ def false_alarms(
         Normal ones that the model was not trained on; of others the rate comes out too low.
     channel
         Which to take.
-
-    Notes
-    -----
-    F. Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28, 1936.
     """
-    from scipy.stats import chi2
-
     listener: Listener | None = None
     events = 0
     for recording in recordings:
@@ -167,10 +176,7 @@ def false_alarms(
     if listener is None or not listener.last:
         heard = listener.seconds if listener else 0.0
         raise DataError(f"{heard:.1f} s of normal sound fill no window; give longer recordings")
-    days = listener.seconds / _DAY
-    low = float(chi2.ppf(0.025, 2 * events)) / 2 if events else 0.0
-    high = float(chi2.ppf(0.975, 2 * events + 2)) / 2
-    return Rate(events, listener.seconds / 3600, events / days, low / days, high / days)
+    return Rate.counted(events, listener.seconds)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Measure exported files on real slide rails: agreement with the library, AUC, int8, cost.
 
-    python results/export/export.py OUT WAV NAME=RUN … [--listening]
+    python results/export/export.py OUT WAV NAME=RUN …
 
 WAV holds the test clips that the runs were scored on. Each run is exported in single precision and,
 where it has a network, in int8; onnxruntime scores all test clips. The difference to the library's
@@ -28,7 +28,6 @@ import onnxruntime
 import pandas as pd
 import soundfile
 import torch
-from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
 from torchaudio.functional import resample
 
@@ -37,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from asdlib.evaluation import read_score_folder
 from asdlib.study import load_run
 from asdlib.study.export import export
-from asdlib.study.listen import Listener
+from asdlib.study.listen import Listener, Rate
 from asdlib.study.score import load_model
 from benchmarks.bench_export import measure
 
@@ -92,22 +91,19 @@ def listening(run: Path, clips: pd.DataFrame, wav: Path) -> dict[str, float]:
                 listener = listener or Listener(model, "/".join(key), rate, window=10.0)
                 events += sum(each.event == "begin" for each in listener.push(samples))
             heard += listener.seconds if listener else 0.0
-        low = chi2.ppf(0.025, 2 * events) / 2 if events else 0.0
-        high = chi2.ppf(0.975, 2 * events + 2) / 2
-        for name, count in (("", events), ("_low", low), ("_high", high)):
-            found[f"alarms_{100 * quantile:g}{name}"] = count * 86400 / heard
+        counted = Rate.counted(events, heard)
+        for name, value in (("", counted.per_day), ("_low", counted.low), ("_high", counted.high)):
+            found[f"alarms_{100 * quantile:g}{name}"] = value
         found |= {"heard_s": heard, "real_time": (time.process_time() - started) / heard}
     return found
 
 
-def measure_run(name: str, run: Path, wav: Path, costs: bool) -> list[dict[str, float | str]]:
-    """Measure one system: its rows, single precision and int8; or listening alone."""
+def measure_run(name: str, run: Path, wav: Path) -> list[dict[str, float | str]]:
+    """Measure one system: its rows, single precision and int8."""
     record = load_run(run).record
     clips = read_score_folder(run, record.year).reset_index(drop=True)
     clips["anomalous"] = clips["clip"].str.startswith("anomaly")
     heard = listening(run, clips, wav)
-    if not costs:
-        return [{"system": name, "weights": "float32", **heard}]
     expected, every = clips["anomaly_score"].to_numpy(), np.arange(len(clips))
     spread = clips[~clips["anomalous"]].groupby("section")["anomaly_score"].std().max()
     first = f"{clips['machine'].iloc[0]}/{clips['section'].min()}"
@@ -182,28 +178,19 @@ def write_tables(folder: Path) -> None:
     heard.to_csv(folder / "listening.csv", index=False)
 
 
-def main(out: Path, wav: Path, runs: list[str], costs: bool = True) -> None:
+def main(out: Path, wav: Path, runs: list[str]) -> None:
     """Write ``export.csv``, both tables and ``provenance.json`` into `out`."""
     torch.set_num_threads(1)
-    kept, record = (
-        pd.read_csv(out / "export.csv"),
-        json.loads((out / "provenance.json").read_text()),
-    )
+    kept = pd.read_csv(out / "export.csv")
+    record = json.loads((out / "provenance.json").read_text())
     for text in runs:
         name, _, folder = text.partition("=")
-        rows = pd.DataFrame(measure_run(name, Path(folder), wav, costs))
-        if costs:
-            order = list(dict.fromkeys([*kept["system"], name]))
-            kept = pd.concat([kept[kept["system"] != name], rows])
-            kept = kept.sort_values("system", key=lambda s: s.map(order.index), kind="stable")
-        else:
-            columns, keys = list(dict.fromkeys([*kept, *rows])), ["system", "weights"]
-            merged = rows.set_index(keys).combine_first(kept.set_index(keys))
-            kept = merged.loc[[tuple(key) for key in kept[keys].to_numpy()]].reset_index()[columns]
+        order = list(dict.fromkeys([*kept["system"], name]))
+        rows = pd.DataFrame(measure_run(name, Path(folder), wav))
+        kept = pd.concat([kept[kept["system"] != name], rows])
+        kept = kept.sort_values("system", key=lambda s: s.map(order.index), kind="stable")
         record["runs"][name] = load_run(folder).record.key
-        what = "all" if costs else "listening"
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
-        record.setdefault("measured", {}).setdefault(name, {})[what] = finished
+        record["measured"][name] = datetime.now(UTC).isoformat(timespec="seconds")
         record["packages"] = {
             p: version(p) for p in ("asdlib", "onnxruntime", "onnxscript", "torch")
         }
@@ -214,6 +201,4 @@ def main(out: Path, wav: Path, runs: list[str], costs: bool = True) -> None:
 
 
 if __name__ == "__main__":
-    listen_only = "--listening" in sys.argv
-    given = [word for word in sys.argv[1:] if word != "--listening"]
-    main(Path(given[0]), Path(given[1]), given[2:], not listen_only)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
