@@ -1,9 +1,9 @@
-"""Run every ``benchmarks/bench_*.py`` and save what they measured to ``build/bench.json``.
+"""Run every ``benchmarks/bench_*.py`` and save the measurements to ``build/bench.json``.
 
-A benchmark is a module with a function ``run()`` that returns rows, one mapping a row, all with
-the same keys: what was measured, by whom, and how fast. Ours and an independent reference are
-timed in the same run, so that the machine's mood touches both. ``python -m benchmarks logmel``
-runs only the benchmarks whose name contains ``logmel``.
+A benchmark is a module with a function ``run()`` that returns rows, mappings with the same keys:
+what was measured, in which implementation, and how fast. The library and an independent reference
+are timed in the same run, so that other load on the machine affects both. ``python -m benchmarks
+logmel`` runs only the benchmarks whose name contains ``logmel``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Two augmented views of a batch of crops: batched against one sample at a time.
+"""Time the augmentation of a batch of crops against a plain loop over single crops.
 
-The reference is the plain per-sample implementation of the tests. All are timed in turn in this
-process, so that other work on the machine slows all alike, and the best of several repeats counts.
-The share of a training step is that of the default encoder. A missed target is an error. With a
-GPU the batch is 512 crops and the target 30 times.
+The reference is the per-sample implementation of the tests. All functions take turns in this
+process, so that other load slows all of them; the shortest of several times counts. The share of
+the augmentation in a training step is that of the default encoder. On a GPU the batch has 512 crops
+and the target is a factor of 30. Missing a target is an error.
 """
 
 from __future__ import annotations

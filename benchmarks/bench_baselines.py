@@ -1,9 +1,9 @@
-"""The baselines against a bare training loop, arrays of all windows, and scoring clip by clip.
+"""Compare the trained baselines with a bare training loop, arrays of all windows, and single clips.
 
-Peak memory is that of a process of its own, libraries included, on random log-mels of the size of
-the DCASE 2020 ToyCar training set (4000 clips of 11 s). The reference is the array of windows in
-double precision alone, which the official code holds besides its libraries. With the environment
-variable ASDLIB_REAL_DATA the autoencoder is trained on real recordings, too (some minutes).
+Peak memory is that of a separate process, libraries included, on random log-mels of the size of the
+DCASE 2020 ToyCar training set (4000 clips of 11 s). The reference is the memory that the official
+code needs for its array of windows alone, in double precision. If the environment variable
+ASDLIB_REAL_DATA is set, the autoencoder is also trained on real recordings (some minutes).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def make_store(path: Path, n_clips: int) -> FeatureStore:
 
 
 class EnoughError(Exception):
-    """The peak is reached: it is made of all clips in memory and one batch."""
+    """The peak is reached: all clips are in memory, and one batch."""
 
 
 def peak_of(system: str, path: Path) -> None:

@@ -1,13 +1,13 @@
-"""Exported files: size, time and memory for a second of audio on one core.
+"""Measure exported files: size, and time and memory per second of audio on one core.
 
-Four sections of noise stand in for a machine type, since neither figure depends on what is heard;
-only the nearest neighbours of the contrastive method grow with the training clips (here 32). Each
-file holds one section. A process of its own loads it and scores a clip of ten seconds; memory is
-what it needs at its peak above what importing onnxruntime takes.
+Four sections of noise stand in for a machine type, because neither time nor memory depends on the
+sound; only the nearest neighbours of the contrastive method grow with the number of training clips
+(here 32). Each file holds one section. A separate process loads it and scores a clip of ten
+seconds. Memory is the peak of that process beyond what importing onnxruntime takes.
 
-Where ASDLIB_REAL_DATA has slide rails and the weights of the AudioSet network, the table of the
-book is measured instead and written into ``results/export``: see ``results/export/export.py``. What
-it needs is made below ``build/bench`` and found again there: trainings take a quarter of an hour.
+If ASDLIB_REAL_DATA holds slide rails and the weights of the AudioSet network, the table of the book
+is measured instead and written to ``results/export``; see ``results/export/export.py``. Stores and
+trainings are kept below ``build/bench`` and reused; the trainings take a quarter of an hour.
 """
 
 from __future__ import annotations

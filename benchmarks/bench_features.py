@@ -1,11 +1,12 @@
-"""Features: clips a second against librosa, memory against the number of clips, random crops.
+"""Measure feature extraction against librosa, its memory, and random crops.
 
-``python -m benchmarks.bench_features --help`` lists the sizes. Ours and librosa read the same files
-in the same run, by turns, on the same number of cores: one job against the usual loop, all jobs
-against that loop in as many processes (which run already). Ours finds, checks and writes
-as well. On a machine that others use, "clips/s of one core", by processor time, tells more than the
-clock. Crops are read from a store of 30,000 clips and compared with what the training of the
-default encoder takes, measured in the same run.
+``python -m benchmarks.bench_features --help`` lists the sizes. The library and librosa take turns
+at the same files in the same run, on the same number of cores: one job against the usual loop, all
+jobs against that loop in as many processes, which have already started. The library also finds and
+checks the files and writes the store. On a machine with other load, "clips/s of one core", measured
+in processor time, is more reliable than wall-clock time. Crops are read from a store of 30,000
+clips and compared with the number that training the default encoder needs, measured in the same
+run.
 """
 
 from __future__ import annotations

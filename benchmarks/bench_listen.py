@@ -1,7 +1,8 @@
-"""Two hours of sound through ``asd listen``: how much faster than it is heard, and flat memory.
+"""Send two hours of sound through ``asd listen``; measure its speed and that its memory is bounded.
 
-Synthetic fans, 10 s a training clip, heard in 48 kHz as raw 16-bit samples in blocks of a second,
-a window every 5 s. The memory after ten minutes and after two hours may differ by 10 MB at most.
+The sound is that of synthetic fans (training clips of 10 s) at 48 kHz, as raw 16-bit samples in
+blocks of a second; a window is scored every 5 s. Memory may differ by 10 MB at most between ten
+minutes and two hours.
 """
 
 from __future__ import annotations

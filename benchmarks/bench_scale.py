@@ -1,12 +1,12 @@
-"""How time and memory grow with the number of clips: index, store, statistics, back-ends.
+"""Measure how time and memory grow with the number of clips: index, store, statistics, back-ends.
 
-Each step runs in a process of its own, at several sizes. Seconds are those of a core, whatever else
-it does meanwhile. Memory is the most that is held beyond what the process had before the step,
-without pages of files, which the system can take back. The exponent e of growth, seconds ~ clips^e,
-is that of the last two sizes: 1 is in proportion. ``--csv FILE`` writes the table of the book.
+Each step runs in its own process, at several sizes. Time is processor time, so that other load does
+not count. Memory is the peak beyond what the process held before the step, without pages of files,
+which the system can take back. The exponent e of the growth, seconds ~ clips^e, is that of the two
+largest sizes; 1 means proportional. ``--csv FILE`` writes the table of the book.
 
-Clips have `N_FRAMES` frames instead of 313, so that 300,000 of them fit a disk: reading a store
-takes 39 times as long in earnest, what is done with a clip's vector does not.
+Clips have `N_FRAMES` frames instead of 313, so that 300,000 of them fit on a disk. Reading a real
+store therefore takes 39 times as long; what is computed from one vector per clip does not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The generator of synthetic machines: clips of 10 s a second, by the clock and by processor time.
+"""Measure how many clips of 10 s the synthetic machines produce per second.
 
-All machine types of the 2020 layout, half of the test clips faulty. "running" leaves out the start
-of the processes: it counts the second half of the clips. `ratio` is to the 10 clips a second that
-the generator promises on two cores.
+The corpus holds all machine types of the 2020 layout; half of the test clips are anomalous.
+"running" counts the second half of the clips only and so leaves out the start of the processes.
+`ratio` refers to the target of 10 clips per second on two cores.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A whole training step against the bare forward and backward of its encoder.
+"""Time a whole training step against the bare forward and backward pass of its encoder.
 
-The step is what a user gets: crops read from a store, two views, projection head, loss, optimiser,
-Lightning's loop. The bare one is the encoder alone on views of the same shape. They take turns in
-the same run, one after the other, so that other work on the machine slows both alike; the median
-counts. A step that takes more than 1.15 times as long is an error.
+The step is the one that users get: crops read from a store, two views, projection head, loss,
+optimiser, and Lightning's loop. The bare pass is the encoder alone on views of the same shape. Both
+take turns in the same run, so that other load slows both; the median counts. A step that takes more
+than 1.15 times as long as the bare pass is an error.
 
-The switches of a training, bfloat16 and, on a GPU, the compiled step, follow with their gain.
+The gains of bfloat16 and, on a GPU, of the compiled step follow.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def calibrate_once(
     clips: int,
     epochs: int,
 ) -> list[pd.DataFrame]:
-    """Give what `calibrate` finds, or found before."""
+    """Return the result of `calibrate`, computed at most once."""
     files = [file.with_suffix(".likeness"), file]
     if not file.exists():
         tables = calibrate(spec, machine, variants, clips, epochs)

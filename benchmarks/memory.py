@@ -1,4 +1,4 @@
-"""How much memory a process holds, and held at most."""
+"""Memory that a process holds now, and the most that it ever held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def peak_memory() -> int:
-    """Give the most memory that this process ever held, in bytes.
+    """Return the most memory that this process ever held, in bytes.
 
     Linux counts in `ru_maxrss` also what the parent held when it started this process; the high
     water mark of the process's own memory does not.
@@ -20,7 +20,7 @@ def peak_memory() -> int:
 
 
 def anonymous(process: int | str = "self") -> int:
-    """Give the memory of a process that no file backs, in bytes; 0 when it has ended (Linux)."""
+    """Return the memory of a process that no file backs, in bytes; 0 once it has ended (Linux)."""
     return _status("RssAnon", process)
 
 

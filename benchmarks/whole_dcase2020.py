@@ -1,15 +1,16 @@
-"""A data set of the official sizes of DCASE 2020 goes the whole way; what each stage takes.
+"""Take a synthetic data set of the official size of DCASE 2020 through all stages and time each.
 
-Each machine ID has some rendered clips. All others are one of these, rotated by a random time, with
-another gain and other noise: no two files are alike, all have official names, lengths and counts.
-They are packed into the official archives and served by a mirror on this machine. Then download,
-features, runs and evaluation are the commands of a user, who has been told the checksums of these
-archives. An ID that the synthetic machines lack sounds like another one.
+Some clips of each machine ID are rendered; all others are copies of these, rotated by a random
+time, with another gain and other noise, so that no two files are alike. Names, lengths and counts
+are the official ones. A machine ID that the synthetic machines lack sounds like one that they have.
+The clips are packed into the official archives and served by a local mirror. Download, feature
+extraction, runs and evaluation are then done by the commands that a user types; only the checksums
+are those of these archives.
 
-A stage that is done is not done again, and what no later stage needs is deleted. ``--fraction
-0.05`` takes five clips in a hundred of each kind. ``whole.csv`` in the folder has a row for each
-stage: seconds by the clock, seconds of a core, the most memory that the command held (without pages
-of files), and what lies on the disk afterwards.
+A finished stage is not repeated, and files that no later stage needs are deleted. ``--fraction
+0.05`` keeps five clips in a hundred of each kind. ``whole.csv`` in the folder has one row per
+stage: wall-clock time, processor time, peak memory of the command (without pages of files), and the
+disk space in use afterwards.
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def spent() -> float:
 
 
 def run(place: Path, fraction: float) -> pd.DataFrame:
-    """Do the stages that are not done yet."""
+    """Run the stages that are not finished yet."""
     place.mkdir(parents=True, exist_ok=True)
     table, store, root = place / "whole.csv", place / "store", place / "data"
     labels = ["--ground-truth", root / "dcase2020" / "ground_truth" / "eval_data_list.csv"]
