@@ -40,7 +40,7 @@ import numpy as np
 import pandas as pd
 
 from asdlib.data import download as downloading
-from asdlib.data.naming import _EVALUATION_IDS_2020 as IDS_OF_EVALUATION
+from asdlib.data.naming import EVALUATION_IDS_2020
 from asdlib.data.sources import archives_for
 from asdlib.data.synthetic import SyntheticSpec, render_clip
 from benchmarks.memory import anonymous
@@ -59,7 +59,7 @@ def official_counts() -> pd.DataFrame:
     found = []
     for row in rows.itertuples():
         development = row.subset == "development"
-        machines = IDS_OF_EVALUATION if row.machine == "*" else [row.machine]
+        machines = EVALUATION_IDS_2020 if row.machine == "*" else [row.machine]
         groups = [
             (machine, "dev" if development else row.split, row.split, section, label)
             for machine in machines
@@ -77,7 +77,7 @@ def sections_of(machine: str, wanted: str, *, development: bool) -> list[str]:
     if wanted != "*":
         return [wanted]
     if not development:
-        return list(IDS_OF_EVALUATION[machine])
+        return list(EVALUATION_IDS_2020[machine])
     first, n = (1, 3) if machine == "ToyConveyor" else (1, 4)
     return [f"{first + i:02d}" for i in range(n)]
 

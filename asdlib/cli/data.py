@@ -79,7 +79,6 @@ def download(
     ] = None,
     root: Annotated[Path, typer.Option(help="data root")] = Path("data"),
     base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 2,
     keep: Annotated[bool, typer.Option("--keep", help="keep the archives")] = False,
     yes: console.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
@@ -88,8 +87,8 @@ def download(
     from asdlib.data.download import download as fetch, free_bytes, plan_download
 
     plan = plan_download(dataset, machine, subset, root, base_url=base_url)
-    for text in plan.notes:
-        note(text)
+    if plan.note:
+        note(plan.note)
     if not plan.missing:
         say(f"all {len(plan.archives)} files of {dataset} are in place in {root}")
         return
@@ -107,7 +106,7 @@ def download(
     licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
         f"to fetch: {decimal(sum(size or 0 for size in sizes))}{unknown}; disk needed: about "
-        f"{decimal(plan.disk_needed(keep=keep, jobs=jobs))} of {decimal(free_bytes(root))} free; "
+        f"{decimal(plan.disk_needed(keep=keep))} of {decimal(free_bytes(root))} free; "
         f"licence: {'; '.join(licences)}"
     )
     if dry_run:
@@ -119,7 +118,7 @@ def download(
         if not agreed:
             raise DownloadError("nothing was downloaded; --yes answers the question beforehand")
     with progress_bar(sizes=True) as report:
-        fetched = len(fetch(plan, jobs=jobs, keep=keep, on_progress=report))
+        fetched = len(fetch(plan, keep=keep, on_progress=report))
     say(f"{fetched} files fetched, {len(plan.archives) - fetched} were there; all in {root}")
 
 

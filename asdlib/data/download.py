@@ -1,12 +1,12 @@
 """Download of a dataset: plan, fetch, verify, unpack, and remember that it is done.
 
-A plan says what will be done and writes nothing. Each file then goes through the same steps,
-several files at once: transfer to a ``.part`` name, checksum, rename, unpacking, marker in the lock
-file, removal of the archive. Every step can be killed; the next call goes on from what is there,
-and a call after the last step finds the markers and needs no network.
+A plan says what will be done and writes nothing. Each file then goes through the same steps:
+transfer to a ``.part`` name, checksum, rename, unpacking, marker in the lock file, removal of the
+archive. Every step can be killed; the next call goes on from what is there, and a call after the
+last step finds the markers and needs no network.
 
 An archive is checked as a whole before its first byte is written, then unpacked into a scratch
-folder on the same disk, and complete folders are renamed to their final place.
+folder on the same disk, and its files are renamed to their final place.
 
 Layout of a data root::
 
@@ -19,22 +19,19 @@ Layout of a data root::
 Sizes are in bytes.
 """
 
-import errno
 import hashlib
-import os
+import json
 import re
 import shutil
 import stat
-import threading
-import time
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
@@ -43,46 +40,33 @@ from asdlib.data.fetch import Fetcher
 from asdlib.data.naming import SPLIT_FOLDERS
 from asdlib.data.sources import Archive, archives_for, newest, of_machines, where_truth_is
 from asdlib.errors import DownloadError
-from asdlib.files import is_disk_full, only_process, whole_file, writing
+from asdlib.files import only_process, write_text, writing
 
 LOCK_NAME = "asdlib-lock.json"
 
-# An estimate on the safe side: 16-bit recordings of noisy machines shrink little. Before an archive
-# is unpacked, its exact size is compared with the free space.
+# An estimate on the safe side: 16-bit recordings of noisy machines shrink little.
 UNPACKED_BY_PACKED = 1.4
 
-_RECORD = "https://zenodo.org/api/records/{record}"
+MAX_ENTRIES = 200_000  # the largest official archives hold some thousands
+MAX_RATIO = 20.0  # unpacked by packed size; recorded 16-bit audio stays below 3
+SLACK = 16 << 20  # unpacked size that no ratio is asked of
 
 OnProgress = Callable[[str, int, int], None]
-
-
-class ListedFile(BaseModel):
-    """One file of a Zenodo record, as its JSON lists it; its name becomes one on the disk."""
-
-    key: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}$")
-    checksum: str = Field(pattern=r"^md5:[0-9a-fA-F]{32}$")
-    size: int = Field(ge=0, le=1 << 40)
-
-
-class Listing(BaseModel):
-    """The JSON of a Zenodo record."""
-
-    files: list[ListedFile]
-    metadata: dict[str, Any] = {}
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}$")]
 
 
 class RecordFile(BaseModel, extra="forbid"):
     """Checksum and size of one file of a Zenodo record."""
 
-    md5: str
-    size: int
+    md5: str = Field(pattern=r"^[0-9a-f]{32}$")
+    size: int = Field(ge=0, le=1 << 40)
 
 
 class Record(BaseModel, extra="forbid"):
-    """What a Zenodo record said when it was first read."""
+    """What a Zenodo record said when it was first read; its file names become names on the disk."""
 
     licence: str
-    files: dict[str, RecordFile]
+    files: dict[FileName, RecordFile]
 
 
 class FilePin(BaseModel, extra="forbid"):
@@ -126,19 +110,6 @@ def _read_lock(root: Path) -> LockData:
         ) from None
 
 
-def _update_lock(root: Path, change: Callable[[LockData], None]) -> None:
-    """Read, change and write the lock file in one step, safe for threads and processes."""
-    path = root / LOCK_NAME
-    with only_process(path, DownloadError, wait=True):
-        data = _read_lock(root)
-        change(data)
-        with whole_file(path, DownloadError) as partial, partial.open("wb") as sink:
-            sink.write(data.model_dump_json(indent=1).encode())
-            sink.flush()
-            # Without it, a power cut after the rename can leave an empty file.
-            os.fsync(sink.fileno())
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a download will do."""
@@ -149,8 +120,8 @@ class Plan:
     """All files, also those in place."""
     records: dict[str, Record]
     """What Zenodo records said, to be pinned by the download."""
-    notes: tuple[str, ...]
-    """What the user should know, one line each."""
+    note: str
+    """Where the labels of the evaluation are, if they are not among the files."""
     base_url: str | None
     """Mirror in place of the hosts, without user and password."""
     login: tuple[str, str] | None = field(default=None, repr=False)
@@ -161,15 +132,15 @@ class Plan:
         """Files that are not in place."""
         return tuple(archive for archive in self.archives if not archive.there)
 
-    def disk_needed(self, *, keep: bool = False, jobs: int = 2) -> int:
-        """Estimate the free disk space that a `download` with these options needs at its peak.
+    def disk_needed(self, *, keep: bool = False) -> int:
+        """Estimate the free disk space that the `download` needs at its peak.
 
-        Archives lie beside what was unpacked: all if they are kept, else those in work.
+        Archives lie beside what was unpacked: all if they are kept, else the one in work.
         """
         zips = [archive for archive in self.missing if archive.is_zip]
-        packed = sorted((archive.size or 0 for archive in zips), reverse=True)
-        beside = sum(packed) if keep else sum(packed[:jobs])
-        needed = int(sum(packed) * UNPACKED_BY_PACKED) + beside
+        packed = [archive.size or 0 for archive in zips]
+        needed = int(sum(packed) * UNPACKED_BY_PACKED)
+        needed += sum(packed) if keep else max(packed, default=0)
         return max(0, needed - sum(archive.fetched for archive in zips))
 
 
@@ -214,15 +185,16 @@ def plan_download(
     base_url, login = (None, None) if base_url is None else _without_login(base_url)
     data = _read_lock(root)
     rows = of_machines(archives_for(dataset, subsets), machines)
-    rows = [_on_disk(root, row, data) for row in rows]
-    read, notes = _read_records(rows, data, base_url, login)
-    records = data.records | read
+    records = dict(data.records)
+    for row in rows:
+        if "zenodo.org" in row.url and not (row.md5 and row.size) and row.record not in records:
+            records[row.record] = _read_record(row.record, base_url, login)
     full = [archive for row in rows for archive in _resolved(row, records.get(row.record))]
     archives = [_on_disk(root, archive, data) for archive in of_machines(full, machines)]
-    labelled = any(archive.subset == "ground_truth" for archive in archives)
-    if not labelled and (not subsets or "evaluation" in subsets):
-        notes.append(f"the ground truth of the evaluation set: {where_truth_is(rows[0].year)}")
-    return Plan(dataset, root, tuple(archives), read, tuple(notes), base_url, login)
+    note = ""
+    if (not subsets or "evaluation" in subsets) and all(a.subset != "ground_truth" for a in full):
+        note = f"the ground truth of the evaluation set: {where_truth_is(rows[0].year)}"
+    return Plan(dataset, root, tuple(archives), records, note, base_url, login)
 
 
 def _without_login(base_url: str) -> tuple[str, tuple[str, str] | None]:
@@ -254,69 +226,44 @@ def _on_disk(root: Path, archive: Archive, data: LockData) -> Archive:
     pin, done = data.files.get(archive.key), data.unpacked.get(archive.key)
     if not archive.is_zip:
         there = pin is not None and path.is_file() and path.stat().st_size == pin.size
-    elif done is None or (archive.md5 and done.checksum != f"md5:{archive.md5}"):
-        there = False
     else:
-        there = all(
-            sum(file.is_file() for file in (archive.folder(root) / name).glob("*")) >= count
-            for name, count in done.placed.items()
+        there = (
+            done is not None
+            and done.checksum == f"md5:{archive.md5}"
+            and all(
+                sum(file.is_file() for file in (archive.folder(root) / name).glob("*")) >= count
+                for name, count in done.placed.items()
+            )
         )
     return replace(archive, there=there, fetched=max(held, default=0))
 
 
-def _read_records(
-    rows: list[Archive], data: LockData, base_url: str | None, login: tuple[str, str] | None
-) -> tuple[dict[str, Record], list[str]]:
-    """Read the Zenodo records that know something that neither the table nor the lock file does.
-
-    Return them, and one note for each that cannot be read and can be spared.
-    """
-    unread = dict.fromkeys(
-        row.record
-        for row in rows
-        if not (row.there or (row.md5 and row.size) or row.record in data.records)
-        and "zenodo.org" in row.url
-    )
-    read: dict[str, Record] = {}
-    notes = []
-    for record in unread:
-        url = _on_mirror(_RECORD.format(record=record), base_url)
-        try:
-            with Fetcher(login) as fetcher:
-                read[record] = _parsed_record(url, fetcher.document(url))
-        except DownloadError as error:
-            # With every checksum declared, only the sizes are lost.
-            if any(row.record == record and row.md5 is None for row in rows):
-                raise
-            notes.append(f"sizes of record {record} are not known: {error}")
-    return read, notes
-
-
-def _parsed_record(url: str, content: bytes) -> Record:
+def _read_record(record: str, base_url: str | None, login: tuple[str, str] | None) -> Record:
+    url = _on_mirror(f"https://zenodo.org/api/records/{record}", base_url)
+    with Fetcher(login) as fetcher:
+        content = fetcher.document(url)
     try:
-        said = Listing.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
+        said = json.loads(content)
+        files = {
+            file["key"]: {"md5": file["checksum"].removeprefix("md5:"), "size": file["size"]}
+            for file in said["files"]
+        }
+        licence = said.get("metadata", {}).get("license", {}).get("id", "")
+        return Record.model_validate({"licence": licence, "files": files})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise DownloadError(
-            f"{url} is not the JSON of a record ({place}: {first['msg']}); check the base URL"
+            f"{url} is not the JSON of a record with safe names, MD5 sums and sizes; check the "
+            "base URL"
         ) from None
-    licence = said.metadata.get("license")
-    return Record(
-        licence=str(licence.get("id", ""))[:64] if isinstance(licence, dict) else "",
-        files={
-            file.key: RecordFile(md5=file.checksum[4:].lower(), size=file.size)
-            for file in said.files
-        },
-    )
 
 
 def _resolved(row: Archive, record: Record | None) -> list[Archive]:
     """Fill in a row, or replace ``*`` by the archives that the record lists."""
     if record is None:
         return [row]
-    listed = newest([name for name in record.files if name.endswith(".zip")])
-    names = [row.file] if row.file != "*" else listed
+    names = [row.file]
+    if row.file == "*":
+        names = newest([name for name in record.files if name.endswith(".zip")])
     if not names or not set(names) <= set(record.files):
         raise DownloadError(
             f"record {row.record} has no {row.file if row.file != '*' else 'archives'} "
@@ -327,7 +274,7 @@ def _resolved(row: Archive, record: Record | None) -> list[Archive]:
 
 
 def download(
-    plan: Plan, *, jobs: int = 2, keep: bool = False, on_progress: OnProgress | None = None
+    plan: Plan, *, keep: bool = False, on_progress: OnProgress = lambda what, done, total: None
 ) -> list[str]:
     """Carry out a plan, and return the names of the files that were fetched.
 
@@ -335,136 +282,83 @@ def download(
     ----------
     plan
         From `plan_download`.
-    jobs
-        Files in work at once. Zenodo answers many parallel downloads with 429.
     keep
         Whether to keep the archives after unpacking.
     on_progress
-        Called as ``on_progress(what, done, total)``, in bytes, from several threads.
+        Called as ``on_progress(what, done, total)``, in bytes.
 
     Raises
     ------
     DownloadError
-        If a file cannot be fetched, verified or unpacked. The other files are finished first,
-        unless the disk is full.
+        If a file cannot be fetched, verified or unpacked. The other files are finished first.
     """
-    if jobs < 1:
-        raise DownloadError(f"jobs is {jobs}, at least 1 is needed")
     if not plan.missing:
         return []
-    report = on_progress or (lambda what, done, total: None)
-    base = plan.root / plan.dataset
-    with ExitStack() as stack:
-        # Last in, first out: what is inside goes before what is around it, and the lock between.
-        for folder in reversed((plan.root, *plan.root.absolute().parents)):
-            if not folder.exists():
-                stack.callback(_remove_empty, folder)
-        stack.enter_context(only_process(base, DownloadError, wait=True))
-        stack.callback(_remove_empty, base)
-        # Another process may have done some of the work since the plan was made.
-        data = _read_lock(plan.root)
-        here = (_on_disk(plan.root, archive, data) for archive in plan.archives)
-        plan = replace(plan, archives=tuple(here))
-        needed, free = plan.disk_needed(keep=keep, jobs=jobs), free_bytes(plan.root)
-        if needed > free:
-            raise DownloadError(
-                f"about {needed / 1e9:.1f} GB are needed in {plan.root}, {free / 1e9:.1f} GB "
-                "are free; free some space, choose another root or fewer machines"
-            )
-        _run_all(plan, jobs, keep, report)
-    return [archive.file for archive in plan.missing]
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove a folder and the folders in it, two levels down, so far as no file lies in them."""
-    for path in (*folder.glob("*/*"), *folder.glob("*"), folder):
-        with suppress(OSError):
-            path.rmdir()
-
-
-def _run_all(plan: Plan, jobs: int, keep: bool, report: OnProgress) -> None:
-    """Put all missing files in place; the threads do not outlive an interrupt by more than 1 s."""
-    todo = iter(plan.missing)
+    root, base = plan.root, plan.root / plan.dataset
+    new = [folder for folder in (root, *root.absolute().parents) if not folder.exists()]
     failed: dict[str, DownloadError] = {}
-    fatal: list[BaseException] = []
-
-    def work() -> None:
-        for archive in todo:
-            try:
-                _put_in_place(plan, archive, keep, fetcher, report)
-            except DownloadError as error:
-                failed[archive.file] = error
-                if is_disk_full(error.__cause__):
-                    fatal.append(error)
-            except BaseException as error:
-                fatal.append(error)
-            if fatal or fetcher.stop.is_set():
-                fetcher.stop.set()
-                return
-
-    with Fetcher(plan.login) as fetcher:
-        # A pool would wait for a silent server, and so would Python's exit.
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        finally:
-            fetcher.stop.set()
-            end = time.monotonic() + 1
-            for thread in threads:
-                thread.join(max(0, end - time.monotonic()))
-    if fatal:
-        raise fatal[0]
+    try:
+        with only_process(root / LOCK_NAME, DownloadError, wait=True), Fetcher(plan.login) as web:
+            # Another process may have done some of the work since the plan was made.
+            data = _read_lock(root)
+            here = tuple(_on_disk(root, archive, data) for archive in plan.archives)
+            plan = replace(plan, archives=here)
+            needed, free = plan.disk_needed(keep=keep), free_bytes(root)
+            if needed > free:
+                raise DownloadError(
+                    f"about {needed / 1e9:.1f} GB are needed in {root}, {free / 1e9:.1f} GB "
+                    "are free; free some space, choose another root or fewer machines"
+                )
+            for archive in plan.missing:
+                try:
+                    _put_in_place(plan, archive, data, keep, web, on_progress)
+                except DownloadError as error:
+                    failed[archive.file] = error
+    finally:
+        for folder in (*base.glob("*/*"), *base.glob("*"), base, *new):
+            with suppress(OSError):  # only what is empty can be removed
+                folder.rmdir()
     if failed:
         first, *others = failed
         rest = f" (failed too: {', '.join(others)})" if others else ""
         raise DownloadError(f"{failed[first]}{rest}")
+    return [archive.file for archive in plan.missing]
 
 
 def _put_in_place(
-    plan: Plan, archive: Archive, keep: bool, fetcher: Fetcher, report: OnProgress
+    plan: Plan, archive: Archive, data: LockData, keep: bool, web: Fetcher, report: OnProgress
 ) -> None:
     """Fetch and verify a file, unpack it if it is an archive, and record that it is done."""
-    path = archive.path(plan.root)
-    pin = _read_lock(plan.root).files.get(archive.key)
+    path, pin = archive.path(plan.root), data.files.get(archive.key)
     expected = f"md5:{archive.md5}" if archive.md5 else f"sha256:{pin.sha256}" if pin else ""
     if not expected or not path.is_file() or _digest(path, expected) != expected:
-        _fetch(plan, archive, expected, fetcher, report)
-    if not archive.is_zip:
+        _fetch(plan, archive, expected, web, report)
+    if archive.is_zip:
+        folder = archive.folder(plan.root)
+        scratch = folder.with_name(".unpack") / archive.subset / path.stem
+        try:
+            placed = unpack(
+                path,
+                folder,
+                archive.machine,
+                scratch,
+                lambda done, total: report(f"{archive.file} unpack", done, total),
+            )
+        except RefusedError:
+            path.unlink(missing_ok=True)
+            raise
+        data.unpacked[archive.key] = Unpacked(checksum=expected, placed=placed)
+    else:
         digest = _digest(path, "sha256").removeprefix("sha256:")
-        taken = FilePin(sha256=digest, size=path.stat().st_size)
-        _update_lock(plan.root, lambda data: data.files.update({archive.key: taken}))
-        return
-
-    def on_bytes(done: int, total: int) -> None:
-        if fetcher.stop.is_set():
-            raise DownloadError(f"stopped while unpacking {path}; call again to go on")
-        report(f"{archive.file} unpack", done, total)
-
-    folder = archive.folder(plan.root)
-    scratch = folder.with_name(".unpack") / archive.subset / path.stem
-    try:
-        placed = unpack(path, folder, archive.machine, scratch, on_bytes)
-    except RefusedError:
-        path.unlink(missing_ok=True)
-        raise
-    done = Unpacked(checksum=f"md5:{archive.md5}", placed=placed)
-
-    def mark(data: LockData) -> None:
-        if archive.record in plan.records:
-            data.records.setdefault(archive.record, plan.records[archive.record])
-        data.unpacked[archive.key] = done
-
-    _update_lock(plan.root, mark)
-    if not keep:
+        data.files[archive.key] = FilePin(sha256=digest, size=path.stat().st_size)
+    if archive.record in plan.records:
+        data.records.setdefault(archive.record, plan.records[archive.record])
+    write_text(plan.root / LOCK_NAME, data.model_dump_json(indent=1), DownloadError)
+    if archive.is_zip and not keep:
         path.unlink()
 
 
-def _fetch(
-    plan: Plan, archive: Archive, expected: str, fetcher: Fetcher, report: OnProgress
-) -> None:
+def _fetch(plan: Plan, archive: Archive, expected: str, web: Fetcher, report: OnProgress) -> None:
     """Fetch a file, and give it its name once its checksum is right.
 
     Without an expected checksum, the file is taken as it comes this once.
@@ -480,7 +374,7 @@ def _fetch(
             with writing(part, DownloadError):
                 part.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("ab") as sink:
-                    resumed = fetcher.fetch(
+                    resumed = web.fetch(
                         url, sink, size=size, resume=bool(expected), on_bytes=on_bytes
                     )
         except DownloadError:
@@ -509,20 +403,11 @@ def _digest(path: Path, like: str) -> str:
         return f"{kind}:{hashlib.file_digest(handle, kind).hexdigest()}"
 
 
-MAX_ENTRIES = 200_000  # the largest official archives hold some thousands
-MAX_TOTAL = 200 << 30
-MAX_RATIO = 20.0  # unpacked by packed size; recorded 16-bit audio stays below 3
-SLACK = 16 << 20  # unpacked size that no ratio is asked of
-
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 class RefusedError(DownloadError):
     """The archive itself is damaged or unsafe; unpacking it again cannot help."""
-
-    def __init__(self, archive: Path, reason: str) -> None:
-        super().__init__(f"{archive.name} is refused: {reason}; nothing of it was put in place")
 
 
 def unpack(
@@ -548,16 +433,9 @@ def unpack(
     """
     try:
         with writing(destination, DownloadError), zipfile.ZipFile(archive) as bundle:
-            places = _places(archive, bundle.infolist(), machine)
+            places = _places(bundle.infolist(), machine, archive.stat().st_size)
             total, done = sum(info.file_size for info in places.values()), 0
             shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir(parents=True)
-            free = shutil.disk_usage(scratch).free
-            if total > free:
-                raise DownloadError(
-                    f"{archive.name} unpacks to {total} bytes, {free} are free; free some room and "
-                    "call again"
-                ) from OSError(errno.ENOSPC, "too little room")
             for place, info in places.items():
                 target = scratch / place
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -566,62 +444,50 @@ def unpack(
                     shutil.copyfileobj(source, sink, 1 << 20)
                 done += info.file_size
                 on_bytes(done, total)
-            _install(scratch, destination)
-    except _BROKEN as error:
-        raise RefusedError(archive, f"it is damaged ({error})") from None
+            for place in places:
+                (destination / place).parent.mkdir(parents=True, exist_ok=True)
+                (scratch / place).replace(destination / place)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        raise RefusedError(
+            f"{archive.name} is damaged or unsafe ({error}); nothing of it was put in place"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return dict(Counter(place.parent.as_posix() for place in places))
 
 
 def _places(
-    archive: Path, entries: list[zipfile.ZipInfo], machine: str
+    entries: list[zipfile.ZipInfo], machine: str, packed: int
 ) -> dict[PurePosixPath, zipfile.ZipInfo]:
     """Check all entries of an archive; return place below the destination → entry."""
     if len(entries) > MAX_ENTRIES:
-        raise RefusedError(archive, f"{len(entries)} entries, at most {MAX_ENTRIES} are allowed")
-    total = sum(info.file_size for info in entries)
-    allowed = min(MAX_TOTAL, SLACK + MAX_RATIO * archive.stat().st_size)
+        raise ValueError(f"{len(entries)} entries, at most {MAX_ENTRIES} are allowed")
+    total, allowed = sum(info.file_size for info in entries), SLACK + MAX_RATIO * packed
     if total > allowed:
-        raise RefusedError(
-            archive, f"it unpacks to {total} bytes, at most {allowed:.0f} are allowed"
-        )
+        raise ValueError(f"it unpacks to {total} bytes, at most {allowed:.0f} are allowed")
     places: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in entries:
         name, parts = info.filename, PurePosixPath(info.filename).parts
         odd = "\\" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
         if odd or not parts or parts[0].startswith("/") or ".." in parts:
-            raise RefusedError(
-                archive, f"entry {name!r} points outside the folder or has no valid name"
-            )
+            raise ValueError(f"entry {name!r} points outside the folder or has no valid name")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise RefusedError(archive, f"entry {name!r} is a link or a device")
+            raise ValueError(f"entry {name!r} is a link or a device")
         if info.is_dir() or _LITTER.intersection(parts) or parts[-1].startswith("._"):
             continue
         if machine in parts[:-1]:
             parts = parts[parts.index(machine) :]
         elif machine and len(parts) > 1 and parts[0] not in SPLIT_FOLDERS:
-            raise RefusedError(archive, f"entry {name!r} is not below '{machine}/'")
+            raise ValueError(f"entry {name!r} is not below '{machine}/'")
         elif machine:
             parts = (machine, *parts)
         place = PurePosixPath(*parts)
         if place in places:
-            raise RefusedError(archive, f"two entries are called '{place}'")
+            raise ValueError(f"two entries are called '{place}'")
         places[place] = info
     for place in places:
         if parent := next((parent for parent in place.parents if parent in places), None):
-            raise RefusedError(archive, f"'{parent}' is a file and a folder")
+            raise ValueError(f"'{parent}' is a file and a folder")
     if not places:
-        raise RefusedError(archive, "it holds no files")
+        raise ValueError("it holds no files")
     return places
-
-
-def _install(source: Path, destination: Path) -> None:
-    """Rename complete folders; merge only where a folder of that name is there already."""
-    destination.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.iterdir()):
-        target = destination / path.name
-        if path.is_dir() and target.is_dir():
-            _install(path, target)
-        else:
-            path.replace(target)

@@ -45,11 +45,7 @@ class _Again(Exception):  # noqa: N818 - a signal to try once more, not an error
 
 
 class Fetcher(httpx.Client):
-    """Fetches files with one connection pool, from any number of threads.
-
-    Its `login` is the user and password that the server asks for. Once the event `stop` is set,
-    every transfer ends at its next chunk with a `DownloadError`.
-    """
+    """Fetches files; its `login` is the user and password that the server asks for."""
 
     def __init__(self, login: tuple[str, str] | None = None) -> None:
         # Compressed on the way, the bytes could neither be counted nor resumed.
@@ -61,10 +57,9 @@ class Fetcher(httpx.Client):
                 f"the proxy of the environment cannot be used ({error}); set HTTP_PROXY, "
                 "HTTPS_PROXY and ALL_PROXY to http addresses, or to nothing"
             ) from None
-        self.stop = threading.Event()
 
     def document(self, url: str) -> bytes:
-        """Return the content of a small document; raise `DownloadError` if it cannot be had."""
+        """Return the content of a small document; raises as `fetch` does."""
         sink = BytesIO()
         self.fetch(url, sink, largest=LARGEST_DOCUMENT)
         return sink.getvalue()
@@ -137,8 +132,7 @@ class Fetcher(httpx.Client):
                 raise DownloadError(
                     f"{url}: {reason} and asks for a pause of {pause:.0f} s; call again then"
                 )
-            if self.stop.wait(pause):
-                raise DownloadError(f"stopped while waiting for {url}; call again to go on")
+            time.sleep(pause)
 
     def _begin(self, url: str, headers: dict[str, str]) -> httpx.Response:
         """Return a reply whose body comes next; a server that is slow to begin is left behind."""
@@ -167,8 +161,6 @@ class Fetcher(httpx.Client):
         since, first = time.monotonic(), sink.tell()
         on_bytes(first)
         for chunk in reply.iter_raw():
-            if self.stop.is_set():
-                raise DownloadError(f"stopped fetching {url}; call again to go on")
             sink.write(chunk)
             on_bytes(sink.tell())
             if sink.tell() > most:

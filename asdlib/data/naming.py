@@ -62,11 +62,12 @@ FORMS = {
 }
 """Year → split → regular expressions of the names without suffix, in the order of trying."""
 
-_EVALUATION_IDS_2020 = {
+EVALUATION_IDS_2020 = {
     "ToyCar": ("05", "06", "07"),
     "ToyConveyor": ("04", "05", "06"),
     **dict.fromkeys(("fan", "pump", "slider", "valve"), ("01", "03", "05")),
 }
+"""Machine → IDs of the evaluation set of 2020; all others are of the development set."""
 _EVALUATION_MACHINES = {
     2023: "bandsaw grinder shaker ToyDrone ToyNscale ToyTank Vacuum",
     2024: "3DPrinter AirCompressor BrushlessMotor HairDryer HoveringDrone RoboticArm Scanner "
@@ -205,7 +206,7 @@ def parse_name(
     if split == "test" and not label:
         evaluation = True
     elif year == 2020:
-        evaluation = section in _EVALUATION_IDS_2020.get(machine, ())
+        evaluation = section in EVALUATION_IDS_2020.get(machine, ())
     elif year < 2023:
         evaluation = section >= "03"
     else:

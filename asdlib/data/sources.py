@@ -13,7 +13,7 @@ it can be fetched. Sizes are in bytes.
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -42,7 +42,8 @@ class Archive:
     """Zenodo record, or ``owner/name/commit`` of a Git repository."""
     file: str
     """File name, for a repository its path; or ``*`` or empty."""
-    md5: str | None
+    md5: str
+    """Empty if it is not declared; so is the size None."""
     size: int | None
     licence: str
     url: str
@@ -87,7 +88,7 @@ class Archive:
             If the record contradicts a declared checksum or size.
         """
         for what, declared, said in (("MD5", self.md5, md5), ("size", self.size, size)):
-            if declared not in (None, said):
+            if declared and declared != said:
                 raise DownloadError(
                     f"{self.record}/{file}: the record says {what} {said}, declared is {declared}"
                 )
@@ -101,12 +102,11 @@ class Archive:
 def all_archives() -> tuple[Archive, ...]:
     """Return every row of the declared table, in the order of the file."""
     text = files("asdlib.data").joinpath("archives.csv").read_text(encoding="utf-8")
-    rows: list[dict[str, Any]] = list(csv.DictReader(text.splitlines()))
-    for row in rows:
-        row["year"] = int(row["year"])
-        row["md5"] = row["md5"] or None
-        row["size"] = int(row["size"]) if row["size"] else None
-    return tuple(Archive(**row) for row in rows)
+    rows: Iterable[dict[str, Any]] = csv.DictReader(text.splitlines())
+    return tuple(
+        Archive(**row | {key: int(row[key] or 0) or None for key in ("year", "size")})
+        for row in rows
+    )
 
 
 def newest(files: Sequence[str]) -> list[str]:
@@ -135,14 +135,15 @@ def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Arc
     if not rows:
         known = ", ".join(dict.fromkeys(f"dcase{row.year}" for row in all_archives()))
         raise DownloadError(f"dataset '{dataset}' is not known (known: {known})")
-    known = ", ".join(dict.fromkeys(row.subset for row in rows))
+    fetched = {row.subset: bool(row.file) for row in rows}
     for subset in subsets or ():
-        here = [row for row in rows if row.subset == subset]
-        if not here:
-            raise DownloadError(f"subset '{subset}' is not in {dataset} (known: {known})")
-        if not any(row.file for row in here):
-            raise DownloadError(f"{dataset} '{subset}': {where_truth_is(here[0].year)}")
-    wanted = set(subsets or known.split(", "))
+        if subset not in fetched:
+            raise DownloadError(
+                f"subset '{subset}' is not in {dataset} (known: {', '.join(fetched)})"
+            )
+        if not fetched[subset]:
+            raise DownloadError(f"{dataset} '{subset}': {where_truth_is(rows[0].year)}")
+    wanted = {*(subsets or fetched)}
     if "evaluation" in wanted:
         wanted.add("ground_truth")
     counting = newest([row.file for row in rows])
