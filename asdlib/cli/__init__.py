@@ -46,6 +46,8 @@ def _main() -> int:
         return _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         code = 130
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed; install asdlib with its extra (see README)")
     except UsageError as error:
         return _fail(error.format_message(), 2)
     except OSError as error:

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,24 +52,21 @@ def score(
     from asdlib.study.explain import explain as find_reason
     from asdlib.study.score import load_model, open_recordings, score_recordings
 
-    recordings = open_recordings(inputs, lambda: sys.stdin.buffer.read())
+    recordings = open_recordings(inputs, sys.stdin.buffer.read)
     loaded = load_model(model, train=train, quantile=quantile)
     scored = score_recordings(
         loaded, recordings, section=section, channel=channel, window=window, note=note
     )
     table = csv.writer(sys.stdout, lineterminator="\n")
-    explained = explain or pictures is not None
-    for number, (row, window_) in enumerate(scored):
+    for number, (row, samples) in enumerate(scored):
         said: dict[str, Any] = row._asdict()
-        if explained:
-            at = row.window_start
-            reason = find_reason(loaded, window_, row.section, offset=at)
+        if explain or pictures:
+            reason = find_reason(loaded, samples, row.section, offset=row.window_start)
             said["reason"] = reason.as_json() if as_json else reason.sentence
-            if pictures is not None:
-                from asdlib.plots import plot_reason, save_figure
+        if pictures:
+            from asdlib.plots import plot_reason, save_figure
 
-                name = f"{number:03d} {Path(row.clip).stem}"
-                save_figure(plot_reason(reason), pictures / name)
+            save_figure(plot_reason(reason), pictures / f"{number:03d} {Path(row.clip).stem}")
         if as_json:
             typer.echo(json.dumps(said))
         else:
@@ -92,9 +89,6 @@ def listen(
         float, typer.Option(min=0, help="seconds to wait for more at the end of a growing file")
     ] = 0.0,
     window: Window = None,
-    hop: Annotated[
-        float | None, typer.Option(help="seconds between windows; default: half a window")
-    ] = None,
     confirm: Annotated[
         str, typer.Option(metavar="K/N", help="windows above the threshold that make an event")
     ] = "3/4",
@@ -106,7 +100,6 @@ def listen(
     train: console.TrainedOn = None,
 ) -> None:
     """Listen to a stream: JSON lines where it begins and ends to sound wrong."""
-    import re
     import time
     from functools import partial
     from itertools import chain
@@ -118,31 +111,30 @@ def listen(
     if section == NEAREST or (section is None and len(loaded.sections) > 1):
         raise ConfigError(f"name the section that is heard: --section {loaded.sections[0]}")
     of = loaded.find_section(section or loaded.sections[0])
-    counts = re.fullmatch(r"(\d+)/(\d+)", confirm, re.ASCII)
-    if counts is None:
-        raise ConfigError(f"--confirm {confirm} is not of the form K/N, e.g. 3/4")
-    k_of_n = int(counts[1]), int(counts[2])
-    make = partial(Listener, loaded, of, confirm=k_of_n, hop=hop, window=window)
+    try:
+        k, n = map(int, confirm.split("/"))
+    except ValueError:
+        raise ConfigError(f"--confirm {confirm} is not of the form K/N, e.g. 3/4") from None
+    make = partial(Listener, loaded, of, confirm=(k, n), window=window)
     if normal:
         found = false_alarms(make, open_recordings(normal, sys.stdin.buffer.read), channel)
-        typer.echo(json.dumps({"event": "false alarms"} | found._asdict()))
+        typer.echo(json.dumps({"event": "false alarms"} | found))
     if source is None:
         if normal:
             return
         raise ConfigError("name what to listen to: -, a file, or mic")
-    with ExitStack() as opened:
-        if source.partition(":")[0] == "mic":
-            own = loaded.front_end.sample_rate
-            blocks = microphone(own, source.partition(":")[2] or None, note)
-        else:
-            path = Path(source)
-            stream = sys.stdin.buffer if source == "-" else opened.enter_context(path.open("rb"))
-            pcm = PcmStream.open(stream, rate, channels)
-            own, blocks = pcm.rate, pcm.blocks(channel, wait)
-        listener, started, events = make(own), time.perf_counter(), 0
-        with suppress(KeyboardInterrupt):  # the usual end of listening
-            for event in chain.from_iterable(map(listener.push, blocks)):
-                events += event.event == "begin"
-                typer.echo(json.dumps(event._asdict()))
+    kind, _, device = source.partition(":")
+    if kind == "mic":
+        own = loaded.front_end.sample_rate
+        blocks = microphone(own, device or None, note)
+    else:
+        stream = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115
+        pcm = PcmStream.open(stream, rate, channels)
+        own, blocks = pcm.rate, pcm.blocks(channel, wait)
+    listener, started, events = make(own), time.perf_counter(), 0
+    with suppress(KeyboardInterrupt):  # the usual end of listening
+        for event in chain.from_iterable(map(listener.push, blocks)):
+            events += event.event == "begin"
+            typer.echo(json.dumps(event._asdict()))
     took = time.perf_counter() - started
     note(f"{listener.seconds:.1f} s heard in {took:.1f} s, {count(events, 'event')}")

@@ -19,31 +19,18 @@ def plot_reason(reason: "Reason") -> Figure:
     The box is the band that counts most, and in it the stretch that counts most.
     """
     front_end, unit = reason.front_end, unit_of(reason.front_end)
-    figure, grid = plt.subplots(
-        2,
-        3,
-        figsize=(WIDTH, 3.6),
-        width_ratios=(4, 4, 1.3),
-        height_ratios=(3, 1),
-        layout="constrained",
-    )
-    (recording, difference, bins), (below, frames, corner) = grid
+    figure = plt.figure(figsize=(WIDTH, 3.6), layout="constrained")
+    grid = figure.subplot_mosaic("RDB;.F.", width_ratios=(4, 4, 1.3), height_ratios=(3, 1))
+    recording, difference, bins, frames = (grid[name] for name in "RDBF")
     hop = front_end.hop_length / front_end.sample_rate
     (start, end), (low, high) = (hop * frame for frame in reason.frames), reason.bins
     most = float(np.quantile(np.abs(reason.difference), 0.99))
-    for axes, title, values, limits, label in (
-        (recording, "recording", reason.log_mel, None, unit),
-        (
-            difference,
-            "difference from normal",
-            reason.difference,
-            (-most, most),
-            f"difference ({unit})",
-        ),
+    change = draw_log_mel(difference, reason.difference, front_end, limits=(-most, most))
+    change.set_cmap("RdBu_r")
+    for axes, image, title, label in (
+        (recording, draw_log_mel(recording, reason.log_mel, front_end), "recording", unit),
+        (difference, change, "difference from normal", f"difference ({unit})"),
     ):
-        image = draw_log_mel(axes, values, front_end, limits=limits)
-        if limits:
-            image.set_cmap("RdBu_r")
         figure.colorbar(image, ax=axes, location="bottom", aspect=30, pad=0.02).set_label(label)
         axes.set(title=title, xlabel="time (s)")
         axes.tick_params(labelbottom=True)
@@ -63,6 +50,4 @@ def plot_reason(reason: "Reason") -> Figure:
     frames.axvspan(start, end, color=GREY, alpha=0.3, linewidth=0)
     frames.set(xlabel="time in the window (s)", ylabel="part of\nscore", xlim=(0, hop * len(times)))
     frames.yaxis.set_ticks([])
-    below.remove()
-    corner.remove()
     return figure

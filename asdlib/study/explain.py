@@ -47,61 +47,43 @@ class Reason:
     nearest: str | None  # nearest normal clip; None without a store of them
     offset: float  # where the window lies in the recording, in seconds
 
-    @property
-    def band_hz(self) -> tuple[float, float]:
-        """Edges of the band in Hz: half-way between centres of mel filters."""
-        centres = self.front_end.mel_frequencies()
-        edges = np.concatenate([centres[:1], (centres[1:] + centres[:-1]) / 2, centres[-1:]])
-        return float(edges[self.bins[0]]), float(edges[self.bins[1]])
+    def as_json(self) -> dict[str, Any]:
+        """Return the reason for a file, with a sentence that says it.
 
-    @property
-    def seconds(self) -> tuple[float, float]:
-        """Beginning and end of the stretch that counts most, in the recording (s)."""
-        hop = self.front_end.hop_length / self.front_end.sample_rate
-        return self.offset + self.frames[0] * hop, self.offset + self.frames[1] * hop
-
-    @property
-    def level_db(self) -> float:
-        """How much louder than usual the band is beside the whole spectrum's median, in dB.
-
-        A machine may run louder or more quietly as a whole; a fault is heard against that.
+        ``level_db`` is how much louder than usual the band is beside the whole spectrum's median: a
+        machine may run louder or more quietly as a whole, and a fault is heard against that.
+        ``coverage`` is the share of frames that make more than half as much as the strongest do.
+        Edges of the band are half-way between centres of mel filters.
         """
+        centres, hop = self.front_end.mel_frequencies(), self.front_end.hop_length
+        edges = np.concatenate([centres[:1], (centres[1:] + centres[:-1]) / 2, centres[-1:]])
+        low, high = edges[list(self.bins)].round(1).tolist()
+        start, end = (self.offset + hop * k / self.front_end.sample_rate for k in self.frames)
         unit = 1.0 if self.front_end.unit == "dB" else 10 / np.log(10)
         of_bin = unit * self.difference.mean(axis=1)
-        return float(of_bin[slice(*self.bins)].mean() - np.median(of_bin))
-
-    @property
-    def coverage(self) -> float:
-        """Share of the frames that make more than half as much as those that make most."""
-        return float(np.mean(self.by_frame > 0.5 * np.quantile(self.by_frame, 0.95)))
-
-    @property
-    def sentence(self) -> str:
-        """The reason in words."""
-        low, high = (f"{hz / 1000:.1f}" for hz in self.band_hz)
-        start, end = self.seconds
-        what = "more energy than usual" if self.level_db > 0 else "less energy than usual"
-        if abs(self.level_db) < _AS_MUCH_DB:
+        level = float(of_bin[slice(*self.bins)].mean() - np.median(of_bin))
+        coverage = float(np.mean(self.by_frame > 0.5 * np.quantile(self.by_frame, 0.95)))
+        what = "more energy than usual" if level > 0 else "less energy than usual"
+        if abs(level) < _AS_MUCH_DB:
             what = "another pattern than usual, with as much energy,"
         near = f"; the nearest normal clip is {self.nearest}" if self.nearest else ""
-        return (
-            f"{what} at {low}–{high} kHz, in {100 * self.coverage:.0f} % of the clip, most at "
-            f"{start:.1f}–{end:.1f} s{near}"
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the reason for a file."""
         return {
-            "sentence": self.sentence,
+            "sentence": f"{what} at {low / 1000:.1f}–{high / 1000:.1f} kHz, in "
+            f"{100 * coverage:.0f} % of the clip, most at {start:.1f}–{end:.1f} s{near}",
             "method": self.method,
-            "band_hz": [round(hz, 1) for hz in self.band_hz],
-            "seconds": [round(s, 3) for s in self.seconds],
-            "level_db": round(self.level_db, 2),
-            "coverage": round(self.coverage, 3),
+            "band_hz": [low, high],
+            "seconds": [round(start, 3), round(end, 3)],
+            "level_db": round(level, 2),
+            "coverage": round(coverage, 3),
             "nearest": self.nearest,
             "by_bin": self.by_bin.round(6).tolist(),
             "by_frame": self.by_frame.round(6).tolist(),
         }
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words."""
+        return str(self.as_json()["sentence"])
 
 
 def explain(model: Model, waveform: Waveform, section: str, *, offset: float = 0.0) -> Reason:
@@ -126,13 +108,13 @@ def explain(model: Model, waveform: Waveform, section: str, *, offset: float = 0
     log_mel, usual = half.astype(np.float64), model.spectra.get(section)
     nearest, name = None, None
     if model.train is not None:
-        rows, spectra = _normal_clips(model.train, section, model.front_end)
+        clips, spectra = _normal_clips(model.train, section, model.front_end)
         usual, scale = spectra.mean(axis=0), np.maximum(spectra.std(axis=0), 1e-9)
         apart = np.square((spectra - log_mel.mean(axis=1)) / scale).sum(axis=1)
         at = int(np.argmin(apart))
-        clip = rows.store.features[rows.index[at], :, : rows.frames[at]]
+        clip = clips.store.features[clips.index[at], :, : clips.frames[at]]
         nearest = clip[:, np.resize(np.arange(clip.shape[1]), half.shape[1])]
-        name = str(rows.manifest["clip"].iloc[at])
+        name = str(clips.manifest["clip"].iloc[at])
     if model.divide is not None:
         method, parts = "exact", model.divide(half, section)
         by_bin = parts.sum(axis=1)
@@ -140,9 +122,9 @@ def explain(model: Model, waveform: Waveform, section: str, *, offset: float = 0
         by_frame = parts[slice(*bins)].sum(axis=0)
     elif nearest is not None:
         method = "occlusion"
-        by_bin = _drops(model, half, nearest, section, 0, (0, len(half)))
+        by_bin = _drops(model, half, nearest, section)
         bins = strongest(by_bin, SMOOTH_BINS)
-        by_frame = _drops(model, half, nearest, section, 1, bins)
+        by_frame = _drops(model, half, nearest, section, slice(*bins))
     else:
         raise ConfigError(
             f"what '{model.path}' hears is found by comparison with normal clips; name the store "
@@ -151,9 +133,8 @@ def explain(model: Model, waveform: Waveform, section: str, *, offset: float = 0
     assert usual is not None
     frames = strongest(by_frame, SMOOTH_FRAMES)
     about = (bins, frames, model.front_end, method, name, offset)
-    return Reason(
-        log_mel, log_mel - usual[:, None], by_bin, _smooth(by_frame, SMOOTH_FRAMES), *about
-    )
+    smooth = _smooth(by_frame, SMOOTH_FRAMES)
+    return Reason(log_mel, log_mel - usual[:, None], by_bin, smooth, *about)
 
 
 def strongest(values: Floats, width: int) -> tuple[int, int]:
@@ -173,21 +154,18 @@ def _smooth(values: Floats, width: int) -> Floats:
 
 
 def _drops(
-    model: Model,
-    log_mel: LogMels,
-    nearest: LogMels,
-    section: str,
-    axis: int,
-    within: tuple[int, int],
+    model: Model, log_mel: LogMels, nearest: LogMels, section: str, within: slice | None = None
 ) -> Floats:
-    """Return how far the score falls when parts along an axis are those of a normal clip.
+    """Return how far the score falls when parts are those of a normal clip.
 
-    The drop of a part is divided evenly among its bins or frames: (F,) for axis 0, else (T,).
+    Parts are bands, or, `within` a band, stretches of time; the drop of a part is divided evenly
+    among its bins (F,), or frames (T,).
     """
-    parts = np.array_split(np.arange(log_mel.shape[axis]), min(PARTS, log_mel.shape[axis]))
+    n_places = log_mel.shape[0 if within is None else 1]
+    parts = np.array_split(np.arange(n_places), min(PARTS, n_places))
     patched = np.repeat(log_mel[None], len(parts) + 1, axis=0)
     for copy, part in zip(patched[1:], parts, strict=True):
-        at = (part, slice(None)) if axis == 0 else (slice(*within), part)
+        at = (part, slice(None)) if within is None else (within, part)
         copy[at] = nearest[at]
     whole, *scores = model.score_log_mels(patched, section)
     sizes = [len(part) for part in parts]

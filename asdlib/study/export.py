@@ -16,8 +16,7 @@ Shapes: B batch, S samples, F mel bins, T frames, C sections, D size of an embed
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,8 @@ from asdlib.study.result import RunResult
 from asdlib.study.score import Model, load_model
 from asdlib.system import System, with_prefix
 
-_SECONDS = 10
-"""Length of the silence with which the graph is recorded; any length can be scored."""
+Scorer = Callable[[Tensor], tuple[Tensor, ...]]
+"""Leads from log-mels (B, F, T) to scores (B, C), and perhaps to parts."""
 
 
 def export(
@@ -93,7 +92,7 @@ def export(
     model = load_model(run.path, train=train, quantile=quantile)
     kept = [model.find_section(name) for name in sections] or model.sections
     limits = [model.thresholds[section] for section in kept]
-    config, assembled = run.record.config, Detector(model, kept, limits)
+    config = run.record.config
     metadata = {
         "sections": kept,
         "thresholds": limits,
@@ -114,22 +113,23 @@ def export(
             "asdlib": __version__,
         },
     }
-    with whole_file(out) as partial, _quiet():
-        _write(assembled, metadata, partial, int8=int8)
+    logging.disable(logging.WARNING)  # what exporters say to those who work on them
+    try:
+        with whole_file(out) as partial, warnings.catch_warnings(action="ignore"):
+            _write(Detector(model, kept, limits), metadata, partial, int8=int8)
+    finally:
+        logging.disable(logging.NOTSET)
     return metadata
 
 
 class Detector(nn.Module):
     """A fitted system from the waveform to the decision, in torch; see `export`."""
 
-    limits: Tensor
-
     def __init__(self, model: Model, sections: Sequence[str], limits: Sequence[float]) -> None:
         super().__init__()
         self.log_mel = LogMel(model.front_end)
         self.score = _scorer(model.system, sections)
-        self.register_buffer("limits", torch.tensor(limits, dtype=torch.float32))
-        self.eval()
+        self.limits = torch.tensor(limits, dtype=torch.float32)
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
         """Score waveforms (B, S): scores and decisions (B, C), log-mels (B, F, T), and parts."""
@@ -138,14 +138,13 @@ class Detector(nn.Module):
         return score, score > self.limits, log_mel, *parts
 
 
-def _scorer(system: System[Any] | None, sections: Sequence[str]) -> nn.Module:
-    """Return what leads from log-mels (B, F, T) to a tuple: scores (B, C), and perhaps parts."""
+def _scorer(system: System[Any] | None, sections: Sequence[str]) -> Scorer:
     if isinstance(system, TimeStatistics) and "quantiles" not in system.params.statistics:
-        return _Statistics(system, sections)
+        return _of_statistics(system, sections)
     if isinstance(system, Autoencoder):
-        return _Windows(system, sections)
+        return _of_autoencoder(system, sections)
     if isinstance(system, Contrastive) and system.params.segment == "clip":
-        return _Embedded(system, sections)
+        return _of_embeddings(system, sections)
     raise ConfigError(
         f"system '{system.name if system else ''}' with these parameters cannot be exported; "
         "expected statistics (without quantiles), autoencoder, autoencoder2022 or contrastive "
@@ -153,184 +152,124 @@ def _scorer(system: System[Any] | None, sections: Sequence[str]) -> nn.Module:
     )
 
 
-class _Statistics(nn.Module):
-    """The statistical reference, and its parts as in `TimeStatistics.contributions`."""
+def _of_statistics(system: TimeStatistics, sections: Sequence[str]) -> Scorer:
+    at = [system.sections_.index(section) for section in sections]
+    mean = _single(system.mean_[at, :, None])
+    root = _single(symmetric_root(system.precision_[at]))
 
-    mean: Tensor
-    root: Tensor
-
-    def __init__(self, system: TimeStatistics, sections: Sequence[str]) -> None:
-        super().__init__()
-        at = [system.sections_.index(section) for section in sections]
-        self.with_deviation = system.params.statistics != "mean"
-        self.register_buffer("mean", _single(system.mean_[at, :, None]))
-        self.register_buffer("root", _single(symmetric_root(system.precision_[at])))
-
-    def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
+    def score(log_mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute parts as `TimeStatistics.contributions` does."""
         frames = log_mel
-        if self.with_deviation:
+        if system.params.statistics != "mean":
             spread = log_mel.std(dim=2, correction=0, keepdim=True).clamp(min=1e-30)
             from_mean = log_mel - log_mel.mean(dim=2, keepdim=True)
             frames = torch.cat([log_mel, from_mean.square() / spread], dim=1)
-        white = self.root @ (frames[:, None] - self.mean)  # (B, C, D, T)
+        white = root @ (frames[:, None] - mean)  # (B, C, D, T)
         total = white.mean(dim=3, keepdim=True)
         parts = torch.unflatten(total * white / log_mel.shape[2], 2, (-1, log_mel.shape[1]))
         return total.square().sum(dim=(2, 3)).sqrt(), parts.sum(dim=2)
 
+    return score
 
-class _Windows(nn.Module):
-    """The autoencoders: one network for each machine, on stacked frames."""
 
-    def __init__(self, system: Autoencoder, sections: Sequence[str]) -> None:
-        super().__init__()
-        self.window_scores, self.width = system.window_scores, system.params.n_frames
-        machines = [section.split("/")[0] for section in sections]
-        names = sorted(set(machines))
-        self.networks = nn.ModuleList(system.networks_[name] for name in names)
-        self.columns = [names.index(machine) for machine in machines]
+def _of_autoencoder(system: Autoencoder, sections: Sequence[str]) -> Scorer:
+    machines = [section.split("/")[0] for section in sections]
+    networks = {machine: system.networks_[machine].eval() for machine in machines}
 
-    def forward(self, log_mel: Tensor) -> tuple[Tensor]:
-        windows = log_mel.unfold(2, self.width, 1).permute(0, 2, 3, 1).flatten(0, 1)
+    def score(log_mel: Tensor) -> tuple[Tensor]:
+        windows = log_mel.unfold(2, system.params.n_frames, 1).permute(0, 2, 3, 1).flatten(0, 1)
         section = torch.zeros(0)  # an autoencoder sees none
-        scores = [
-            self.window_scores(network, windows, section).reshape(log_mel.shape[0], -1).mean(dim=1)
-            for network in self.networks
-        ]
-        return (torch.stack([scores[column] for column in self.columns], dim=1),)
+        found = {
+            machine: system.window_scores(network, windows, section)
+            .reshape(log_mel.shape[0], -1)
+            .mean(dim=1)
+            for machine, network in networks.items()
+        }
+        return (torch.stack([found[machine] for machine in machines], dim=1),)
+
+    return score
 
 
-class _Embedded(nn.Module):
-    """Encoder, perhaps a public one, and the back-end of each section."""
+def _of_embeddings(system: Contrastive, sections: Sequence[str]) -> Scorer:
+    network, backend = system.network_.float().eval(), system.backend_
+    distances = [_distance(backend, backend.models_[section]) for section in sections]
 
-    def __init__(self, system: Contrastive, sections: Sequence[str]) -> None:
-        super().__init__()
-        self.normalise, self.network = system.augmentation_, system.network_.float()
-        self.levels = system.levels_
-        backend = system.backend_
-        self.distances = nn.ModuleList(
-            _distance(backend, backend.models_[section]) for section in sections
-        )
+    def score(log_mel: Tensor) -> tuple[Tensor]:
+        x = network.embed(system.augmentation_.pre_normalise(log_mel), system.levels_)
+        return (torch.stack([distance(x) for distance in distances], dim=1),)
 
-    def forward(self, log_mel: Tensor) -> tuple[Tensor]:
-        x = self.network.embed(self.normalise.pre_normalise(log_mel), self.levels)
-        return (torch.stack([distance(x) for distance in self.distances], dim=1),)
+    return score
 
 
-def _distance(backend: Backend, model: dict[str, np.ndarray]) -> nn.Module:
+def _distance(backend: Backend, model: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
     """Return the back-end of one section, from embeddings (B, D) to scores (B,)."""
     if isinstance(backend, LevelSum):
-        return _LevelSum(backend, model)
+        return _level_sum(backend, model)
     if isinstance(backend, Mahalanobis):
-        return _Mahalanobis(model)
+        means, whitening = _single(model["mean"])[..., None, :], _single(model["whitening"])
+        return lambda x: ((x - means) @ whitening).norm(dim=-1).reshape(-1, x.shape[0]).amin(dim=0)
+    if isinstance(backend, ClassMeanDistance):
+        return _nearest(model["mean"][None], backend.metric, 1)
     with_more = isinstance(backend, LocalDensityKNN | VarianceMinimised)
     if isinstance(backend, KNearestNeighbours) and not with_more:
-        return _Nearest(model["embeddings"], backend.metric, backend.k)
-    if isinstance(backend, ClassMeanDistance):
-        return _Nearest(model["mean"][None], backend.metric, 1)
+        return _nearest(model["embeddings"], backend.metric, backend.k)
     raise ConfigError(
         f"back-end '{backend.name}' cannot be exported; expected level_sum, a Mahalanobis "
         "distance, knn or class_mean"
     )
 
 
-class _Mahalanobis(nn.Module):
-    """Distance to the nearest of one or several means."""
-
-    mean: Tensor
-    whitening: Tensor
-
-    def __init__(self, model: dict[str, np.ndarray]) -> None:
-        super().__init__()
-        self.register_buffer("mean", _single(model["mean"]))
-        self.register_buffer("whitening", _single(model["whitening"]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        white = (x - self.mean[..., None, :]) @ self.whitening
-        distance = white.square().sum(dim=-1).sqrt()
-        return distance if distance.dim() == 1 else distance.amin(dim=0)
-
-
-class _Nearest(nn.Module):
+def _nearest(embeddings: np.ndarray, metric: str, k: int) -> Callable[[Tensor], Tensor]:
     """Mean distance to the k nearest of some embeddings (M, D)."""
+    normal, unit = _single(embeddings), nn.functional.normalize
 
-    embeddings: Tensor
-
-    def __init__(self, embeddings: np.ndarray, metric: str, k: int) -> None:
-        super().__init__()
-        self.metric, self.k = metric, k
+    def score(x: Tensor) -> Tensor:
         if metric == "cosine":
-            length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-            embeddings = embeddings / np.where(length > 0, length, 1)
-        self.register_buffer("embeddings", _single(embeddings))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.metric == "cosine":
-            distances = (1 - nn.functional.normalize(x, dim=1) @ self.embeddings.T).clamp(0, 2)
+            distances = (1 - unit(x, dim=1) @ unit(normal, dim=1).T).clamp(0, 2)
         else:
-            distances = (x[:, None] - self.embeddings).square().sum(dim=2).sqrt()
-        return distances.topk(self.k, dim=1, largest=False).values.mean(dim=1)
+            distances = (x[:, None] - normal).norm(dim=2)
+        return distances.topk(k, dim=1, largest=False).values.mean(dim=1)
+
+    return score
 
 
-class _LevelSum(nn.Module):
+def _level_sum(backend: LevelSum, model: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
     """Weighted sum over levels of standardised logarithms of distances."""
+    *weights, constant = backend.weights_of(model).tolist()
+    distances = [
+        _distance(level_backend(level), with_prefix(model, f"{level}.")) for level in backend.levels
+    ]
+    scales = [model[f"{level}.scale"].tolist() for level in backend.levels]
 
-    def __init__(self, backend: LevelSum, model: dict[str, np.ndarray]) -> None:
-        super().__init__()
-        self.sizes = list(backend.sizes)
-        *self.weights, self.constant = backend.weights_of(model).tolist()
-        self.scales = [model[f"{level}.scale"].tolist() for level in backend.levels]
-        self.parts = nn.ModuleList(
-            _distance(level_backend(level), with_prefix(model, f"{level}."))
-            for level in backend.levels
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        levels = torch.split(x, self.sizes, dim=1) if self.sizes else (x,)
-        total = torch.full_like(x[:, 0], self.constant)
-        for weight, scale, part, level in zip(
-            self.weights, self.scales, self.parts, levels, strict=True
-        ):
+    def score(x: Tensor) -> Tensor:
+        levels = torch.split(x, list(backend.sizes) or x.shape[1], dim=1)
+        total = torch.full_like(x[:, 0], constant)
+        for weight, scale, distance, level in zip(weights, scales, distances, levels, strict=True):
             floor, mean, deviation = scale
-            total = total + weight * (part(level).clamp(min=floor).log() - mean) / deviation
+            total = total + weight * (distance(level).clamp(min=floor).log() - mean) / deviation
         return total
+
+    return score
 
 
 def _single(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).float()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the user what exporters say to those who work on them."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def _write(detector: Detector, metadata: dict[str, Any], path: Path, *, int8: bool) -> None:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch exports by it)
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise ConfigError(
-            f"export needs {error.name}, not installed here; install asdlib with the extra 'export'"
-        ) from None
-    silence = torch.zeros(2, _SECONDS * detector.log_mel.front_end.sample_rate)
+    import onnx
+    import onnxscript  # noqa: F401  (torch exports by it)
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    silence = torch.zeros(2, 10 * detector.log_mel.front_end.sample_rate)  # any length will do
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.onnx.export(
-        detector,
+        detector.eval(),
         (silence,),
         dynamo=True,
         verbose=False,
         input_names=["waveform"],
-        output_names=["score", "anomalous", "log_mel", "parts"][
-            : 3 + isinstance(detector.score, _Statistics)
-        ],
+        output_names=["score", "anomalous", "log_mel", *(["parts"] if metadata["spectra"] else [])],
         dynamic_shapes=({0: dynamic, 1: dynamic},),
     )
     model = program.model_proto  # type: ignore[union-attr]  # None without dynamo

@@ -1,6 +1,6 @@
 """From a recording to a score and a decision: a model, windows of a waveform, an answer.
 
-A `Model` is a finished run or a file that ``asd export`` has written; both score waveforms alike.
+A `Model` is a finished run or a file that ``asd export`` has written; both score log-mels alike.
 A recording is cut into windows as long as the training clips, which thresholds are made for, half
 of one apart; its score is that of its most anomalous window. One that is no longer than a training
 clip and a hop is scored as a whole, and so gets the very score that it has in a feature store.
@@ -16,7 +16,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.functional import resample
 
-from asdlib.baselines import TimeStatistics
+from asdlib.baselines import TimeStatistics, gamma_threshold
 from asdlib.data.check import BadFile, read_header
 from asdlib.data.clips import index_any_folder
 from asdlib.errors import ConfigError, DataError, RunError
@@ -35,9 +36,9 @@ from asdlib.features import FeatureStore, FrontEnd, Rows
 from asdlib.features.build import transform_of
 from asdlib.files import read_json
 from asdlib.study.config import system_class
-from asdlib.study.held_out import DECISIONS, held_out, thresholds
+from asdlib.study.held_out import DECISIONS, held_out
 from asdlib.study.result import load_run
-from asdlib.system import System, section_keys
+from asdlib.system import System, by_section, section_keys
 
 Waveform = NDArray[np.float32]
 LogMels = NDArray[np.float16]
@@ -55,11 +56,11 @@ class Model:
     path: Path
     front_end: FrontEnd
     n_frames: int | None  # frames of a training clip; None if the model does not know
-    held_out: pd.DataFrame  # held-out scores of normal clips, see `asdlib.study.held_out.held_out`
+    normal: dict[str, Floats]
+    """Held-out scores of normal clips of each section "machine/section", ascending."""
     quantile: float  # share of normal clips that lies below a threshold
-    score: Callable[[Waveform, str], Floats]
-    """Scores (B,) of waveforms (B, S) of one section; higher is more anomalous."""
-    score_log_mels: Callable[[LogMels, str], Floats]  # the same of log-mels (B, F, T)
+    score_log_mels: Callable[[LogMels, str], Floats]
+    """Scores (B,) of log-mels (B, F, T) of one section; higher is more anomalous."""
     divide: Callable[[LogMels, str], Floats] | None
     """Divides the square of a score among the log-mel (F, T), shape (F, T), where that can be."""
     spectra: dict[str, Floats]
@@ -67,11 +68,9 @@ class Model:
     train: Path | None  # store of normal clips to compare with, if given
     system: System[Any] | None = None  # the system of a run; None for an exported file
 
-    @cached_property
-    def normal(self) -> dict[str, Floats]:
-        """Held-out scores of normal clips of each section "machine/section", ascending."""
-        scores = self.held_out.groupby(section_keys(self.held_out))["anomaly_score"]
-        return {str(key): np.sort(part.to_numpy(np.float64)) for key, part in scores}
+    def score(self, waveforms: Waveform, section: str) -> Floats:
+        """Score waveforms (B, S) of one section, shape (B,)."""
+        return self.score_log_mels(log_mels(waveforms, self.front_end), section)
 
     @cached_property
     def thresholds(self) -> dict[str, float]:
@@ -80,8 +79,7 @@ class Model:
 
     def levels(self, quantile: float) -> dict[str, float]:
         """Return the score of each section below which a share of normal clips is expected."""
-        limits = thresholds(self.held_out, quantile)
-        return dict(zip(section_keys(limits), limits["threshold"], strict=True))
+        return {key: gamma_threshold(scores, quantile) for key, scores in self.normal.items()}
 
     @property
     def sections(self) -> list[str]:
@@ -97,20 +95,17 @@ class Model:
         if seconds is not None:
             return max(round(seconds * self.front_end.sample_rate), 1)
         if self.n_frames is None:
-            raise ConfigError(
-                f"'{self.path}' does not say how long its training clips were; give the length of "
-                "a window in seconds (--window 10)"
-            )
+            raise ConfigError(f"'{self.path}' does not know how long its clips were; set --window")
         return max((self.n_frames - 1) * self.front_end.hop_length, 1)
 
     def find_section(self, name: str) -> str:
         """Return the section "machine/section" that `name` means: itself, or its last part."""
         found = [key for key in self.sections if name in (key, key.split("/")[1])]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(self.sections)
-        what = "is not known" if not found else "is there for several machines"
-        raise ConfigError(f"section '{name}' {what} to '{self.path}' (known: {known})")
+        if len(found) != 1:
+            what = "is there for several machines" if found else "is not known"
+            known = ", ".join(self.sections)
+            raise ConfigError(f"section '{name}' {what} to '{self.path}' (known: {known})")
+        return found[0]
 
 
 def load_model(
@@ -131,11 +126,9 @@ def load_model(
 
     Raises
     ------
-    RunError
-        If there is no model, or no held-out scores.
-    ConfigError
-        If onnxruntime is lacking, the run has no system of its own, or its features cannot be
-        computed from a recording.
+    RunError, ConfigError
+        If there is no model, there are no held-out scores, the run has no system of its own, or its
+        features cannot be computed from a recording.
     """
     load = _exported if Path(path).is_file() else _of_run
     return load(Path(path), None if train is None else Path(train), quantile)
@@ -145,98 +138,73 @@ def _of_run(path: Path, train: Path | None, quantile: float | None) -> Model:
     run = load_run(path)
     if run.record.members is not None:
         raise ConfigError(f"'{path}' is fused from other runs; take one of them")
-    normal = held_out(run, train)
-    decided = path / DECISIONS
-    if quantile is None and decided.is_file():
-        quantile = float(read_json(decided, RunError, "give --quantile")["quantile"])
+    table = held_out(run, train)
+    scores = table["anomaly_score"].to_numpy(np.float64)
+    normal = {key: np.sort(scores[own]) for key, own in by_section(section_keys(table)).items()}
+    if quantile is None:
+        decided = path / DECISIONS
+        known = decided.is_file() and read_json(decided, RunError, "give --quantile")
+        quantile = float(known["quantile"]) if known else 0.9
     system: System[Any] = system_class(run.record.config.system).load(path / "model")
     described = system.front_end_
     if {"translated_from", "far"} & set(described) or "sample_rate" not in described:
         raise ConfigError(
-            f"'{path}' was trained on features that one channel does not give (translated, of two "
-            "microphones, or of a front end that is not known); train on a store that asd features "
-            "has built from one channel of the recordings"
+            f"'{path}' was trained on features that one channel does not give (translated, or of "
+            "two microphones); train on a store that asd features has built from one channel"
         )
-    front_end = FrontEnd.from_description(described)
 
-    def of_log_mels(features: LogMels, section: str) -> Floats:
-        return system.score(rows_of(features, section, described))
+    def score_log_mels(features: LogMels, section: str) -> Floats:
+        machine, number = section.split("/")
+        table = pd.DataFrame({"clip": [f"window {i}" for i in range(len(features))]})
+        table = table.assign(machine=machine, section=number, split="test", label="", domain="")
+        store = FeatureStore(Path("recording"), table, features, described)
+        return system.score(Rows(store, np.arange(len(features))))
 
-    def of_waveforms(waveforms: Waveform, section: str) -> Floats:
-        return of_log_mels(log_mels(waveforms, front_end), section)
-
-    divide, spectra = None, {}
+    front_end, divide, spectra = FrontEnd.from_description(described), None, {}
     if isinstance(system, TimeStatistics):
-        means = (mean[: front_end.n_mels] for mean in system.mean_)
-        spectra = dict(zip(system.sections_, means, strict=True))
+        spectra = dict(zip(system.sections_, system.mean_[:, : front_end.n_mels], strict=True))
         divide = None if "quantiles" in system.params.statistics else system.contributions
-    share = 0.9 if quantile is None else quantile
-    scoring = (of_waveforms, of_log_mels, divide)
-    return Model(path, front_end, system.n_frames_, normal, share, *scoring, spectra, train, system)
+    scoring = score_log_mels, divide, spectra
+    return Model(path, front_end, system.n_frames_, normal, quantile, *scoring, train, system)
 
 
 def _exported(path: Path, train: Path | None, quantile: float | None) -> Model:
+    import onnx.utils
+    import onnxruntime
+
     try:
-        import onnx.utils
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            f"'{path}' needs {error.name}, which is not installed; install asdlib with the extra "
-            "'export', or name the folder of a run"
-        ) from None
-    content, processor = path.read_bytes(), ["CPUExecutionProvider"]
-    try:
-        session: Any = onnxruntime.InferenceSession(content, providers=processor)
-        written = session.get_modelmeta().custom_metadata_map
-        told = {key: json.loads(value) for key, value in written.items()}
-        sections, front_end = told["sections"], FrontEnd.from_description(told["front_end"])
-        normal = pd.DataFrame(
-            [(*key.split("/"), score) for key in sections for score in told["held_out"][key]],
-            columns=["machine", "section", "anomaly_score"],
+        whole = onnx.load(path)
+        outputs = {each.name for each in whole.graph.output} & {"score", "parts"}
+        graph = onnx.utils.Extractor(whole).extract_model(["waveform", "log_mel"], list(outputs))
+        session: Any = onnxruntime.InferenceSession(
+            graph.SerializeToString(), providers=["CPUExecutionProvider"]
         )
-        spectra = {key: np.array(spectrum) for key, spectrum in told.get("spectra", {}).items()}
-        share = told["quantile"] if quantile is None else quantile
+        about = {each.key: json.loads(each.value) for each in whole.metadata_props}
+        sections, front_end = about["sections"], FrontEnd.from_description(about["front_end"])
+        normal = {key: np.sort(about["held_out"][key]) for key in sections}
+        spectra = {key: np.array(spectrum) for key, spectrum in about.get("spectra", {}).items()}
+        share = about["quantile"] if quantile is None else quantile
     except Exception as error:  # whatever is wrong with a file, it is one line
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
             f"'{path}' is no file of asd export ({reason}); name one, or the folder of a run"
         ) from error
 
-    @cache
-    def behind_front_end() -> Any:
-        graph = onnx.utils.Extractor(onnx.load_from_string(content)).extract_model(
-            ["waveform", "log_mel"], [o.name for o in session.get_outputs() if o.name in wanted]
-        )
-        return onnxruntime.InferenceSession(graph.SerializeToString(), providers=processor)
-
-    def of_waveforms(waveforms: Waveform, section: str) -> Floats:
-        found = session.run(["score"], {"waveform": waveforms})[0]
-        return np.asarray(found[:, sections.index(section)], np.float64)
-
     def output(name: str, features: LogMels, section: str) -> Floats:
-        # Of the waveform the rest of the graph asks for nothing but the shape.
-        extra = front_end.win_length if front_end.framing == "kaldi" else 1
-        silence = np.zeros(
-            (len(features), (features.shape[2] - 1) * front_end.hop_length + extra), np.float32
-        )
+        # Of the waveform what follows the front end asks for nothing but the shape.
+        last = front_end.win_length if front_end.framing == "kaldi" else 1
+        n_samples = (features.shape[2] - 1) * front_end.hop_length + last
+        silence = np.zeros((len(features), n_samples), np.float32)
         given = {"waveform": silence, "log_mel": features.astype(np.float32)}
-        found = behind_front_end().run([name], given)[0]
+        (found,) = session.run([name], given)
         return np.asarray(found[:, sections.index(section)], np.float64)
 
-    wanted = {"score", "parts"}
-    divides = any(each.name == "parts" for each in session.get_outputs())
-    return Model(
-        path,
-        front_end,
-        told.get("n_frames"),
-        normal,
-        share,
-        of_waveforms,
-        lambda features, section: output("score", features, section),
-        (lambda log_mel, section: output("parts", log_mel[None], section)[0]) if divides else None,
-        spectra,
-        train,
-    )
+    def divide(log_mel: LogMels, section: str) -> Floats:
+        (parts,) = output("parts", log_mel[None], section)
+        return np.asarray(parts)
+
+    scoring = partial(output, "score"), divide if "parts" in outputs else None, spectra
+    return Model(path, front_end, about.get("n_frames"), normal, share, *scoring, train)
 
 
 def log_mels(waveforms: Waveform, front_end: FrontEnd) -> LogMels:
@@ -246,17 +214,12 @@ def log_mels(waveforms: Waveform, front_end: FrontEnd) -> LogMels:
     with torch.inference_mode():
         for samples, row in zip(waveforms, out, strict=True):
             transform_of(front_end)(samples, row)
-    array: LogMels = out.numpy()
-    return array
+    return out.numpy()
 
 
-def rows_of(features: LogMels, section: str, described: dict[str, Any]) -> Rows:
-    """Make rows in memory, for a system, of log-mels (B, F, T) of one section."""
-    machine, number = section.split("/")
-    manifest = pd.DataFrame({"clip": [f"window {i}" for i in range(len(features))]})
-    manifest = manifest.assign(machine=machine, section=number, split="test", label="", domain="")
-    store = FeatureStore(Path("recording"), manifest, features, described)
-    return Rows(store, np.arange(len(features)))
+def resampled(samples: Waveform, rate: int, new_rate: int) -> Waveform:
+    """Convert samples (S,) to another sample rate (Hz)."""
+    return np.asarray(resample(torch.from_numpy(samples), rate, new_rate))
 
 
 class Scored(NamedTuple):
@@ -279,30 +242,35 @@ class Recording:
     """A sound file, or what came over standard input, whose windows are read one by one."""
 
     name: str
-    source: Path | io.BytesIO
+    content: bytes | None  # None if `name` is that of a file
     rate: int
     channels: int
     n_samples: int
 
     def read(self, start: int, n_samples: int, channel: int, rate: int) -> Waveform:
         """Read `n_samples` samples of a channel from `start` on, resampled to `rate` (Hz)."""
-        if isinstance(self.source, io.BytesIO):
-            self.source.seek(0)
         try:
-            with soundfile.SoundFile(self.source) as sound:
+            source = self.name if self.content is None else io.BytesIO(self.content)
+            with soundfile.SoundFile(source) as sound:
                 sound.seek(start)
                 block = sound.read(n_samples, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise DataError(f"'{self.name}' cannot be decoded ({error}); record it again") from None
-        if not np.isfinite(block[:, channel]).all():
+        samples = np.ascontiguousarray(block[:, channel])
+        if not np.isfinite(samples).all():
             raise DataError(f"'{self.name}' holds NaN or infinite samples; record it again")
-        return resampled(np.ascontiguousarray(block[:, channel]), self.rate, rate)
+        return resampled(samples, self.rate, rate)
 
+    def windows(self, seconds: float, hop: float) -> tuple[list[int], int]:
+        """Return first samples of windows, half of one apart, and their length.
 
-def resampled(samples: Waveform, rate: int, new_rate: int) -> Waveform:
-    """Convert samples (S,) to another sample rate (Hz)."""
-    waveform: Waveform = resample(torch.from_numpy(samples), rate, new_rate).numpy()
-    return waveform
+        A recording that is longer than one by no more than `hop` seconds is a window itself.
+        """
+        length = round(seconds * self.rate)
+        if self.n_samples <= length + round(hop * self.rate):
+            return [0], self.n_samples
+        last = self.n_samples - length
+        return sorted({*range(0, last, max(length // 2, 1)), last}), length
 
 
 def open_recordings(inputs: Sequence[str | Path], stdin: Callable[[], bytes]) -> list[Recording]:
@@ -314,32 +282,24 @@ def open_recordings(inputs: Sequence[str | Path], stdin: Callable[[], bytes]) ->
         Naming what is not there, or no sound.
     """
     recordings = []
-    for given in inputs:
-        if str(given) == "-":
-            recordings.append(_of_stream(stdin()))
+    for path in map(Path, inputs):
+        if str(path) == "-":
+            content = stdin()
+            try:
+                about = soundfile.info(io.BytesIO(content))
+            except soundfile.SoundFileError:
+                raise DataError("'-' is no sound file; send a whole one, or listen to it") from None
+            facts = about.samplerate, about.channels, about.frames
+            recordings.append(Recording("-", content, *facts))
             continue
-        path = Path(given)
         below = index_any_folder(path)["path"] if path.is_dir() else [""]
         for file in (path / name for name in below):
             header = read_header(str(file))
             if isinstance(header, BadFile):
                 raise DataError(f"file '{file}' {header.what}")
-            facts = (header.rate, header.channels, header.frames)
-            recordings.append(Recording(str(file), file, *facts))
+            facts = header.rate, header.channels, header.frames
+            recordings.append(Recording(str(file), None, *facts))
     return recordings
-
-
-def _of_stream(content: bytes) -> Recording:
-    source = io.BytesIO(content)
-    try:
-        with soundfile.SoundFile(source) as sound:
-            return Recording("-", source, sound.samplerate, sound.channels, sound.frames)
-    except (soundfile.SoundFileError, TypeError) as error:
-        reason = str(error).split(": ")[-1]
-        raise DataError(
-            f"standard input is no sound file ({reason}); send a whole WAV or FLAC file; for raw "
-            "samples see asd listen"
-        ) from None
 
 
 def score_recordings(
@@ -355,15 +315,12 @@ def score_recordings(
 
     Parameters
     ----------
-    model, recordings
-        See `load_model` and `open_recordings`.
     section
-        Section of all of them, or `NEAREST`. By default what file names and folders say, or the
-        only one.
+        Of all of them, or `NEAREST`; by default what file names and folders say, or the only one.
     channel
-        Which to take of several, from 0; by default the first, with a note.
+        From 0; by default the first, with a note where there are several.
     window
-        Length of a window in seconds, by default that of a training clip.
+        Seconds, by default those of a training clip.
     note
         Called with what was done otherwise than a careful listener might expect.
 
@@ -374,14 +331,12 @@ def score_recordings(
 
     Raises
     ------
-    DataError
-        If a recording is too short or lacks the channel.
-    ConfigError
-        If the section is not known.
+    DataError, ConfigError
+        If a recording is too short or lacks the channel, or the section is not known.
     """
     size, rate = model.window_samples(window), model.front_end.sample_rate
-    given = None if section in (None, NEAREST) else [model.find_section(str(section))]
-    possible = [given or _named(model, recording, section) for recording in recordings]
+    given = None if section in (None, NEAREST) else model.find_section(str(section))
+    sections = [given or _named(model, each.name, section) for each in recordings]
     remarks: dict[str, list[str]] = {}
     for recording in recordings:
         for remark in _remarks(model, recording, size, channel):
@@ -389,31 +344,21 @@ def score_recordings(
     for remark, names in remarks.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         note(f"'{names[0]}'{more}: {remark}")
-    for recording, sections in zip(recordings, possible, strict=True):
-        starts, length = _windows(recording, size, rate, model.front_end.hop_length)
-        of, best = sections[0], (-np.inf, 0, np.zeros(0, np.float32))
+    for recording, of in zip(recordings, sections, strict=True):
+        starts, length = recording.windows(size / rate, model.front_end.hop_length / rate)
+        if of is None:
+            of = _nearest(model, recording.read(0, length, channel or 0, rate))
+            note(f"'{recording.name}' names no section; the nearest is {of}")
+        best = -np.inf, 0, np.zeros(0, np.float32)
         for start in starts:
             samples = recording.read(start, length, channel or 0, rate)
-            if start == starts[0] and len(sections) > 1:
-                of = min(sections, key=lambda each: _height(model, samples, each))
-                note(f"'{recording.name}' names no section; the nearest is {of}")
             score = float(model.score(samples[None], of)[0])
-            if score > best[0]:
-                best = score, start, samples
+            best = max(best, (score, start, samples), key=itemgetter(0))
         score, start, samples = best
         limit, share = model.thresholds[of], model.share_higher(of, score)
         said = (score, limit, "anomaly" if score > limit else "normal", share)
         seconds = (round(s / recording.rate, 3) for s in (start, start + length))
         yield Scored(recording.name, of, *said, len(model.normal[of]), *seconds), samples
-
-
-def _windows(recording: Recording, size: int, rate: int, hop: int) -> tuple[list[int], int]:
-    """First samples of the windows of a recording and their length, at its own rate."""
-    length = round(size * recording.rate / rate)
-    if recording.n_samples <= length + round(hop * recording.rate / rate):
-        return [0], recording.n_samples
-    last = recording.n_samples - length
-    return sorted({*range(0, last, max(length // 2, 1)), last}), length
 
 
 def _remarks(model: Model, recording: Recording, size: int, channel: int | None) -> Iterator[str]:
@@ -438,32 +383,26 @@ def _remarks(model: Model, recording: Recording, size: int, channel: int | None)
         yield f"shorter than the training clips ({wanted:.2f} s), so the score scatters more"
 
 
-def _named(model: Model, recording: Recording, section: str | None) -> list[str]:
-    """Return the section that the name of a recording tells; all of them for the nearest one."""
-    parts = Path(recording.name).parts
-    machines = {key.split("/")[0] for key in model.sections}
-    of_machine = [m for m in machines if m in parts] or list(machines)
-    said = _NUMBER.search(parts[-1]) if parts else None
-    found = [
-        key
-        for key in model.sections
-        if key.split("/")[0] in of_machine and (said is None or key.split("/")[1] == said[1])
-    ]
-    if len(found) == 1:
-        return found
-    if section == NEAREST:
-        return model.sections
-    what = "does not tell its section"
-    if said and not found:
-        what = f"names section '{said[1]}', which is not known"
-    raise ConfigError(
-        f"'{recording.name}' {what} (known: {', '.join(model.sections)}); give --section NAME, or "
-        f"--section {NEAREST} for the one that fits best"
-    )
+def _named(model: Model, name: str, section: str | None) -> str | None:
+    """Return the section that folders and file name tell, or the only one; None: the nearest."""
+    *folders, file = Path(name).parts
+    found = [key for key in model.sections if key.split("/")[0] in folders] or model.sections
+    if number := _NUMBER.search(file):
+        found = [key for key in found if key.endswith(f"/{number[1]}")]
+    if len(found) != 1 and section != NEAREST:
+        raise ConfigError(
+            f"'{name}' does not tell its section (known: {', '.join(model.sections)}); give "
+            f"--section NAME, or --section {NEAREST} for the one that fits best"
+        )
+    return found[0] if len(found) == 1 else None
 
 
-def _height(model: Model, samples: Waveform, section: str) -> float:
-    """How high a score lies, in deviations of the section's normal clips."""
-    normal = model.normal[section]
-    score = float(model.score(samples[None], section)[0])
-    return (score - float(normal.mean())) / max(float(normal.std()), 1e-12)
+def _nearest(model: Model, samples: Waveform) -> str:
+    """Return the section where a window scores lowest, in deviations of its normal clips."""
+
+    def height(section: str) -> float:
+        normal = model.normal[section]
+        (score,) = model.score(samples[None], section)
+        return float((score - normal.mean()) / max(normal.std(), 1e-12))
+
+    return min(model.sections, key=height)

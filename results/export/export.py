@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from asdlib.evaluation import read_score_folder
 from asdlib.study import load_run
 from asdlib.study.export import export
-from asdlib.study.listen import Listener, Rate
+from asdlib.study.listen import Listener, rate_per_day
 from asdlib.study.score import load_model
 from benchmarks.bench_export import measure
 
@@ -91,9 +91,9 @@ def listening(run: Path, clips: pd.DataFrame, wav: Path) -> dict[str, float]:
                 listener = listener or Listener(model, "/".join(key), rate, window=10.0)
                 events += sum(each.event == "begin" for each in listener.push(samples))
             heard += listener.seconds if listener else 0.0
-        counted = Rate.counted(events, heard)
-        for name, value in (("", counted.per_day), ("_low", counted.low), ("_high", counted.high)):
-            found[f"alarms_{100 * quantile:g}{name}"] = value
+        rate = rate_per_day(events, heard)
+        for name, key in (("", "per_day"), ("_low", "low"), ("_high", "high")):
+            found[f"alarms_{100 * quantile:g}{name}"] = rate[key]
         found |= {"heard_s": heard, "real_time": (time.process_time() - started) / heard}
     return found
 

@@ -91,7 +91,7 @@ def test_one_s_own_detector_is_dropped_and_then_a_recording(
     model = load_model(tmp_path / "mine.onnx")
     heard = soundfile.read(tmp_path / "faulty.wav", dtype="float32")[0]
     (expected,) = model.score(heard[None], "mine/00")
-    low, high = (f"{hz / 1000:.1f}" for hz in explain(model, heard, "mine/00").band_hz)
+    low, high = (f"{hz / 1000:.1f}" for hz in explain(model, heard, "mine/00").as_json()["band_hz"])
     page, problems = open_page(browser, site, "book/own_machine")
     for name, said in (("mine.onnx", "Detector loaded"), ("faulty.wav", "Done")):
         text = base64.b64encode((tmp_path / name).read_bytes()).decode()

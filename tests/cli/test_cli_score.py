@@ -277,10 +277,10 @@ def test_an_event_ends_below_the_lower_level_only() -> None:
         share_higher=lambda section, score: 0.0,
         score=lambda samples, section: [next(scores)],
     )
-    listener = Listener(cast(Any, model), "fan/00", 100, confirm=(2, 3), hop=1.0)
-    begin, end = listener.push(np.zeros(1000, dtype=np.float32))
-    assert (begin.event, begin.time, begin.score) == ("begin", 2.0, 1.2)
-    assert (end.event, end.time, end.score) == ("end", 10.0, 1.2)
+    listener = Listener(cast(Any, model), "fan/00", 100, confirm=(2, 3))
+    begin, end = listener.push(np.zeros(550, dtype=np.float32))
+    assert (begin.event, begin.time, begin.score) == ("begin", 1.5, 1.2)
+    assert (end.event, end.time, end.score) == ("end", 5.5, 1.2)
 
 
 def test_listen_hears_a_microphone(asd: Asd, hiss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_listen_refuses(asd: Asd, place: Path, tmp_path: Path) -> None:
         ([text, "--section", "fan/00"], "begins with no WAV header"),
         ([text, "--section", "fan/00", "--rate", 16000, "--channel", 1], "channel 1 is not in"),
         ([text, "--section", "fan/00", "--rate", 16000, "--confirm", "5/4"], "5 of 4 windows"),
-        ([text, "--section", "fan/00", "--rate", 16000, "--hop", 9], "a hop of 9.0 s"),
+        ([text, "--section", "fan/00", "--confirm", "3"], "--confirm 3 is not of the form K/N"),
     ):
         assert message in asd("listen", place / "run", *words).error
 
