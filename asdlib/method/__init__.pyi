@@ -5,6 +5,7 @@ from .augment import (
 from .backends import (
     BACKENDS as BACKENDS,
     SHARES as SHARES,
+    Backend as Backend,
     PooledMahalanobis as PooledMahalanobis,
     build_backend as build_backend,
     divide as divide,
@@ -16,7 +17,6 @@ from .contrastive import (
     mean_and_deviation as mean_and_deviation,
 )
 from .crop import draw_crops as draw_crops, resize_crop as resize_crop
-from .distances import Backend as Backend
 from .encoders import (
     ENCODERS as ENCODERS,
     Encoder as Encoder,

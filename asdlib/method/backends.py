@@ -1,7 +1,13 @@
 """Back-ends: from embeddings to anomaly scores, section by section; higher is more anomalous.
 
-All of them by name, those that learn from several sections or from held-out clips, and the scores
-of held-out clips.
+A back-end scores clips by how far their embeddings lie from those of normal training clips, in
+float64. The paper does not say how it scores [O]: nearest neighbours and the Mahalanobis distance
+are the field's usual choices, the others are there to be compared.
+
+Some are for two domains of unequal size, as 990 source clips and 10 target clips. A few target
+clips neither show how far normal ones lie apart nor fill their region, so that their distances are
+longer than those of the source. Each of these back-ends meets that in another way. Others learn
+from all sections of a machine type, or from held-out clips.
 
 Shapes: N clips, D embedding size, M training clips.
 """
@@ -9,33 +15,429 @@ Shapes: N clips, D embedding size, M training clips.
 import dataclasses
 import json
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError
+from numpy.typing import ArrayLike
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from asdlib.errors import ConfigError, RunError
-from asdlib.method.distances import (
-    STRICT,
-    Array,
-    Backend,
-    BalancedKNN,
-    ClassMeanDistance,
-    KNearestNeighbours,
-    LocalDensityKNN,
-    Mahalanobis,
-    Model,
-    Names,
-    SelectiveMahalanobis,
-    VarianceMinimised,
-    checked,
-    whitening,
-)
 from asdlib.system import by_section, with_prefix
 
 FOLDS = 5
+Array = np.ndarray
+Names = ArrayLike
+Model = dict[str, Array]
+Metric = Literal["cosine", "euclidean"]
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+
+class Backend(ABC):
+    """Base of all back-ends: checks, sections, state.
+
+    A subclass is a dataclass, whose fields are its parameters, with `_score_section` and
+    `_fit_section`, or `_fit_machine` where the sections of a machine type share something.
+
+    Attributes
+    ----------
+    models_
+        Learned arrays of each section.
+    """
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        self.models_: dict[str, Model] = {}
+
+    def fit(self, embeddings: Array, sections: Names, domains: Names | None = None) -> Self:
+        """Learn the normal embeddings of every section.
+
+        Parameters
+        ----------
+        embeddings
+            Of normal training clips, shape (N, D).
+        sections, domains
+            "machine/section" and domain of each clip, shape (N,); by default one domain.
+
+        Raises
+        ------
+        RunError
+            If shapes disagree, a value is not finite or a section has too few clips.
+        """
+        x, names, of_clip = _checked(embeddings, sections, domains)
+        for section, n_clips in zip(*np.unique(names, return_counts=True), strict=True):
+            if n_clips < self._min_clips():
+                raise RunError(
+                    f"section '{section}' has too few training clips: {n_clips}; back-end "
+                    f"'{self.name}' needs at least {self._min_clips()}; add clips or lower its "
+                    "parameters"
+                )
+        self.models_ = {}
+        for rows in by_section(_machines(names)).values():
+            self.models_ |= self._fit_machine(x[rows], names[rows], of_clip[rows])
+        self.models_ = dict(sorted(self.models_.items()))
+        return self
+
+    def score(self, embeddings: Array, sections: Names) -> Array:
+        """Compute the anomaly scores of embeddings (N, D), shape (N,), float64.
+
+        Raises
+        ------
+        RunError
+            If a section was not in `fit`, shapes disagree or a value is not finite.
+        """
+        x, names, _ = _checked(embeddings, sections)
+        scores = np.empty(len(x))
+        for section, rows in by_section(names).items():
+            if section not in self.models_:
+                raise RunError(
+                    f"section '{section}' was not in training (known: "
+                    f"{', '.join(self.models_) or 'none, fit first'}); train on it or leave it out"
+                )
+            scores[rows] = self._score_section(self.models_[section], x[rows])
+        return scores
+
+    def params(self) -> dict[str, Any]:
+        """Return the parameters of the constructor."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    def state(self) -> Model:
+        """Return parameters and learned arrays as arrays, for safetensors."""
+        config = {"name": self.name, "params": self.params(), "sections": list(self.models_)}
+        state: Model = {"config": np.frombuffer(json.dumps(config).encode(), np.uint8)}
+        for number, model in enumerate(self.models_.values()):
+            state |= {f"{number}.{key}": np.ascontiguousarray(a) for key, a in model.items()}
+        return state
+
+    def _fit_machine(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        """Learn the sections `names` (N,) of one machine type."""
+        return {
+            section: self._fit_section(x[rows], domains[rows])
+            for section, rows in by_section(names).items()
+        }
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        raise NotImplementedError
+
+    @abstractmethod
+    def _score_section(self, model: Model, x: Array) -> Array: ...
+
+    def _min_clips(self) -> int:
+        return 1
+
+
+def _machines(names: Array) -> Array:
+    """Return the part before "/" of each name, (N,)."""
+    return np.array([name.rpartition("/")[0] for name in names], object)
+
+
+def _checked(
+    embeddings: ArrayLike, sections: Names, domains: Names | None = None
+) -> tuple[Array, Array, Array]:
+    """Return embeddings as float64, sections and domains as arrays of text."""
+    x, names = np.asarray(embeddings, np.float64), np.asarray(sections, object)
+    of_clip = np.full(len(x), "", object) if domains is None else np.asarray(domains, object)
+    if x.ndim != 2 or names.shape != x.shape[:1] or of_clip.shape != x.shape[:1]:
+        raise RunError(
+            f"embeddings of shape {x.shape}, {len(names)} sections and {len(of_clip)} domains do "
+            "not fit, expected (clips, size) and one section and domain for each clip"
+        )
+    if not np.isfinite(x).all():
+        bad = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
+        raise RunError(
+            f"the embedding of clip {bad} (section '{names[bad]}') is not finite; the encoder "
+            "diverged: lower the learning rate"
+        )
+    return x, names, of_clip
+
+
+def nearest_of(
+    x: Array, y: Array, k: int, metric: Metric, *, scale: ArrayLike = 1.0, itself: bool = False
+) -> Array:
+    """Average the `k` smallest distances of each row of x (N, D) to the rows of y (M, D): (N,).
+
+    The table of distances is made in blocks of 64 MiB, whatever N and M.
+
+    Parameters
+    ----------
+    metric
+        "cosine", which is 1 for zeros, or "euclidean".
+    scale
+        What the distances to each row of y are divided by, (M,).
+    itself
+        x is y, and no row is its own neighbour.
+    """
+    from sklearn.metrics import pairwise_distances_chunked
+
+    def average(distances: Array, start: int) -> Array:
+        if metric == "euclidean":
+            np.sqrt(distances, out=distances)
+        distances /= scale
+        if itself:
+            np.fill_diagonal(distances[:, start:], np.inf)
+        return np.asarray(np.partition(distances, k - 1, axis=1)[:, :k].mean(axis=1))
+
+    # Of copies, this one is exactly 0.
+    name = "sqeuclidean" if metric == "euclidean" else metric
+    blocks = pairwise_distances_chunked(x, y, reduce_func=average, metric=name, working_memory=64)
+    return np.concatenate(list(blocks))
+
+
+@dataclass(config=STRICT)
+class ClassMeanDistance(Backend):
+    """Distance from the mean embedding of the section, "cosine" or "euclidean"."""
+
+    name = "class_mean"
+    metric: Metric = "cosine"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        return {"mean": x.mean(axis=0)}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        return nearest_of(x, model["mean"][None], 1, self.metric)
+
+
+@dataclass(config=STRICT)
+class KNearestNeighbours(Backend):
+    """Mean distance, "cosine" or "euclidean", to the k nearest training embeddings."""
+
+    name = "knn"
+    k: int = Field(default=1, ge=1)
+    metric: Metric = "cosine"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        return {"embeddings": x}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        return nearest_of(x, model["embeddings"], self.k, self.metric)
+
+    def _min_clips(self) -> int:
+        return self.k
+
+
+def whitening(centred: Array) -> Array:
+    """Compute W (D, D), with ‖x·W‖ = Mahalanobis distance by the covariance of Ledoit and Wolf.
+
+    `centred` are clips (N, D) around their mean; without any spread all directions count the same.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    if not centred.any():
+        return np.eye(centred.shape[1])
+    fitted = LedoitWolf(assume_centered=True, store_precision=False).fit(centred)
+    values, vectors = np.linalg.eigh(fitted.covariance_)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, np.finfo(np.float64).eps * values[-1])))
+
+
+@dataclass(config=STRICT)
+class Mahalanobis(Backend):
+    """Distance from the mean in units of the shrunk covariance.
+
+    Notes
+    -----
+    O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance
+    matrices", J. Multivariate Analysis 88, 2004: shrinkage without a parameter to tune.
+    """
+
+    name = "mahalanobis"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        mean = x.mean(axis=0)
+        return {"mean": mean, "whitening": whitening(x - mean)}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        # Of several means, (domains, D) instead of (D,), the nearest one counts.
+        centred = x - model["mean"][..., None, :]
+        distances = np.linalg.norm(centred @ model["whitening"], axis=-1)
+        return np.asarray(distances.reshape(-1, len(x)).min(axis=0))
+
+    def _min_clips(self) -> int:
+        return 3  # the covariance of two clips is not shrunk at all
+
+
+def within_domains(x: Array, domains: Array) -> Array:
+    """Return clips (N, D) around the mean of their domain."""
+    centred = np.empty_like(x)
+    for domain in set(domains):
+        centred[domains == domain] = x[domains == domain] - x[domains == domain].mean(axis=0)
+    return centred
+
+
+@dataclass(config=STRICT)
+class LocalDensityKNN(KNearestNeighbours):
+    """Distance to a training embedding over the mean distance from that to its own neighbours.
+
+    The k smallest ratios are averaged; `density_k` is the number of neighbours. Where training
+    clips lie sparsely, as those of the target domain do, distances count less. With `whiten`,
+    distances are taken around the section's mean in units of the covariance within its domains.
+
+    Notes
+    -----
+    K. Wilkinghoff et al., "Local Density-Based Anomaly Score Normalization for Domain
+    Generalization", 2025, arXiv 2509.10951, the variant scaled by K nearest neighbours. The
+    whitening is that of `SelectiveMahalanobis` [O].
+    """
+
+    name = "local_density_knn"
+    density_k: int = Field(default=4, ge=1)
+    whiten: bool = False
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        model: Model = {}
+        if self.whiten:
+            model = {"mean": x.mean(axis=0), "whitening": whitening(within_domains(x, domains))}
+            x = (x - model["mean"]) @ model["whitening"]
+        density = nearest_of(x, x, self.density_k, self.metric, itself=True)
+        # Copies of one clip have no distance; they count like the densest other place.
+        spread = density[density > 0]
+        floor = spread.min() if len(spread) else 1.0
+        return model | {"embeddings": x, "density": np.maximum(density, floor)}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        if self.whiten:
+            x = (x - model["mean"]) @ model["whitening"]
+        return nearest_of(x, model["embeddings"], self.k, self.metric, scale=model["density"])
+
+    def _min_clips(self) -> int:
+        return max(self.k, self.density_k + 1)
+
+
+@dataclass(config=STRICT)
+class BalancedKNN(KNearestNeighbours):
+    """Mean distance to the k nearest entries of a memory in which both domains weigh alike.
+
+    The source, that is all but the target clips, is represented by k-means centres; target clips
+    are kept.
+
+    Parameters
+    ----------
+    centres
+        Centres of the source; None keeps all of its clips.
+    smote
+        Neighbours of a target clip towards which new entries are made, until there are as many as
+        training clips of the source: ``x + u (y - x)`` with a target clip x, one of its nearest
+        target clips y, and u uniform in 0 to 1. 0 makes none.
+    seed
+        Decides the first centres, and the new entries.
+
+    Notes
+    -----
+    Centres of the source with all target clips: K. Wilkinghoff, "Design Choices for Learning
+    Embeddings from Auxiliary Tasks for Domain Generalization in Anomalous Sound Detection", ICASSP
+    2023. SMOTE: N. V. Chawla et al., "SMOTE: Synthetic Minority Over-sampling
+    Technique", J. Artificial Intelligence Research 16, 2002, Section 4.2.
+    """
+
+    name = "balanced_knn"
+    centres: int | None = Field(default=16, ge=1)
+    smote: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        if self.metric == "cosine":
+            lengths = np.linalg.norm(x, axis=1, keepdims=True)
+            x = x / np.where(lengths > 0, lengths, 1)
+        of_target = domains == "target"
+        source, target = x[~of_target], x[of_target]
+        memory = [source, target]
+        if self.centres is not None and len(source):
+            from sklearn.cluster import KMeans
+
+            n_centres = min(self.centres, len(np.unique(source, axis=0)))
+            means = KMeans(n_centres, n_init=10, random_state=self.seed).fit(source)
+            memory[0] = means.cluster_centers_
+        n_new = len(source) - len(target)
+        if self.smote and len(target) > 1 and n_new > 0:
+            from sklearn.neighbors import NearestNeighbors
+
+            rng = np.random.default_rng(self.seed)
+            n_near = min(self.smote, len(target) - 1)
+            search = NearestNeighbors(n_neighbors=n_near, metric=self.metric).fit(target)
+            near = search.kneighbors(return_distance=False)
+            start = np.resize(rng.permutation(len(target)), n_new)
+            end = near[start, rng.integers(near.shape[1], size=n_new)]
+            part = rng.uniform(size=(n_new, 1))
+            memory.append(target[start] + part * (target[end] - target[start]))
+        entries = np.concatenate(memory)
+        # Fewer entries than neighbours: the last one counts for the missing.
+        short = np.repeat(entries[-1:], max(0, self.k - len(entries)), axis=0)
+        return {"embeddings": np.concatenate([entries, short])}
+
+
+@dataclass(config=STRICT)
+class VarianceMinimised(KNearestNeighbours):
+    """Weighted sum of the distances to the source and to the target clips.
+
+    Each distance is the mean over the k nearest clips of the domain. The weight is that between 0
+    and 1 under which normal training clips, each domain counting half and no clip its own
+    neighbour, vary least: so neither domain stands out. Where a domain has no more than k clips,
+    all clips count as one domain.
+
+    Notes
+    -----
+    The weight of least variance, (v_t − c) / (v_s + v_t − 2 c) for variances v and covariance c,
+    is that of J. M. Bates and C. W. J. Granger, "The Combination of Forecasts", Operational
+    Research Quarterly 20, 1969. Scores of least variance are part of the winning system of DCASE
+    2026 (T. Fujimura et al., technical report); how they are computed there is not known to us [O].
+    """
+
+    name = "variance_minimised"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        of_target = domains == "target"
+        if min(of_target.sum(), (~of_target).sum()) <= self.k:
+            return {"source": x, "target": x, "weight": np.array([1.0])}
+        both = np.empty((2, len(x)))
+        for distances, of in zip(both, (~of_target, of_target), strict=True):
+            distances[of] = nearest_of(x[of], x[of], self.k, self.metric, itself=True)
+            distances[~of] = nearest_of(x[~of], x[of], self.k, self.metric)
+        share = np.where(of_target, 1 / of_target.sum(), 1 / (~of_target).sum())
+        covariance = np.cov(both, aweights=share, bias=True)
+        spread = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        weight = (covariance[1, 1] - covariance[0, 1]) / spread if spread > 0 else 0.5
+        weights = np.array([np.clip(weight, 0, 1)])
+        return {"source": x[~of_target], "target": x[of_target], "weight": weights}
+
+    def _score_section(self, model: Model, x: Array) -> Array:
+        source, target = (
+            nearest_of(x, model[name], self.k, self.metric) for name in ("source", "target")
+        )
+        (weight,) = model["weight"]
+        return np.asarray(weight * source + (1 - weight) * target)
+
+
+@dataclass(config=STRICT)
+class SelectiveMahalanobis(Mahalanobis):
+    """The smaller of the Mahalanobis distances to the source and to the target clips.
+
+    Each domain of a section has its own mean. The covariance is "shared": one around both means,
+    which the few target clips cannot spoil [O]; or each domain of three clips or more has its
+    "own".
+
+    Notes
+    -----
+    Form of the official baseline since 2023: N. Harada et al., "First-shot anomaly sound detection
+    for machine condition monitoring: A domain generalization baseline", EUSIPCO 2023, arXiv
+    2303.00455, which has a covariance for each domain.
+    """
+
+    name = "selective_mahalanobis"
+    covariance: Literal["shared", "own"] = "shared"
+
+    def _fit_section(self, x: Array, domains: Array) -> Model:
+        centred, names = within_domains(x, domains), sorted(set(domains))
+        shared = whitening(centred)
+        spread = []
+        for group in (centred[domains == name] for name in names):
+            # A covariance of one or two clips would have units of its own.
+            alone = self.covariance == "own" and len(group) >= self._min_clips()
+            spread.append(whitening(group) if alone else shared)
+        means = np.stack([x[domains == name].mean(axis=0) for name in names])
+        return {"mean": means, "whitening": np.stack(spread)}
 
 
 def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
@@ -77,7 +479,7 @@ def held_out_scores(
     ConfigError, RunError
         If there are fewer than two folds, or a section has too few clips without one fold.
     """
-    x, names, of_clip = checked(embeddings, sections, domains)
+    x, names, of_clip = _checked(embeddings, sections, domains)
     own = names[:, None] == sorted(set(names))
     scores: Array = _cross_scores(backend, x, names, of_clip, own, folds, seed)[own]
     return scores
@@ -131,23 +533,19 @@ class PooledMahalanobis(Mahalanobis):
     def _min_clips(self) -> int:
         return 2  # those of a machine type are counted together
 
-    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
-        machine = np.array([name.rpartition("/")[0] for name in names], object)
+    def _fit_machine(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
+        if len(x) < 3:
+            raise RunError(
+                f"machine '{_machines(names)[0]}' has too few training clips: {len(x)}; back-end "
+                f"'{self.name}' needs at least 3; add clips"
+            )
+        share = self.share or _likeliest_share(x, names, domains)
+        pooled, sections = _decompose(x, names)
         models: dict[str, Model] = {}
-        for each in sorted(set(machine)):
-            rows = machine == each
-            if rows.sum() < 3:
-                raise RunError(
-                    f"machine '{each}' has too few training clips: {rows.sum()}; back-end "
-                    f"'{self.name}' needs at least 3; add clips"
-                )
-            share = self.share or _likeliest_share(x[rows], names[rows], domains[rows])
-            pooled, sections = _decompose(x[rows], names[rows])
-            for section, (mean, variances, axes) in sections.items():
-                spread = np.sqrt((1 - share) * variances + share)
-                white = pooled @ axes / spread
-                models[section] = {"mean": mean, "whitening": white, "share": np.array([share])}
-        return dict(sorted(models.items()))
+        for section, (mean, variances, axes) in sections.items():
+            white = pooled @ axes / np.sqrt((1 - share) * variances + share)
+            models[section] = {"mean": mean, "whitening": white, "share": np.array([share])}
+        return models
 
 
 def _likeliest_share(x: Array, names: Array, domains: Array) -> float:
@@ -184,14 +582,6 @@ def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Ar
         values, axes = np.linalg.eigh(white.T @ white / len(white))
         sections[section] = (means[section], np.maximum(values, 0.0), axes)
     return pooled, sections
-
-
-LEVEL_BACKENDS: dict[str, type[Backend]] = {
-    "feature_map": KNearestNeighbours,
-    "projection": KNearestNeighbours,
-}
-"""Back-end of a level where it is not the pooled Mahalanobis distance [O]: that needs about as many
-clips as the level has numbers; the feature map has several times more."""
 
 
 @dataclass(config=STRICT)
@@ -237,15 +627,7 @@ class LevelSum(Backend):
     sizes: tuple[int, ...] = Field(default=(), strict=False)
     trained: tuple[str, ...] = Field(default=(), strict=False)
 
-    def _fit_sections(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
-        machine = np.array([name.rpartition("/")[0] for name in names], object)
-        models: dict[str, Model] = {}
-        for rows in by_section(machine).values():
-            models |= self._fit_machine(x[rows], names[rows], domains[rows])
-        return dict(sorted(models.items()))
-
     def _fit_machine(self, x: Array, names: Array, domains: Array) -> dict[str, Model]:
-        """Fit the sections of one machine type, which are compared with each other."""
         sections = sorted(set(names))
         models: dict[str, Model] = {section: {} for section in sections}
         own = names[:, None] == sections
@@ -315,8 +697,13 @@ class LevelSum(Backend):
 
 
 def level_backend(level: str) -> Backend:
-    """Return the back-end, not fitted, that a sum over levels scores a level with."""
-    return LEVEL_BACKENDS.get(level, PooledMahalanobis)()
+    """Return the back-end, not fitted, that a sum over levels scores a level with [O].
+
+    A pooled covariance needs about as many clips as the level has numbers; the feature map has
+    several times more.
+    """
+    nearest = level in ("feature_map", "projection")
+    return KNearestNeighbours() if nearest else PooledMahalanobis()
 
 
 def _standardised(distances: Array, scale: Array) -> Array:
@@ -362,13 +749,6 @@ def build_backend(name: str, **params: Any) -> Backend:
     """
     if name not in BACKENDS:
         raise ConfigError(f"back-end '{name}' is not known (known: {', '.join(sorted(BACKENDS))})")
-    known = [field.name for field in dataclasses.fields(BACKENDS[name])]  # type: ignore[arg-type]
-    for key in params:
-        if key not in known:
-            raise ConfigError(
-                f"parameter '{key}' is not known to back-end '{name}' "
-                f"(known: {', '.join(known) or 'none'})"
-            )
     try:
         return BACKENDS[name](**params)
     except ValidationError as error:
@@ -376,6 +756,8 @@ def build_backend(name: str, **params: Any) -> Backend:
         raise ConfigError(
             f"{first['loc'][0]} of back-end '{name}' is {first['input']!r}: {first['msg']}"
         ) from None
+    except TypeError as error:  # of a plain dataclass
+        raise ConfigError(f"back-end '{name}': {error}") from None
 
 
 def backend_from_state(state: Mapping[str, Array]) -> Backend:

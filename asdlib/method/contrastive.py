@@ -7,6 +7,7 @@ are stated by the paper, [I] inferred from prior work, [O] open, our choice.
 Shapes: B batch, V views (2), F mel bins, T frames, D embedding size, N clips.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,7 +25,7 @@ from asdlib.method.backends import BACKENDS, backend_from_state, build_backend
 from asdlib.method.classes import Classes, class_names, supplemental
 from asdlib.method.encoders import ENCODERS, Network, ProjectionHead, measure_batch_norm
 from asdlib.method.losses import ArcFaceHead, supervised_contrastive_loss
-from asdlib.method.pretrained import PUBLIC, check_front_end, describe_encoder, make_encoder
+from asdlib.method.pretrained import PUBLIC, check_front_end, make_encoder
 from asdlib.method.training import Training, train
 from asdlib.method.weights import PretrainedParams
 from asdlib.system import (
@@ -393,7 +394,6 @@ class Contrastive(System[ContrastiveParams]):
     backend_: Any
     levels_: tuple[str, ...]
     mel_frequencies_: np.ndarray
-    n_classes_: int
 
     def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
         super().__init__(seed=seed, **params)
@@ -544,22 +544,22 @@ class Contrastive(System[ContrastiveParams]):
             "mean": float(self.augmentation_.pre_norm.mean),
             "std": float(self.augmentation_.pre_norm.std),
             "mel_frequencies": self.mel_frequencies_.tolist(),
-            "n_classes": self.n_classes_,
-            "encoder": describe_encoder(self.network_.encoder),
+            "encoder": {"config": self.network_.encoder.config},
         }
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         frequencies = np.asarray(facts["mel_frequencies"])
         # Version 0.1 did not keep the front end.
         self.front_end_ = self.front_end_ or {"n_mels": len(frequencies)}
-        description = facts.get("encoder", {})
-        names = self.sections_  # version 0.1 had no other classes, and did not keep their number
-        if self.params.classes == "machine":
-            names = tuple(name.rpartition("/")[0] for name in names)
-        n_classes = facts.get("n_classes", len(set(names)))
+        weights = with_prefix(tensors, "network.")
+        if self.params.pretrained and self.params.pretrained.mode == "frozen":
+            # Up to version 0.2 a frozen encoder was wrapped in another module.
+            weights = {re.sub(r"^encoder\.encoder\.", "encoder.", k): v for k, v in weights.items()}
+        n_classes = len(weights.get("classifier.centres", ()))
+        config = facts.get("encoder", {}).get("config") or {}
         statistics = facts["mean"], facts["std"]
-        self._build(len(frequencies), *statistics, frequencies, n_classes, description)
-        self.network_.load_state_dict(with_prefix(tensors, "network."))
+        self._build(len(frequencies), *statistics, frequencies, n_classes, config)
+        self.network_.load_state_dict(weights)
         backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
         self.backend_ = backend_from_state(backend)
         # A back-end of another shape or other sections is better found now than with the clips.
@@ -574,7 +574,7 @@ class Contrastive(System[ContrastiveParams]):
         std: float,
         mel_frequencies: np.ndarray,
         n_classes: int,
-        description: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
     ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
         params = self.params
@@ -582,14 +582,12 @@ class Contrastive(System[ContrastiveParams]):
             params.augmentation, mean=mean, std=std, mel_frequencies=mel_frequencies
         )
         self.mel_frequencies_ = mel_frequencies
-        self.n_classes_ = n_classes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             # In this order: each takes its initial weights from the same random numbers.
-            statistics = (mean, std) if params.augmentation.pre_norm else (0.0, 1.0)
-            encoder = make_encoder(
-                params.encoder, n_mels, params.pretrained, description, statistics
-            )
+            encoder = make_encoder(params.encoder, n_mels, params.pretrained, config)
+            if params.augmentation.pre_norm:
+                encoder.statistics = mean, std
             size = encoder.embedding_size
             head = ProjectionHead(size, params.projection_size)
             classifier: nn.Module | None = None

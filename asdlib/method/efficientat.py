@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from asdlib.errors import RunError
 from asdlib.features import PRESETS
-from asdlib.method.encoders import Encoder, convolution, halved, spectrum_levels
+from asdlib.method.encoders import Encoder, convolution, spectrum_levels
 from asdlib.method.weights import PretrainedParams, add_adapters, weight_files
 from asdlib.system import with_prefix
 
@@ -100,7 +100,7 @@ class EfficientAT(Encoder):
         for module in self.body.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, 0.01
-        n_bins = halved(self.n_mels, times=5)
+        n_bins = -(-self.n_mels // 32)
         over_frequency = nn.Unflatten(1, (self.embedding_size, n_bins)), nn.AdaptiveAvgPool1d(1)
         self.last = nn.Sequential(*over_frequency, nn.Flatten())
         if published:

@@ -9,13 +9,15 @@ Shapes: B batch, F mel bins, T frames, C' channels, F' reduced mel bins, T' redu
 D embedding size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from asdlib.errors import ConfigError
 from asdlib.features import Rows
@@ -30,14 +32,21 @@ class Encoder(nn.Module):
         Levels, keys of `levels`, that a sum over levels takes.
     statistics
         Mean and deviation that the input was standardised by.
+    config
+        What it takes to build the encoder of a checkpoint again, as JSON.
     """
 
+    config: dict[str, Any] | None = None
     statistics: tuple[float, float] = (0.0, 1.0)
     level_names: tuple[str, ...] = ("spectrum", "deviation", "feature_map", "encoder")
     body: nn.Module
     last: nn.Module
     n_mels: int
     embedding_size: int
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; where nothing is trained, running statistics are not either."""
+        return super().train(mode and any(p.requires_grad for p in self.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised log-mel spectrograms (B, F, T) as (B, D)."""
@@ -104,7 +113,7 @@ class SmallCNN(Encoder):
             ]
             previous = size
         self.body = nn.Sequential(*layers)
-        self.last = nn.Linear(previous * halved(n_mels, times=4), embedding_size)
+        self.last = nn.Linear(previous * -(-n_mels // 16), embedding_size)
 
 
 class MobileFaceNet(Encoder):
@@ -144,7 +153,7 @@ class MobileFaceNet(Encoder):
                 previous = size
         layers += [convolution(128, 512, 1), nn.PReLU(512)]
         self.body = nn.Sequential(*layers)
-        n_bins = halved(n_mels, times=4)
+        n_bins = -(-n_mels // 16)
         self.last = nn.Sequential(
             nn.Unflatten(1, (512, n_bins)),
             nn.Conv1d(512, 512, n_bins, groups=512, bias=False),
@@ -242,30 +251,17 @@ def measure_batch_norm(
     Y. Wu and J. Johnson, "Rethinking 'Batch' in BatchNorm", 2021, arXiv 2105.07576, Section 3: the
     mean over batches of means and variances, with the weights as they are ("precise BN").
     """
-    layers = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
-    if not layers:
-        return
-    momenta = [layer.momentum for layer in layers]
-    was_training = encoder.training
     device = next(encoder.parameters()).device
-    for layer in layers:
-        layer.reset_running_stats()
     order = np.random.default_rng([seed, 2]).permutation(len(rows))
-    # Only batch normalisation may behave as in training: dropout must not.
-    encoder.eval()
-    for layer in layers:
-        layer.train()
-    n_batches = 0
-    with torch.no_grad():
+
+    def batches() -> Iterator[Tensor]:
+        for module in encoder.modules():  # dropout must not behave as in training
+            module.training = isinstance(module, _BatchNorm)
         for positions, log_mel in rows.select(order).batches(batch_size):
             if len(positions) > 1:
-                n_batches += 1
-                for layer in layers:
-                    layer.momentum = 1 / n_batches  # the mean of all batches so far
-                encoder(normalise(torch.from_numpy(log_mel).to(device, non_blocking=True)))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    encoder.train(was_training)
+                yield normalise(torch.from_numpy(log_mel).to(device, non_blocking=True))
+
+    update_bn(batches(), encoder)
 
 
 ENCODERS: dict[str, Callable[[int], Encoder]] = {
@@ -322,10 +318,3 @@ def bottleneck(previous: int, size: int, expansion: int, *, stride: int = 1) -> 
         nn.PReLU(inner),
         convolution(inner, size, 1),
     )
-
-
-def halved(n_bins: int, *, times: int) -> int:
-    """Compute the size of `n_bins` after so many convolutions with stride 2."""
-    for _ in range(times):
-        n_bins = (n_bins + 1) // 2
-    return n_bins

@@ -7,12 +7,11 @@ trained system carries all its weights, and is loaded without the source.
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from asdlib.errors import ConfigError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd
@@ -20,7 +19,7 @@ from asdlib.features.front_end import differences
 from asdlib.method.efficientat import EfficientAT
 from asdlib.method.encoders import Encoder, build_encoder
 from asdlib.method.transformer import AudioSpectrogramTransformer
-from asdlib.method.weights import PretrainedParams
+from asdlib.method.weights import PretrainedParams, read_facts
 
 PUBLIC: dict[str, type[AudioSpectrogramTransformer] | type[EfficientAT]] = {
     "ast": AudioSpectrogramTransformer,
@@ -42,47 +41,15 @@ class _Description(BaseModel, extra="allow"):
     front_end: dict[str, Any]
 
 
-class Frozen(Encoder):
-    """An encoder that training leaves as it is: no gradients, and no new running statistics."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder.requires_grad_(False).eval()
-        self.n_mels = encoder.n_mels
-        self.embedding_size = encoder.embedding_size
-        self.level_names = encoder.level_names
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of this module alone; the encoder stays in evaluation mode."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        """See `Encoder.feature_map`."""
-        return self.encoder.feature_map(x)
-
-    def time_mean(self, x: Tensor) -> Tensor:
-        """See `Encoder.time_mean`."""
-        return self.encoder.time_mean(x)
-
-    def embed(self, time_mean: Tensor) -> Tensor:
-        """See `Encoder.embed`."""
-        return self.encoder.embed(time_mean)
-
-    def levels(self, x: Tensor) -> dict[str, Tensor]:
-        """See `Encoder.levels`."""
-        return self.encoder.levels(x)
-
-
 def make_encoder(
     name: str,
     n_mels: int,
     pretrained: PretrainedParams | None = None,
-    description: dict[str, Any] | None = None,
-    statistics: tuple[float, float] = (0.0, 1.0),
+    config: dict[str, Any] | None = None,
 ) -> Encoder:
     """Build an encoder: with random weights, with those of a source, or to be loaded.
+
+    A frozen one has no parameters that are trained, and keeps its running statistics.
 
     Parameters
     ----------
@@ -90,10 +57,8 @@ def make_encoder(
         Key of `asdlib.method.encoders.ENCODERS` or of `PUBLIC`.
     pretrained
         Where weights come from; without it they are random, from torch's global generator.
-    description
-        What `describe_encoder` returned: the source is not read, the caller loads the weights.
-    statistics
-        Mean and deviation by which the log-mels will be standardised.
+    config
+        `Encoder.config` of a trained one: the source is not read, the caller loads the weights.
 
     Raises
     ------
@@ -103,27 +68,22 @@ def make_encoder(
     if pretrained is None:
         return build_encoder(name, n_mels)
     encoder: Encoder
-    if name not in PUBLIC:
-        encoder = build_encoder(name, n_mels)
-        if description is None:
-            _load_weights(encoder, name, pretrained.folder)
-    elif description is None:
-        encoder = PUBLIC[name].from_folder(pretrained.folder, pretrained)
+    if name in PUBLIC:
+        public = PUBLIC[name]
+        if config is None:
+            encoder = public.from_folder(pretrained.folder, pretrained)
+        else:
+            encoder = public(config, pretrained)
     else:
-        encoder = PUBLIC[name](description["config"], pretrained)
-    encoder.statistics = statistics
+        encoder = build_encoder(name, n_mels)
+        if config is None:
+            _load_weights(encoder, name, pretrained.folder)
     if encoder.n_mels != n_mels:
         raise ConfigError(
             f"encoder '{name}' of '{pretrained.source}' takes {encoder.n_mels} mel bins, got "
             f"{n_mels}; build the store with the front end of the checkpoint"
         )
-    return Frozen(encoder) if pretrained.mode == "frozen" else encoder
-
-
-def describe_encoder(encoder: Encoder) -> dict[str, Any]:
-    """Return what `make_encoder` needs to build this encoder again without its source."""
-    inner = encoder.encoder if isinstance(encoder, Frozen) else encoder
-    return {"config": inner.config} if isinstance(inner, tuple(PUBLIC.values())) else {}
+    return encoder.requires_grad_(False).eval() if pretrained.mode == "frozen" else encoder
 
 
 def check_front_end(name: str, pretrained: PretrainedParams, store: FeatureStore) -> None:
@@ -161,14 +121,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     RunError
         If it is missing or damaged.
     """
-    try:
-        content = (folder / DESCRIPTION).read_bytes()
-        return _Description.model_validate_json(content).model_dump()
-    except (OSError, ValueError):
-        raise RunError(
-            f"'{folder}' has no readable {DESCRIPTION}; expected a folder that asd pretrain has "
-            "written"
-        ) from None
+    return read_facts(folder / DESCRIPTION, _Description, "asd pretrain")
 
 
 def _load_weights(encoder: Encoder, name: str, folder: Path) -> None:

@@ -9,10 +9,9 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,9 +101,8 @@ def add_adapters(model: nn.Module, params: PretrainedParams, layers: list[str]) 
     inject_adapter_in_model(adapters, model)
 
 
-@dataclass(frozen=True)
-class Release:
-    """Weights in a public release, for the encoder ``efficientat`` and its preset."""
+class Release(NamedTuple):
+    """Weights in the public release of EfficientAT, which is under the MIT licence."""
 
     file: str
     n_bytes: int
@@ -112,10 +110,9 @@ class Release:
     sha256: str | None = None
     """Of the safetensors file that is made of it; None where it is not known."""
 
-    licence, version = "MIT", "v0.0.1"
-    address = f"https://github.com/fschmid56/EfficientAT/releases/download/{version}/"
 
-
+VERSION = "v0.0.1"
+ADDRESS = f"https://github.com/fschmid56/EfficientAT/releases/download/{VERSION}/"
 RELEASES = {
     "mn01": Release("mn01_as_mAP_298.pt", 505_608),
     "mn02": Release("mn02_as_mAP_378.pt", 1_318_932),
@@ -147,32 +144,21 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
         return folder
     if folder.suffix in _PICKLES and folder.is_file():
         return _as_safetensors(folder)
-    if source in RELEASES:
-        if not _cached(source).is_dir():
-            raise RunError(
-                f"weights '{source}' are not on this machine; fetch them with asd weights {source}"
+    found, name = _cached(source), HUB.get(source, source)
+    if source not in RELEASES:
+        if folder.exists() or not _HUB_NAME.fullmatch(name):
+            raise ConfigError(
+                f"weights '{source}' are not there; expected a folder with a checkpoint, a file "
+                f"*.pt, owner/name of one on the public hub, or {', '.join([*RELEASES, *HUB])}"
             )
-        return _cached(source)
-    source = HUB.get(source, source)
-    if folder.exists() or not _HUB_NAME.fullmatch(source):
-        raise ConfigError(
-            f"weights '{source}' are not there; expected a folder with a checkpoint, a file *.pt, "
-            f"owner/name of one on the public hub, or {', '.join([*RELEASES, *HUB])}"
-        )
-    check_extra()
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        check_extra()
+        from huggingface_hub import try_to_load_from_cache
 
-    try:
-        found = Path(
-            snapshot_download(
-                source, revision=revision, local_files_only=True, allow_patterns=_WANTED
-            )
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
-        found = None
-    if found is None or not any(found.glob("*.safetensors")):
-        asked = f"{source} --revision {revision}" if revision else source
+        with suppress(ValueError):  # a name that the hub does not allow
+            config = try_to_load_from_cache(name, CONFIG, revision=revision)
+            found = Path(config).parent if isinstance(config, str) else found
+    if not any(found.glob("*.safetensors")):
+        asked = f"{name} --revision {revision}" if revision else name
         raise RunError(
             f"weights '{source}' are not on this machine; fetch them with asd weights {asked}, or "
             "give a folder"
@@ -198,6 +184,17 @@ def weight_files(folder: Path) -> list[Path]:
         )
     config = folder / CONFIG
     return [config, *weights] if config.is_file() else weights
+
+
+def read_facts(file: Path, model: type[BaseModel], written_by: str) -> dict[str, Any]:
+    """Read the JSON beside weights; a `RunError` if it is missing or does not fit `model`."""
+    try:
+        return model.model_validate_json(file.read_bytes()).model_dump()
+    except (OSError, ValueError):
+        raise RunError(
+            f"'{file.parent}' has no readable {file.name}; expected a folder that {written_by} has "
+            "written"
+        ) from None
 
 
 def weights_sha256(folder: Path) -> str:
@@ -239,8 +236,7 @@ def _as_safetensors(pickle: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """Name, exact version, stated licence and size of a checkpoint."""
 
     name: str
@@ -250,14 +246,7 @@ class Offer:
 
 
 def offer(name: str, revision: str | None = None, *, endpoint: str | None = None) -> Offer:
-    """Ask a hub for licence, size and exact version of the checkpoint ``owner/name``.
-
-    Parameters
-    ----------
-    revision
-        Branch, tag or commit; by default the main branch.
-    endpoint
-        Address of the hub; by default the one that huggingface_hub is set to.
+    """Ask a hub for licence, size and exact version of the checkpoint ``owner/name``; see `fetch`.
 
     Raises
     ------
@@ -270,7 +259,7 @@ def offer(name: str, revision: str | None = None, *, endpoint: str | None = None
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
-    with _hub_errors(name, revision):
+    with _hub_errors(name):
         found = HfApi(endpoint=endpoint).model_info(name, revision=revision, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or []}
     wanted = list(filter_repo_objects(sizes, allow_patterns=_WANTED))
@@ -293,44 +282,41 @@ def fetch(
 ) -> Path:
     """Fetch a release, or what `offer` found, into a cache, if `confirm` returns True for it.
 
+    Parameters
+    ----------
+    name
+        Key of `RELEASES` or `HUB`, or owner/name.
+    revision
+        Branch, tag or commit on a hub; by default the main branch.
+    endpoint
+        Address of the hub or the release; by default the public one.
+
     Raises
     ------
     ConfigError, DownloadError, RunError
         See `offer`; also if the offer is declined, the transfer fails, or what came is no weights.
     """
     name = HUB.get(name, name)
-    release = RELEASES.get(name)
+    release, folder = RELEASES.get(name), _cached(name)
     if release:
-        offered = Offer(name, release.version, release.licence, release.n_bytes)
+        offered = Offer(name, VERSION, "MIT", release.n_bytes)
     else:
         offered = offer(name, revision, endpoint=endpoint)
     if not confirm(offered):
         raise DownloadError("nothing was fetched; --yes answers the question beforehand")
-    if release:
-        return _fetch_release(release, _cached(name), endpoint or release.address)
-    from huggingface_hub import snapshot_download
+    if not release:
+        from huggingface_hub import snapshot_download
 
-    with _hub_errors(name, revision):
-        folder = Path(
-            snapshot_download(name, revision=revision, allow_patterns=_WANTED, endpoint=endpoint)
-        )
-    if folder.name != offered.commit:
-        raise DownloadError(
-            f"'{name}' changed on the hub while it was fetched: {folder.name[:12]}, agreed to was "
-            f"{offered.commit[:12]}; give the same command again"
-        )
-    return folder
-
-
-def _fetch_release(release: Release, folder: Path, address: str) -> Path:
-    """Fetch a file of the release, unless it is there, and keep its tensors in `folder`."""
+        how = {"revision": revision, "allow_patterns": _WANTED, "endpoint": endpoint}
+        with _hub_errors(name):
+            return Path(snapshot_download(name, **how))
     with only_process(folder, DownloadError, "fetching"):
         if folder.is_dir():
             return folder
         with Fetcher() as client, whole_folder(folder, DownloadError) as partial:
             pickle = partial / release.file
             with pickle.open("ab") as sink:
-                client.fetch(f"{address}{release.file}", sink)
+                client.fetch(f"{endpoint or ADDRESS}{release.file}", sink)
             found = _keep_tensors(pickle, partial)
             pickle.unlink()
             if release.sha256 not in (None, found):
@@ -342,24 +328,14 @@ def _fetch_release(release: Release, folder: Path, address: str) -> Path:
 
 
 @contextmanager
-def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
+def _hub_errors(name: str) -> Iterator[None]:
     """Turn errors of the hub into one line."""
-    from huggingface_hub import errors
-
     try:
         yield
-    except errors.GatedRepoError as error:
-        raise DownloadError(
-            f"'{name}' asks for an agreement; agree on its page and log in, or choose another"
-        ) from error
-    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError) as error:
-        version = f" in revision '{revision}'" if revision else ""
-        raise DownloadError(
-            f"'{name}' is not on the hub{version}; check the name and the revision"
-        ) from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise DownloadError(
-            f"'{name}' cannot be fetched ({reason.rstrip('.')}); check the connection, or copy the "
-            "checkpoint to a folder and give that"
+            f"'{name}' cannot be fetched ({type(error).__name__}: {reason.rstrip('.')}); check its "
+            "name, its revision and the connection; if it asks for an agreement, agree on its page "
+            "and log in"
         ) from error

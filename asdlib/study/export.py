@@ -30,16 +30,17 @@ from asdlib.baselines.statistics import symmetric_root
 from asdlib.errors import ConfigError
 from asdlib.features.logmel import LogMel
 from asdlib.files import whole_file
-from asdlib.method.backends import LevelSum, level_backend
-from asdlib.method.contrastive import Contrastive
-from asdlib.method.distances import (
+from asdlib.method.backends import (
     Backend,
     ClassMeanDistance,
     KNearestNeighbours,
+    LevelSum,
     LocalDensityKNN,
     Mahalanobis,
     VarianceMinimised,
+    level_backend,
 )
+from asdlib.method.contrastive import Contrastive
 from asdlib.study.result import RunResult
 from asdlib.study.score import Model, load_model
 from asdlib.system import System, with_prefix

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asdlib.method.backends import BACKENDS
-from asdlib.method.distances import Array, Backend, Model
+from asdlib.method.backends import BACKENDS, Array, Backend, Model
 
 
 @dataclass

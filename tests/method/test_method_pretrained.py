@@ -26,7 +26,7 @@ from asdlib.method import transformer, weights
 from asdlib.method.contrastive import Contrastive
 from asdlib.method.efficientat import EfficientAT
 from asdlib.method.encoders import Encoder, SmallCNN
-from asdlib.method.pretrained import Frozen, check_front_end, describe_encoder, make_encoder
+from asdlib.method.pretrained import check_front_end, make_encoder
 from asdlib.method.weights import (
     Offer,
     PretrainedParams,
@@ -192,8 +192,8 @@ def test_the_frequency_axis_of_the_map_is_that_of_the_input(checkpoint: Path) ->
 
 
 def test_shorter_inputs_take_the_middle_positions_longer_ones_interpolate(checkpoint: Path) -> None:
-    embeddings = ast(checkpoint).body.embeddings
-    trained = embeddings.position_embeddings.detach()
+    embeddings = ast(checkpoint)
+    trained = embeddings.body.embeddings.position_embeddings.detach()
     grid = trained[:, 2:].reshape(12, 5, 32)
     assert torch.equal(embeddings.positions(5), trained)
     short = embeddings.positions(3)
@@ -240,9 +240,9 @@ def test_the_mode_decides_what_is_trained_and_the_rest_is_saved_too(
         assert len(changed) > 30 if mode == "finetune" else not changed
     # It is built again without its source.
     save_file(encoder.state_dict(), tmp_path / "weights.safetensors")
-    description = json.loads(json.dumps(describe_encoder(encoder)))
+    config = json.loads(json.dumps(encoder.config))
     shutil.rmtree(tmp_path / "copy")
-    again = make_encoder(name, 128, params, description)
+    again = make_encoder(name, 128, params, config)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     with torch.inference_mode():
         assert torch.equal(again.eval()(x), encoder.eval()(x))
@@ -253,17 +253,16 @@ def test_the_share_of_adapters_in_the_public_size() -> None:
 
     params = PretrainedParams(source="x", mode="lora")
     with torch.device("meta"):
-        encoder = make_encoder("ast", 128, params, {"config": ASTConfig().to_dict()})
+        encoder = make_encoder("ast", 128, params, ASTConfig().to_dict())
     trained = [p.numel() for p in encoder.parameters() if p.requires_grad]
     assert sum(trained) == 294_912
     assert sum(p.numel() for p in encoder.parameters()) - sum(trained) == 86_187_264
 
 
 def test_our_own_encoder_frozen_keeps_its_running_statistics() -> None:
-    encoder = Frozen(SmallCNN(16, width=4, embedding_size=8))
+    encoder = SmallCNN(16, width=4, embedding_size=8).requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     encoder.train()(torch.randn(4, 16, 32))
-    assert encoder.training
     assert all(torch.equal(t, before[n]) for n, t in encoder.state_dict().items())
 
 
@@ -290,7 +289,7 @@ def damaged(checkpoint: Path, folder: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("lacks weights", r"lacks 16 weights, the first is 'layers\.1\."),
+        ("lacks weights", r"cannot be read .*lacks weights such as layers\.1\."),
         ("cut short", "cannot be read"),
         ("other sizes", "cannot be read"),
         ("no config", r"no readable config\.json"),
@@ -513,8 +512,8 @@ def test_only_what_is_needed_is_fetched_once_licence_and_size_are_agreed_to(cach
 
 
 NOT_THERE = [
-    ("lab/none", None, "'lab/none' is not on the hub; check the name"),
-    (NAME, "v2", "is not on the hub in revision 'v2'"),
+    ("lab/none", None, "'lab/none' cannot be fetched .RepositoryNotFound.*check its name"),
+    (NAME, "v2", "cannot be fetched .*check its name, its revision"),
     (NAME, None, "has no safetensors file"),
     ("no-owner", None, "expected owner/name"),
 ]
@@ -531,6 +530,6 @@ def test_other_licences_and_no_connection() -> None:
     for page, licence in (({"tags": ["license:apache-2.0"]}, "apache-2.0"), ({}, "not stated")):
         with fake_hub(NAME, FILES, **page) as (address, _):
             assert offer(NAME, endpoint=address).licence == licence
-    with pytest.raises(DownloadError, match="cannot be fetched .*check the connection") as raised:
+    with pytest.raises(DownloadError, match="cannot be fetched .*and the connection") as raised:
         offer(NAME, endpoint=address)
     assert "\n" not in str(raised.value)
