@@ -23,7 +23,7 @@ F. E. Satterthwaite, Biometrics Bulletin 2(6), 1946.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,15 +34,8 @@ from asdlib.evaluation import metrics
 from asdlib.evaluation.metrics import MAX_FPR, Floats, added_area
 from asdlib.evaluation.scores import align_clips
 
-Figures = dict[tuple[str, str, str], Floats]
-"""(machine, section, metric) → (1 + N,): the estimate, then that without each clip of the table."""
-
 _ROUNDING = 1e-12
 """Differences below it are rounding."""
-
-
-HARMONIC = "Harmonic mean"
-"""The section of harmonic means of a machine, and the machine and section of those of all."""
 
 
 class Interval(NamedTuple):
@@ -70,7 +63,7 @@ def t_interval(values: ArrayLike) -> Interval:
 def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     """Compute 95 % intervals of every figure of a system: sections, means and omega.
 
-    From 2021 on there are harmonic means, too, in the rows `HARMONIC`.
+    From 2021 on there are harmonic means, too, in the rows ``Harmonic mean``.
 
     The group holds labelled score tables of the system with different seeds, of the same clips in
     any order; with one table, the intervals are about clips alone. Returns ``machine``,
@@ -83,7 +76,8 @@ def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     """
     from scipy import special, stats
 
-    keys, values, strata = _figures(year, group, harmonic=year != 2020)
+    kinds: list[metrics.Mean] = ["arithmetic", *(["harmonic"] if year != 2020 else [])]
+    keys, values, strata = _figures(year, group, kinds=kinds)
     estimate = values[:, :, 0].mean(axis=0)
     error, freedom = standard_error(values.mean(axis=0), [values[:, :, 0]], strata)
     # The derivative of the logit brings the standard error to its scale.
@@ -155,39 +149,36 @@ def standard_error(
 
 
 def _figures(
-    year: int, *groups: Sequence[pd.DataFrame], harmonic: bool = False
+    year: int, *groups: Sequence[pd.DataFrame], kinds: Sequence[metrics.Mean] = ("arithmetic",)
 ) -> tuple[pd.DataFrame, Floats, list[NDArray[np.intp]]]:
-    """Return keys, figures (S, F, 1 + N) of all tables, of the same clips, and rows by stratum."""
+    """Return keys, figures (S, F, 1 + N) of all tables, of the same clips, and rows by stratum.
+
+    A figure is followed by what it is without each of the N clips.
+    """
     if not all(groups):
         raise ScoreError("a group of runs is empty; give at least one score table for each system")
     metrics.check_year(year)
     tables = [_align(groups[0][0], df) for group in groups for df in group]
-    found = [_with_averages(_of_table(table, year), year, harmonic) for table in tables]
-    keys = pd.DataFrame(list(found[0]), columns=["machine", "section", "metric"])
-    values = np.stack([np.stack(list(figures.values())) for figures in found])
+    n = len(tables[0])
+
+    def figure(clips: pd.DataFrame, max_fpr: float) -> Floats:
+        y, score = metrics.labels_of(clips), clips["anomaly_score"].to_numpy(dtype=np.float64)
+        own = without_each(y, score, max_fpr)
+        every = np.full(1 + n, own[0])
+        every[1 + clips.index.to_numpy()] = own[1:]
+        return every
+
+    values = []
+    for table in tables:
+        sections, _ = metrics.section_metrics(table, year, figure)
+        frame = metrics.with_means(sections, year, kinds).set_index(["machine", "section"])
+        figures: dict[Any, Any] = dict(frame.stack(future_stack=True).items())
+        if year != 2020:
+            figures["Average", "Average", "omega"] = metrics.omega(sections, year)
+        values.append([np.broadcast_to(value, 1 + n) for value in figures.values()])
+    keys = pd.DataFrame(list(figures), columns=["machine", "section", "metric"])
     strata = tables[0].groupby(["machine", "section", "domain", "label"], sort=False).indices
-    return keys, values, [np.asarray(rows, dtype=np.intp) for rows in strata.values()]
-
-
-def _of_table(table: pd.DataFrame, year: int) -> Figures:
-    out: Figures = {}
-    for (machine, section), group in table.groupby(["machine", "section"], sort=True):
-        rows = group.index.to_numpy()
-        y, score = metrics.labels_of(group), group["anomaly_score"].to_numpy(dtype=np.float64)
-        masks = metrics.section_masks(y, group["domain"].to_numpy(dtype=np.str_), year)
-        values = {name: np.full(1 + len(table), np.nan) for name in masks}
-        for name, mask in masks.items():
-            if np.unique(y[mask]).size == 2:
-                rate = MAX_FPR if name.startswith("pauc") else 1.0
-                without = without_each(y[mask], score[mask], rate)
-                values[name][:] = without[0]
-                values[name][1 + rows[mask]] = without[1:]
-        if year == 2021:
-            for kind in ("auc", "pauc"):
-                values[kind] = (values[f"{kind}_source"] + values[f"{kind}_target"]) / 2
-        for name in metrics.metric_columns(year):
-            out[str(machine), str(section), name] = values[name]
-    return out
+    return keys, np.array(values), [np.asarray(rows, dtype=np.intp) for rows in strata.values()]
 
 
 def without_each(y: NDArray[np.int64], score: Floats, max_fpr: float = MAX_FPR) -> Floats:
@@ -234,40 +225,3 @@ def _align(first: pd.DataFrame, df: pd.DataFrame) -> pd.DataFrame:
                 f"{a[column][row]!r} in one table and {b[column][row]!r} in the other"
             )
     return b
-
-
-def _mean(values: Sequence[Floats], harmonic: bool = False) -> Floats:
-    """Return the mean (1 + N,) over the rows that are defined."""
-    rows = np.stack([v for v in values if not np.isnan(v[0])] or [np.full_like(values[0], np.nan)])
-    if not harmonic:
-        mean: Floats = rows.mean(axis=0)
-        return mean
-    inverse: Floats = 1.0 / np.mean(1.0 / np.maximum(rows, metrics.FLOOR), axis=0)
-    return np.where(np.isnan(rows[0]), np.nan, inverse)
-
-
-def _with_averages(figures: Figures, year: int, harmonic: bool) -> Figures:
-    """Add the average rows and omega, as :mod:`asdlib.evaluation.metrics` defines them."""
-    machines = dict.fromkeys(machine for machine, _, _ in figures)
-    means = {"Average": False, HARMONIC: True} if harmonic else {"Average": False}
-
-    def values(columns: Sequence[str], *of: str) -> list[Floats]:
-        return [v for key, v in figures.items() if key[0] in of and key[2] in columns]
-
-    out: Figures = {}
-    for machine in machines:
-        out |= {key: value for key, value in figures.items() if key[0] == machine}
-        for mean, how in means.items():
-            for name in metrics.metric_columns(year):
-                own = values(metrics.averaged_columns(name, year), machine)
-                out[machine, mean, name] = _mean(own, how)
-    for mean, how in means.items():
-        for name in metrics.metric_columns(year):
-            every = values(metrics.averaged_columns(name, year), *machines)
-            if year == 2020:
-                every = [out[machine, mean, name] for machine in machines]
-            out[mean, mean, name] = _mean(every, how)
-    if year != 2020:
-        terms = values(metrics.omega_columns(year), *machines)
-        out["Average", "Average", "omega"] = _mean(terms, harmonic=True)
-    return out

@@ -25,6 +25,7 @@ official code (Kota-Dohi/dcase2022_evaluator, commit de8719b).
 """
 
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,8 @@ MAX_FPR = 0.1
 FLOOR = sys.float_info.epsilon
 SCORE_COLUMNS = ("machine", "section", "domain", "label", "clip", "anomaly_score")
 DOMAINS = ("source", "target")
+MEANS: dict[Mean, str] = {"arithmetic": "Average", "harmonic": "Harmonic mean"}
+"""Kind of mean → the name of its row."""
 
 
 def check_year(year: int) -> int:
@@ -200,45 +203,48 @@ def labels_of(df: pd.DataFrame) -> NDArray[np.int64]:
     return np.asarray(df["label"] == "anomaly", dtype=np.int64)
 
 
-def section_masks(y: NDArray[Any], domain: NDArray[Any], year: int) -> dict[str, NDArray[np.bool_]]:
-    """Return which clips of one section each metric of ``year`` uses: a mask (N,) per metric.
+def metric_clips(section: pd.DataFrame, year: int) -> dict[str, pd.DataFrame]:
+    """Return the clips of one section that each metric of ``year`` uses.
 
-    ``domain`` (N,) is "source", "target" or "". In 2021 ``auc`` and ``pauc`` are means of others
-    and have no mask.
+    In 2021 ``auc`` and ``pauc`` are means of others and have no clips of their own.
     """
-    everything = np.ones(y.size, dtype=np.bool_)
     if year == 2020:
-        return {"auc": everything, "pauc": everything}
-    within = {d: np.asarray(domain == d, dtype=np.bool_) for d in DOMAINS}
+        return {"auc": section, "pauc": section}
+    within = {d: section["domain"] == d for d in DOMAINS}
     if year == 2021:
-        return {f"{kind}_{d}": within[d] for kind in ("auc", "pauc") for d in DOMAINS}
-    shared = {f"auc_{d}": within[d] | (y == 1) for d in DOMAINS}
-    return {"auc": everything, "pauc": everything, **shared}
+        return {f"{kind}_{d}": section[within[d]] for kind in ("auc", "pauc") for d in DOMAINS}
+    anomaly = section["label"] == "anomaly"
+    shared = {f"auc_{d}": section[within[d] | anomaly] for d in DOMAINS}
+    return {"auc": section, "pauc": section, **shared}
 
 
-def section_metrics(df: pd.DataFrame, year: int) -> tuple[pd.DataFrame, list[str]]:
+def figure_of(clips: pd.DataFrame, max_fpr: float) -> Any:
+    """Compute the pAUC of a score table, or the AUC if ``max_fpr`` is 1."""
+    return pauc(labels_of(clips), clips["anomaly_score"], max_fpr)
+
+
+def section_metrics(
+    df: pd.DataFrame, year: int, figure: Callable[[pd.DataFrame, float], Any] = figure_of
+) -> tuple[pd.DataFrame, list[str]]:
     """Compute the metrics of every section of a score table by the definitions of ``year``.
 
-    Returns the section table, sorted, and one line for each metric that is not defined.
+    Returns the section table, sorted, and one line for each metric that is not defined. The cells
+    hold what ``figure`` returns for the clips of a metric.
     """
     columns = metric_columns(year)
     validate_frame(df)
     rows: list[dict[str, object]] = []
     notices: list[str] = []
     for (machine, section), group in df.groupby(["machine", "section"], sort=True):
-        y = labels_of(group)
-        score = group["anomaly_score"].to_numpy(dtype=np.float64)
-        values = dict.fromkeys(columns, float("nan"))
-        masks = section_masks(y, group["domain"].to_numpy(dtype=np.str_), year)
-        for name, mask in masks.items():
-            n_normal, n_anomaly = int((y[mask] == 0).sum()), int((y[mask] == 1).sum())
-            if n_normal and n_anomaly:
-                metric = pauc if name.startswith("pauc") else auc
-                values[name] = metric(y[mask], score[mask])
+        values: dict[str, Any] = dict.fromkeys(columns, float("nan"))
+        for name, clips in metric_clips(group, year).items():
+            n_anomaly = int(labels_of(clips).sum())
+            if 0 < n_anomaly < len(clips):
+                values[name] = figure(clips, MAX_FPR if name.startswith("pauc") else 1.0)
             else:
                 notices.append(
                     f"{name} of {machine}/{section} is not defined: "
-                    f"{n_normal} normal and {n_anomaly} anomalous clips"
+                    f"{len(clips) - n_anomaly} normal and {n_anomaly} anomalous clips"
                 )
         if year == 2021:
             for kind in ("auc", "pauc"):
@@ -278,35 +284,59 @@ def pooled(df: pd.DataFrame) -> pd.DataFrame:
     return section_metrics(whole, 2020)[0].drop(columns="section")
 
 
-def _defined(values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64).ravel()
-    return array[~np.isnan(array)]
+def _defined(values: Any) -> Floats:
+    """Stack what is not NaN of a list or table, whose cells may be arrays of one shape."""
+    cells = np.ravel(values.to_numpy()) if isinstance(values, pd.DataFrame) else list(values)
+    rows = [np.asarray(cell, dtype=np.float64) for cell in cells]
+    return np.array([row for row in rows if not np.isnan(row).all()])
 
 
-def arithmetic_mean(values: ArrayLike) -> float:
+def _mean(values: Any, kind: Mean) -> Any:
+    rows = _defined(values)
+    if not len(rows):
+        return np.nan
+    if kind == "arithmetic":
+        return rows.mean(axis=0)
+    return len(rows) / np.sum(1.0 / np.maximum(rows, FLOOR), axis=0)
+
+
+def arithmetic_mean(values: Iterable[float] | pd.DataFrame) -> float:
     """Return the arithmetic mean of the values that are not NaN."""
-    array = _defined(values)
-    return float(array.mean()) if array.size else float("nan")
+    return float(_mean(values, "arithmetic"))
 
 
-def harmonic_mean(values: ArrayLike) -> float:
+def harmonic_mean(values: Iterable[float] | pd.DataFrame) -> float:
     """Return the harmonic mean of the values that are not NaN, each raised to at least eps."""
-    array = np.maximum(_defined(values), FLOOR)
-    return float(array.size / np.sum(1.0 / array)) if array.size else float("nan")
+    return float(_mean(values, "harmonic"))
 
 
-def mean_metrics(sections: pd.DataFrame, year: int, kind: Mean = "arithmetic") -> dict[str, float]:
+def mean_metrics(sections: pd.DataFrame, year: int, kind: Mean = "arithmetic") -> dict[str, Any]:
     """Return the mean of each of :func:`metric_columns` over a section table.
 
     2020: over the IDs of each machine, then over machines. Later: over all rows alike. Both agree
     if all machines have the same number of sections.
     """
-    mean = arithmetic_mean if kind == "arithmetic" else harmonic_mean
     columns = metric_columns(year)
     if year == 2020:
         machines = sections.groupby("machine", sort=True)
-        return {name: mean([mean(values) for _, values in machines[name]]) for name in columns}
-    return {name: mean(sections[averaged_columns(name, year)]) for name in columns}
+        return {n: _mean([_mean(values, kind) for _, values in machines[n]], kind) for n in columns}
+    return {name: _mean(sections[averaged_columns(name, year)], kind) for name in columns}
+
+
+def with_means(
+    sections: pd.DataFrame, year: int, kinds: Sequence[Mean] = ("arithmetic",)
+) -> pd.DataFrame:
+    """Add rows of means to a section table: of each machine after its sections, of all last."""
+    rows: list[dict[Any, Any]] = []
+    for machine, group in sections.groupby("machine", sort=True):
+        rows += group.to_dict("records")
+        for kind in kinds:
+            means = mean_metrics(group, year, kind)
+            rows.append({"machine": machine, "section": MEANS[kind], **means})
+    for kind in kinds:
+        means = mean_metrics(sections, year, kind)
+        rows.append({"machine": MEANS[kind], "section": MEANS[kind], **means})
+    return pd.DataFrame(rows, columns=list(sections.columns))
 
 
 def omega_terms(sections: pd.DataFrame, year: int) -> Floats:
@@ -314,13 +344,13 @@ def omega_terms(sections: pd.DataFrame, year: int) -> Floats:
     return _defined(sections[omega_columns(year)])
 
 
-def omega(sections: pd.DataFrame, year: int = 2022) -> float:
+def omega(sections: pd.DataFrame, year: int = 2022) -> Any:
     """Compute the official score since 2021: a harmonic mean over machines and sections.
 
     2022 to 2026: of every AUC (source), AUC (target) and pAUC (2022: 7 × 3 × 3 = 63 numbers).
     2021: of every AUC and pAUC of both domains.
     """
-    return harmonic_mean(omega_terms(sections, year))
+    return _mean(sections[omega_columns(year)], "harmonic")
 
 
 def mauc(sections: pd.DataFrame) -> float:

@@ -29,7 +29,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path, PureWindowsPath
@@ -145,7 +145,7 @@ def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score")
         raise ScoreError(f"'{folder}' has no score files; expected '{example}'{hint}")
     # Two spellings of a file name may describe one section; two files may then hold one clip.
     seen: dict[tuple[str, str, str], str] = {}
-    rows = [row for file in files for row in _rows(file, year, kind, seen)]
+    rows = [row for file in files for row in _rows(file, _lines(file), year, kind, seen)]
     df = pd.DataFrame(rows, columns=["machine", "section", "clip", _COLUMN[kind]])
     if kind == "decision_result":
         df["decision"] = df["decision"].astype("int64")
@@ -153,8 +153,13 @@ def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score")
 
 
 def _rows(
-    path: Path, year: int, kind: Kind, seen: dict[tuple[str, str, str], str]
+    path: Path,
+    lines: Iterable[tuple[int, list[str]]],
+    year: int,
+    kind: Kind,
+    seen: dict[tuple[str, str, str], str],
 ) -> list[tuple[str, str, str, float]]:
+    """Check the name and the lines of a score file; `seen` collects the clips of a folder."""
     match = _FILE.fullmatch(path.name)
     form = "id" if year == 2020 else "section"
     if match is None or match["form"] != form or (match["domain"] and year != 2021):
@@ -163,15 +168,23 @@ def _rows(
             f"'{_file_name(kind, year)}': rename or remove it, or give the right year"
         )
     machine = plain_name(match["machine"], f"'{path}': machine", ScoreError)
-    section, domain = match["section"], match["domain"] or ""
+    section, domain = match["section"], (match["domain"] or "").removeprefix("_")
     rows = []
-    for line, fields in _lines(path):
+    for line, fields in lines:
         place = f"'{path}' line {line}"
         if len(fields) != 2:
             raise ScoreError(f"{place} has {len(fields)} fields; expected 'file name,score'")
         value = _number(fields[1], kind, place)
         name = PureWindowsPath(fields[0]).name
-        _check_clip(name, machine, section, domain.removeprefix("_"), year, place)
+        try:
+            clip = parse_name(name, machine=machine, split="test", year=year)
+        except DataError as error:
+            raise ScoreError(f"{place}: {error}") from None
+        if clip.section != section or (domain and clip.domain != domain):
+            of = f"'{section}' {domain}".strip()
+            raise ScoreError(
+                f"{place}: clip '{name}' is not of section {of}, which its score file is named for"
+            )
         here = f"'{path.name}' line {line}"
         first = seen.setdefault((machine, section, clip_key(name)), here)
         if first != here:
@@ -180,19 +193,6 @@ def _rows(
     if not rows:
         raise ScoreError(f"'{path}' is empty; expected lines 'file name,score'")
     return rows
-
-
-def _check_clip(name: str, machine: str, section: str, domain: str, year: int, place: str) -> None:
-    """Refuse a clip that is not named like one of its section, and in 2021 of its domain."""
-    try:
-        clip = parse_name(name, machine=machine, split="test", year=year)
-    except DataError as error:
-        raise ScoreError(f"{place}: {error}") from None
-    if clip.section != section or (year == 2021 and domain and clip.domain != domain):
-        of = f"'{section}' {domain}".strip() if year == 2021 else f"'{section}'"
-        raise ScoreError(
-            f"{place}: clip '{name}' is not of section {of}, which its score file is named for"
-        )
 
 
 def write_score_folder(
@@ -213,15 +213,15 @@ def write_score_folder(
     by_file = score_lines(df, year, kind)
     for name, lines in by_file.items():
         content = io.StringIO()
-        csv.writer(content, lineterminator="\n").writerows(sorted(lines.items()))
+        csv.writer(content, lineterminator="\n").writerows(lines)
         write_text(Path(path) / name, content.getvalue(), ScoreError)
     return sorted(Path(path) / name for name in by_file)
 
 
 def score_lines(
     df: pd.DataFrame, year: int, kind: Kind = "anomaly_score"
-) -> dict[str, dict[str, str]]:
-    """Check a score table; return its score files as file name → clip → number.
+) -> dict[str, list[list[str]]]:
+    """Return the lines, clip and number, of each score file of a score table by its name.
 
     What :func:`read_score_folder` would refuse raises a :class:`~asdlib.errors.ScoreError`.
     """
@@ -230,25 +230,22 @@ def score_lines(
     if missing or df.empty:
         lack = f"lacks the column '{missing[0]}'" if missing else "has no rows"
         raise ScoreError(f"table {lack}; nothing was written (needed: {', '.join(wanted)})")
-    by_file: dict[str, dict[str, str]] = {}
+    by_file: dict[str, list[list[str]]] = {}
     for row in df.to_dict("records"):
         machine, section, clip, value = (row[name] for name in wanted)
-        place = f"clip {clip!r} of {machine}/{section}"
-        for column in ("machine", "section"):
-            plain_name(str(row[column]), f"{place}: {column}", ScoreError)
         domain = row.get("domain", "")
         if year == 2021 and domain not in DOMAINS:
             raise ScoreError(
-                f"{place} has domain {domain!r}; the score files of 2021 are one for each domain "
-                "(known: 'source', 'target')"
+                f"clip {clip!r} of {machine}/{section} has domain {domain!r}; the score files of "
+                "2021 are one for each domain (known: 'source', 'target')"
             )
+        number = repr(int(value) if kind == "decision_result" else float(value))
         name = _file_name(kind, year, machine, section, domain)
-        _check_clip(clip, machine, section, domain, year, place)
-        lines = by_file.setdefault(name, {})
-        if clip in lines:
-            raise ScoreError(f"{place} occurs twice; give it once")
-        lines[clip] = repr(int(value) if kind == "decision_result" else float(value))
-        _number(lines[clip], kind, place)
+        by_file.setdefault(name, []).append([clip, number])
+    seen: dict[tuple[str, str, str], str] = {}
+    for name, lines in by_file.items():
+        lines.sort()
+        _rows(Path(name), enumerate(lines, 1), year, kind, seen)
     return by_file
 
 
@@ -334,8 +331,6 @@ def align_clips(
     return left.drop(columns="key"), right.drop(columns="key")
 
 
-AVERAGE = "Average"
-
 TABLES: dict[str, tuple[str, ...]] = {
     "dcase2020": ("auc", "pauc"),
     "dcase2020_per_id": ("auc", "pauc"),
@@ -369,7 +364,7 @@ class Evaluation:
     @property
     def sections(self) -> pd.DataFrame:
         """The metrics frame without its average rows."""
-        return self.frame.loc[self.frame["section"] != AVERAGE].reset_index(drop=True)
+        return self.frame.loc[self.frame["section"] != "Average"].reset_index(drop=True)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return all figures as plain numbers for JSON; what is not defined is None.
@@ -426,22 +421,11 @@ def evaluate(df: pd.DataFrame, year: int) -> Evaluation:
     return Evaluation(
         year=year,
         scores=df,
-        frame=_with_averages(sections, year),
+        frame=metrics.with_means(sections, year),
         pooled=metrics.pooled(df),
         notices=tuple(notices),
         decisions=metrics.decision_metrics(df, year) if "decision" in df.columns else None,
     )
-
-
-def _with_averages(sections: pd.DataFrame, year: int) -> pd.DataFrame:
-    rows: list[dict[Any, Any]] = []
-    for machine, group in sections.groupby("machine", sort=True):
-        rows += group.sort_values("section").to_dict("records")
-        average = metrics.mean_metrics(group, year)
-        rows.append({"machine": machine, "section": AVERAGE, **average})
-    overall = metrics.mean_metrics(sections, year)
-    rows.append({"machine": AVERAGE, "section": AVERAGE, **overall})
-    return pd.DataFrame(rows, columns=list(sections.columns))
 
 
 def evaluate_folder(

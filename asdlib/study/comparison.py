@@ -27,7 +27,6 @@ from asdlib.evaluation import (
     omega,
     paired_frame,
 )
-from asdlib.evaluation.intervals import HARMONIC
 from asdlib.files import is_taken
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
 from asdlib.study.report import adjusted, with_bounds
@@ -208,7 +207,7 @@ def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> list
         return [row]
     harmonic = {name: value for name, value in row.items() if name in WORDS or "omega" in name}
     harmonic |= {name: row[name] for name in ("seeds", "interval")}
-    for name, mean, low, high in _means(frame, HARMONIC):
+    for name, mean, low, high in _means(frame, "Harmonic mean"):
         harmonic |= {name: mean, f"{name}_low": low, f"{name}_high": high}
     return [row, harmonic | {"aggregate": row["aggregate"].replace("arithmetic", "harmonic")}]
 
