@@ -28,19 +28,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from asdlib.study import RunResult
-    from asdlib.study.experiment import Job
 
 DataKind = StrEnum("DataKind", ["real", "synthetic"])
 
 Run = Annotated[Path, typer.Option(help="folder of the run, made by it")]
-Folds = Annotated[
-    int | None,
-    typer.Option(
-        min=2,
-        max=100,
-        help="parts of the training clips for held-out scores; default: what is there, or 5",
-    ),
-]
 Quantile = Annotated[float, typer.Option(help="share of normal clips below the threshold")]
 
 Out = Annotated[Path, typer.Option(help="folder for tables, figure and provenance")]
@@ -240,73 +231,68 @@ def ablate(
     """Run the ablation over seeds: tables, figure and provenance; goes on where it was stopped."""
     from asdlib.features import FeatureStore
     from asdlib.study.config import parse_overrides
-    from asdlib.study.experiment import ablate as run_ablation, summarise
-    from asdlib.study.result import Results
+    from asdlib.study.experiment import ablation, experiment, summarise
+    from asdlib.study.result import Results, write_table
 
     params = parse_overrides(assign or [])
     stores = {"train": FeatureStore.open(train), "test": FeatureStore.open(test or train)}
     facts = {"command": "ablate", "seeds": seeds, "groups": only or "all", "params": params}
     facts |= {"year": year} if year else {}
     results, failures = Results(out, stores, **facts), list[str]()
-    table = run_ablation(
-        train,
-        test or train,
+
+    def report(name: str, made: "RunResult | str", number: int, total: int) -> None:
+        outcome = f"failed: {made}"
+        if not isinstance(made, str):
+            seconds = "found" if made.cached else f"{made.record.seconds.fit:.0f} s"
+            outcome = f"AUC {100 * made.auc:.1f}, pAUC {100 * made.pauc:.1f}, {seconds}"
+        remark(f"[{number}/{total}] {name}: {outcome}")
+
+    table = experiment(
+        ablation(only, params),
         work or out,
+        train=stores["train"],
+        test=stores["test"],
         seeds=range(seeds),
-        groups=only,
-        params=params,
         year=year,
         processes=jobs,
         scheduler=console.cluster(scheduler, resources),
         failures=failures,
-        on_done=_report,
+        on_done=report,
     )
+    table.insert(2, "changes", table.pop("changes"))
+    table["run"] = [Path(run).name for run in table["run"]]
     summary = summarise(table)
+    names = {"auc": "AUC", "pauc": "pAUC", "omega": "Ω"}
+    means = summary[(summary["machine"] == "Average") & summary["metric"].isin(names)]
+    means = means.replace({"metric": names})
+    from asdlib.plots import plot_effects, save_figure
+
     with results.writing(failures=failures) as folder:
-        _publish({"ablation": table, "summary": summary}, folder)
+        write_table(table, folder / "ablation.csv")
+        write_table(summary, folder / "summary.csv")
+        bounds = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
+        drawn = means.dropna(subset="difference").drop(columns=list(bounds.values()))
+        if len(drawn):
+            by = {"panel": "metric", "group": "group", "row": "variant"}
+            label = "difference to full (points)"
+            figure = plot_effects(drawn.rename(columns=bounds), **by, xlabel=label)
+            save_figure(figure, folder / "ablation")
+    for metric, rows in means.groupby("metric", sort=False):
+        shown = rows[["group", "variant", "seeds"]].assign(
+            mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
+        )
+        print_frame(shown, f"{metric} in %, difference to full with 95 % interval")
     if as_json:
         print_json({"folder": out, "failures": failures, "summary": records(summary)})
     say(f"tables, figure and provenance in {out}")
     for line in failures:
         note(f"failed: {line}")
     if failures:
-        done = len(table.drop_duplicates(["variant", "seed"]))
+        total = len(failures) + len(table.drop_duplicates(["variant", "seed"]))
         raise RunError(
-            f"{len(failures)} of {done + len(failures)} runs failed and are not in the tables, the "
-            f"first: {failures[0]}"
+            f"{len(failures)} of {total} runs failed and are not in the tables, the first: "
+            f"{failures[0]}"
         )
-
-
-def _report(job: "Job", result: "RunResult | str", number: int, total: int) -> None:
-    outcome = f"failed: {result}"
-    if not isinstance(result, str):
-        seconds = "found" if result.cached else f"{result.record.seconds.fit:.0f} s"
-        outcome = f"AUC {100 * result.auc:.1f}, pAUC {100 * result.pauc:.1f}, {seconds}"
-    remark(f"[{number}/{total}] {job.name}, seed {job.seed}: {outcome}")
-
-
-def _publish(tables: dict[str, "pd.DataFrame"], folder: Path) -> None:
-    """Write and print an experiment: its table, the summary of it, a figure."""
-    from asdlib.plots import plot_effects, save_figure
-    from asdlib.study.result import write_table
-
-    for name, table in tables.items():
-        write_table(table, folder / f"{name}.csv")
-    name, summary = next(iter(tables)), list(tables.values())[-1]
-    metrics = {"auc": "AUC", "pauc": "pAUC", "omega": "Ω"}
-    overall = summary[(summary["machine"] == "Average") & summary["metric"].isin(metrics)]
-    overall = overall.replace({"metric": metrics})
-    bounds = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
-    drawn = overall.dropna(subset="difference").drop(columns=list(bounds.values()))
-    if len(drawn):
-        drawn = drawn.rename(columns=bounds)
-        by = {"panel": "metric", "group": "group", "row": "variant"}
-        save_figure(plot_effects(drawn, **by, xlabel="difference to full (points)"), folder / name)
-    for metric, rows in overall.groupby("metric", sort=False):
-        shown = rows[["group", "variant", "seeds"]].assign(
-            mean=rows["mean"].map("{:.1f}".format), against_full=rows["verdict"]
-        )
-        print_frame(shown, f"{metric} in %, difference to full with 95 % interval")
 
 
 @app.command()
@@ -347,7 +333,8 @@ def compare(
     """Put runs, score files and published figures into one table that says what each row is."""
     from asdlib.files import write_text
     from asdlib.study import comparison
-    from asdlib.study.result import write_table
+    from asdlib.study.report import pairwise
+    from asdlib.study.result import Results, write_table
 
     if kind is None:
         raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
@@ -362,56 +349,55 @@ def compare(
         selection=selection or (),
         published=published,
     )
-    tests = comparison.pairwise(entries, against=against or ()) if paired or against else None
+    tables = {"comparison": table}
+    if paired or against:
+        groups = comparison.scores_by_name(entries)
+        references = against or list(groups)[:1]
+        tables["paired"] = pairwise(groups, references, entries[0].evaluation.year)
     if out is not None:
+        kept = {"key", "config", "members", "train", "test", "finished"}
         asked = {"data": data, "data_kind": kind.value, "against": against or []}
-        with comparison.results(out, entries, **asked).writing() as folder:
-            write_table(comparison.tidy(entries), folder / "systems.csv")
-            write_table(table, folder / "comparison.csv")
+        asked["runs"] = {
+            entry.folder: entry.record.model_dump(mode="json", include=kept)
+            for entry in entries
+            if entry.record
+        }
+        with Results(out, {}, command="compare", **asked).writing() as folder:
+            for name, made in (tables | {"systems": comparison.tidy(entries)}).items():
+                write_table(made, folder / f"{name}.csv")
             write_text(folder / "comparison.md", comparison.to_markdown(table))
-            if tests is not None:
-                write_table(tests, folder / "paired.csv")
     if as_json:
-        content = {"comparison": records(table)}
-        print_json(content | ({} if tests is None else {"paired": records(tests)}))
-    print_frame(_narrow(comparison.in_percent(table)), "comparison, in %")
-    if tests is not None:
-        overall = tests[tests["machine"] == "Average"].drop(columns=["machine", "section"])
-        points, p_values = ["difference", "low", "high"], ["p_value", "p_holm", "p_bh"]
-        overall[points] = (100 * overall[points]).map("{:+.2f}".format)
-        overall[p_values] = overall[p_values].map("{:.3g}".format).replace("nan", "")
-        print_frame(overall, "paired over clips and seeds, difference to the reference in points")
-    if out is not None:
-        say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
-
-
-def _narrow(shown: "pd.DataFrame") -> "pd.DataFrame":
-    """Return a comparison for a narrow screen: figures, and in one column what the row is."""
-    figures = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc")
+        print_json({name: records(made) for name, made in tables.items()})
+    # For a narrow screen: figures, and in one column what the row is.
+    shown = comparison.in_percent(table)
     words = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
     words += shown["split"] + "; trained on: " + shown["training_data"] + "; selection: "
     words += shown["selection"] + "; seeds: " + shown["seeds"] + "; source: " + shown["source"]
-    return shown[["system", *(name for name in figures if name in shown)]].assign(row=words)
+    figures = [name for name in comparison.FIGURES if name in shown and "pooled" not in name]
+    print_frame(shown[["system", *figures]].assign(row=words), "comparison, in %")
+    if "paired" in tables:
+        overall = tables["paired"][tables["paired"]["machine"] == "Average"]
+        overall = overall.drop(columns=["machine", "section"])
+        points, p_values = ["difference", "low", "high"], ["p_value", "p_holm", "p_bh"]
+        overall[points] = (100 * overall[points]).map("{:+.2f}".format)
+        overall[p_values] = overall[p_values].map("{:.3g}".format)
+        print_frame(overall, "paired over clips and seeds, difference to the reference in points")
+    if out is not None:
+        say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 
 
 @app.command()
 def fuse(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs on the same clips")],
     out: Run,
-    weight: Annotated[
-        list[float] | None,
-        typer.Option(metavar="NUMBER", help="weight of a run, one for each; default: equal"),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="name of the fused system in tables")] = None,
     train: console.TrainedOn = None,
-    folds: Folds = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
     """Fuse the scores of several systems, or of several seeds of one, into a run of its own."""
     from asdlib.study.held_out import fuse as fuse_runs
 
-    result = fuse_runs(runs, out, weights=weight, name=name, train=train, folds=folds)
+    result = fuse_runs(runs, out, train=train)
     _show(result, result.record.config.system, f"{len(runs)} runs fused", as_json)
 
 
@@ -419,24 +405,22 @@ def fuse(
 def decide(
     run: Annotated[Path, typer.Argument(help="folder of a finished run")],
     quantile: Quantile = 0.9,
-    out: Annotated[Path | None, typer.Option(help="folder; default: that of the run")] = None,
     train: console.TrainedOn = None,
-    folds: Folds = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
 ) -> None:
     """Set a threshold for each section from held-out normal clips; write decisions and their F1."""
     from asdlib.study.held_out import decide_run
 
-    done = decide_run(run, quantile=quantile, out=out, train=train, folds=folds)
+    done = decide_run(run, quantile=quantile, train=train)
     if as_json:
-        rows = {name: records(getattr(done, name)) for name in ("thresholds", "metrics")}
-        print_json({"folder": done.path, "quantile": quantile, **rows})
+        rows = {name: records(frame) for name, frame in done._asdict().items()}
+        print_json({"folder": run, "quantile": quantile, **rows})
     print_frame(done.thresholds.round(4), f"thresholds, quantile {quantile:g}")
     if done.metrics.empty:
         note("the test clips carry no labels: decisions only, no metrics")
     print_metrics(done.metrics, "precision, recall and F1")
-    say(f"decision files and decisions.json in {done.path}")
+    say(f"decision files and decisions.json in {run}")
 
 
 @app.command()

@@ -76,8 +76,7 @@ def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     """
     from scipy import special, stats
 
-    kinds: list[metrics.Mean] = ["arithmetic", *(["harmonic"] if year != 2020 else [])]
-    keys, values, strata = _figures(year, group, kinds=kinds)
+    keys, values, strata = _figures(year, group, kinds=list(metrics.MEANS)[: 1 + (year > 2020)])
     estimate = values[:, :, 0].mean(axis=0)
     error, freedom = standard_error(values.mean(axis=0), [values[:, :, 0]], strata)
     # The derivative of the logit brings the standard error to its scale.

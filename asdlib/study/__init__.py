@@ -13,7 +13,7 @@ Importing the room does not load torch: what needs it is imported when a run beg
 from asdlib.study.experiment import (
     ABLATION as ABLATION,
     Variant as Variant,
-    ablate as ablate,
+    ablation as ablation,
     experiment as experiment,
 )
 from asdlib.study.report import (
@@ -25,6 +25,7 @@ from asdlib.study.report import (
     over_seeds as over_seeds,
     overall_rows as overall_rows,
     paired_differences as paired_differences,
+    pairwise as pairwise,
     scores_of as scores_of,
 )
 from asdlib.study.result import (

@@ -7,13 +7,11 @@ worker that finds the folder of a run does not compute it again.
 """
 
 import hashlib
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asdlib.errors import ConfigError, RunError
@@ -47,17 +45,14 @@ class Scheduler:
     @contextmanager
     def connect(self, patience: float = _PATIENCE[0]) -> "Iterator[Client]":
         """Connect, waiting for up to `patience` seconds; a ConfigError says what is missing."""
-        if importlib.util.find_spec("distributed") is None:
-            raise ConfigError(
-                "a scheduler needs the package distributed, not installed here; install asdlib "
-                "with the extra 'scale'"
-            )
-        from distributed import Client
-
-        # What it reports of a lost connection, we report ourselves, or mend.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         try:
+            from distributed import Client
+
+            # What it reports of a lost connection, we report ourselves, or mend.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
             client = Client(self.address, timeout=patience, set_as_default=False)
+        except ImportError:
+            raise ConfigError("a scheduler needs asdlib with the extra 'scale'") from None
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"no scheduler answers at '{self.address}' within {patience:g} s; start one (dask "
@@ -76,12 +71,11 @@ class Scheduler:
         """
         from distributed import as_completed
 
-        version, waiting = code_version(), dict[str, list[int]]()
+        version, waiting, patience = code_version(), dict[str, list[int]](), _PATIENCE[0]
         for place, arguments in enumerate(calls):
             content = f"{version} {function.__qualname__} {arguments!r}"
             key = f"asdlib-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
             waiting.setdefault(key, []).append(place)
-        patience = _PATIENCE[0]
         while waiting:
             with self.connect(patience) as client:
                 futures = []
@@ -91,8 +85,7 @@ class Scheduler:
                 # This ends early when the scheduler is lost.
                 for future in as_completed(futures, loop=client.loop):
                     if not future.cancelled():
-                        for place in waiting.pop(future.key):
-                            yield place, partial(_outcome, future)
+                        yield from ((place, future.result) for place in waiting.pop(future.key))
             patience = _PATIENCE[1]
 
 
@@ -115,15 +108,3 @@ def use_one_thread() -> None:
 
     torch.set_num_threads(1)
     threadpool_limits(1)
-
-
-def _outcome(future: Any) -> Any:
-    from distributed import KilledWorker
-
-    try:
-        return future.result()
-    except KilledWorker as error:
-        raise RunError(
-            "the run has ended each of the workers that tried it; is their memory too small? The "
-            "log of the worker says more"
-        ) from error

@@ -7,7 +7,7 @@ of means. Intervals are about other clips and, with several runs, other seeds; t
 ``interval`` says which.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,12 @@ from asdlib.evaluation import (
     interval_frame,
     load_published,
     mauc,
-    mean_metrics,
-    omega,
-    paired_frame,
 )
+from asdlib.evaluation.metrics import MEANS
 from asdlib.files import is_taken
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
-from asdlib.study.report import adjusted, with_bounds
-from asdlib.study.result import Results, RunRecord, load_run, year_of_folder
+from asdlib.study.report import with_bounds
+from asdlib.study.result import RunRecord, load_run, year_of_folder
 
 NOT_STATED = "not stated"
 WORDS = (
@@ -38,8 +36,7 @@ WORDS = (
     *("selection", "aggregate", "origin", "source"),
 )
 FIGURES = ("auc", "pauc", "auc_source", "auc_target", "omega", "mauc", "pooled_auc", "pooled_pauc")
-_WITH_BOUNDS = ("auc", "pauc", "auc_source", "auc_target", "omega")
-BOUNDS = tuple(f"{name}_{bound}" for name in _WITH_BOUNDS for bound in ("low", "high"))
+BOUNDS = tuple(f"{name}_{bound}" for name in FIGURES[:5] for bound in ("low", "high"))
 COLUMNS = [*WORDS, *FIGURES, "seeds", "interval", *BOUNDS]
 
 
@@ -66,9 +63,9 @@ class Entry:
 def read_run(text: str, ground_truth: str | Path | None = None, year: int | None = None) -> Entry:
     """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system."""
     name, path = _split(text)
-    run = load_run(path)
-    evaluation = evaluate_folder(run.path, year or run.record.year, ground_truth)
-    return Entry(name or label_of(run.record.config), run.path, evaluation, run.record)
+    record = load_run(path).record
+    evaluation = evaluate_folder(path, year or record.year, ground_truth)
+    return Entry(name or label_of(record.config), path, evaluation, record)
 
 
 def read_score_files(
@@ -81,19 +78,14 @@ def read_score_files(
     return Entry(name, path, evaluate_folder(path, year or year_of_folder(path), ground_truth))
 
 
-def check_label(text: str) -> str:
-    """Refuse a name of a system that no table can show."""
-    if not text.strip() or not text.isprintable() or len(text) > 200:
-        raise ConfigError(f"{text!r} is no name of a system; give one line of 1 to 200 characters")
-    return text
-
-
 def _split(text: str) -> tuple[str, Path]:
     """Split ``NAME=PATH``; what exists as a path is one."""
     name, equals, path = text.partition("=")
     if not equals or is_taken(Path(text)):
         return "", Path(text)
-    return name and check_label(name.strip()), Path(path)
+    if name and (not name.strip() or not name.isprintable() or len(name) > 200):
+        raise ConfigError(f"{name!r} is no name of a system; give one line of 1 to 200 characters")
+    return name.strip(), Path(path)
 
 
 def label_of(config: RunConfig) -> str:
@@ -118,7 +110,8 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+def by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Group the runs of each system, which are its seeds."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         members = groups.setdefault(entry.name, [])
@@ -128,6 +121,12 @@ def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
             )
         members.append(entry)
     return groups
+
+
+def scores_by_name(entries: Sequence[Entry]) -> dict[str, list[pd.DataFrame]]:
+    """Return the labelled score tables of each system, for `asdlib.study.report.pairwise`."""
+    groups = by_name(entries)
+    return {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
 
 
 def compare(
@@ -157,94 +156,75 @@ def compare(
     years = sorted({entry.evaluation.year for entry in entries})
     if len(years) > 1:
         raise ScoreError(f"runs of the years {years} have different metrics; compare one year")
-    groups = _by_name(entries)
-    own = dict(text.split("=", 1) for text in selection if text.partition("=")[0] in groups)
+    groups = by_name(entries)
+    chosen = dict.fromkeys(groups, "last epoch, parameters given in advance")
     common = [text for text in selection if text.partition("=")[0] not in groups]
     if len(common) > 1:
         raise ConfigError(
             f"selection is '{common[0]}' and '{common[1]}'; give one, and others as NAME=TEXT "
             f"of a system (there are: {', '.join(groups)})"
         )
+    chosen |= dict.fromkeys(groups, common[0]) if common else {}
+    chosen |= dict(text.split("=", 1) for text in selection if text not in common)
     given = {"data": data, "data_kind": data_kind, "split": split}
-    given["selection"] = common[0] if common else "last epoch, parameters given in advance"
-    for name, text in given.items():
+    for name, text in [*given.items(), *(("selection", text) for text in chosen.values())]:
         if text is not None and not text.strip():
             raise ScoreError(f"{name} is {text!r} (write '{NOT_STATED}')")
-    rows = [
-        row
-        for name, members in groups.items()
-        for row in _measured(members, {**given, "selection": own.get(name, given["selection"])})
-    ]
+    rows = []
+    for name, members in groups.items():
+        rows += _measured(members, given | {"selection": chosen[name]})
     if published:
         machines = {m for entry in entries for m in entry.evaluation.sections["machine"]}
-        only = next(iter(machines)) if years[0] == 2020 and len(machines) == 1 else None
-        rows.extend(published_rows(years[0], only).to_dict("records"))  # type: ignore[arg-type]
+        only = machines.pop() if years[0] == 2020 and len(machines) == 1 else None
+        rows += published_rows(years[0], only).to_dict("records")
     return pd.DataFrame(rows, columns=COLUMNS).dropna(axis="columns", how="all")
 
 
-def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> list[dict[Any, Any]]:
     """Join the runs of one name into a row of arithmetic means, and since 2021 one of harmonic."""
-    words = [_words(entry, given) for entry in members]
-    differ = [key for key in words[0] if len({one[key] for one in words}) > 1]
+    words, *others = (_words(entry, given) for entry in members)
+    differ = [key for key in words if any(one[key] != words[key] for one in others)]
     if differ:
         raise ScoreError(
             f"runs of '{members[0].name}' differ in {', '.join(differ)}; give them two names"
         )
+    evaluations = [entry.evaluation for entry in members]
+    year = evaluations[0].year
+    frame = interval_frame([evaluation.scores for evaluation in evaluations], year)
     kind = "run" if members[0].record is not None else "score files"
-    figures = pd.DataFrame([_figures(entry.evaluation) for entry in members])
-    frame = interval_frame([e.evaluation.scores for e in members], members[0].evaluation.year)
-    row: dict[str, Any] = {
-        **words[0],
+    words |= {
         "origin": "measured",
         "source": f"{kind} {', '.join(entry.folder for entry in members)}",
-        **{str(name): float(np.mean(values.to_numpy())) for name, values in figures.items()},
         "seeds": str(len(members)),
         "interval": "clips and seeds" if len(members) > 1 else "clips",
     }
-    for name, _, low, high in _means(frame, "Average"):
-        row |= {f"{name}_low": low, f"{name}_high": high}
-    if members[0].evaluation.year == 2020:
-        return [row]
-    harmonic = {name: value for name, value in row.items() if name in WORDS or "omega" in name}
-    harmonic |= {name: row[name] for name in ("seeds", "interval")}
-    for name, mean, low, high in _means(frame, "Harmonic mean"):
-        harmonic |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-    return [row, harmonic | {"aggregate": row["aggregate"].replace("arithmetic", "harmonic")}]
+    over = "IDs, then machine types" if year == 2020 else "machine types and sections"
+    rows: list[dict[Any, Any]] = []
+    for mean, machine in MEANS.items():
+        row: dict[Any, Any] = {**words, "aggregate": f"{mean} mean over {over}"}
+        # Ω is a harmonic mean of its own, the same in both rows.
+        own = frame[(frame["machine"] == machine) | (frame["metric"] == "omega")]
+        for name, *figures in own[["metric", "estimate", "low", "high"]].to_numpy():
+            row |= zip((name, f"{name}_low", f"{name}_high"), figures, strict=True)
+        if any(frame["machine"] == machine):
+            rows.append(row)
+    rows[0]["mauc"] = np.mean([mauc(evaluation.sections) for evaluation in evaluations])
+    for name in ("auc", "pauc"):
+        pooled = [arithmetic_mean(evaluation.pooled[name]) for evaluation in evaluations]
+        rows[0][f"pooled_{name}"] = np.mean(pooled)
+    return rows
 
 
-def _means(frame: pd.DataFrame, kind: str) -> Iterable[tuple[Any, ...]]:
-    """Return name, estimate and bounds of the means over all machines that a comparison shows."""
-    rows = frame[(frame["machine"] == kind) & frame["metric"].isin(_WITH_BOUNDS)]
-    return zip(rows["metric"], rows["estimate"], rows["low"], rows["high"], strict=True)
-
-
-def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str | None]:
+def _words(entry: Entry, given: Mapping[str, str | None]) -> dict[str, str]:
     """Describe an entry by what is given and what its run knows."""
-    official = entry.evaluation.year == 2020
-    over = "IDs, then machine types" if official else "machine types and sections"
-    words = {
-        **given,
-        "system": entry.name,
-        "data": given["data"] or entry.path.name,
-        "training_data": NOT_STATED,
-        "selection": NOT_STATED,
-        "aggregate": f"arithmetic mean over {over}",
-    }
+    words = {"data": entry.path.name, "training_data": NOT_STATED, "selection": NOT_STATED}
     if entry.record is not None:
         train, test = entry.record.train, entry.record.test
-        words["data"] = given["data"] or f"'{test.store}', {test.clips} test clips"
+        words["data"] = f"'{test.store}', {test.clips} test clips"
         words["training_data"] = f"{train.clips} normal clips of '{train.store}'"
-        words["selection"] = given["selection"]
-    return words
-
-
-def _figures(result: Evaluation) -> dict[str, float]:
-    figures = mean_metrics(result.sections, result.year)
-    if result.year != 2020:
-        figures["omega"] = omega(result.sections, result.year)
-    pooled = {f"pooled_{name}": arithmetic_mean(result.pooled[name]) for name in ("auc", "pauc")}
-    figures |= {"mauc": mauc(result.sections)} | pooled
-    return {name: figures[name] for name in FIGURES if name in figures}
+        words["selection"] = given["selection"] or NOT_STATED
+    said = {name: text for name, text in given.items() if text and name != "selection"}
+    return {"system": entry.name, **words, **said}
 
 
 def published_rows(year: int, machine: str | None = None) -> pd.DataFrame:
@@ -284,42 +264,6 @@ def _averages(df: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([computed, printed], ignore_index=True)
 
 
-def pairwise(entries: Sequence[Entry], against: Sequence[str] = ()) -> pd.DataFrame:
-    """Test every system against those named in `against`, by default the first, on the same clips.
-
-    A pair is tested once, against the one that is named first.
-
-    The columns ``system, reference`` come before those of `paired_frame`, as fractions. Those of
-    `adjusted` follow for the comparisons of the averages over machines, of all pairs together.
-
-    Raises
-    ------
-    ConfigError, ScoreError
-        If there are fewer than two systems, a name is not among them, or clips differ.
-    """
-    groups = _by_name(entries)
-    if len(groups) < 2:
-        raise ConfigError(f"{len(groups)} system to test against others; name a second one")
-    unknown = [name for name in against if name not in groups]
-    if unknown:
-        raise ConfigError(
-            f"no system '{unknown[0]}' to test against (there are: {', '.join(groups)})"
-        )
-    year = entries[0].evaluation.year
-    scores = {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
-    tables = []
-    references = list(dict.fromkeys(against or list(groups)[:1]))
-    for place, reference in enumerate(references):
-        for name in (name for name in groups if name not in references[: place + 1]):
-            table = paired_frame(scores[name], scores[reference], year)
-            table.insert(0, "system", name)
-            table.insert(1, "reference", reference)
-            tables.append(table)
-    tests = pd.concat(tables, ignore_index=True)
-    averages = tests["p_value"].where(tests["machine"] == "Average")
-    return tests.join(adjusted(averages))
-
-
 def tidy(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return every figure of every run: a row for each system, seed, machine and section.
 
@@ -356,10 +300,3 @@ def to_markdown(table: pd.DataFrame) -> str:
     lines += shown.to_numpy(dtype=str).tolist()
     cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
-
-
-def results(out: Path, entries: Sequence[Entry], **facts: Any) -> Results:
-    """Return the folder of a comparison with its provenance; see `Results`."""
-    kept = {"key", "config", "members", "train", "test", "finished"}
-    runs = {e.folder: e.record.model_dump(mode="json", include=kept) for e in entries if e.record}
-    return Results(out, {}, command="compare", **facts, runs=runs)

@@ -12,7 +12,7 @@ of them trains, the others take its network (see `asdlib.study.run`), with the s
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -68,25 +68,8 @@ class Variant:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of an experiment: a variant, its stores found, with a seed."""
-
-    name: str
-    variant: Variant
-    seed: int
-    machines: tuple[str, ...] | None
-    year: int | None = None
-    network_of: "Job | None" = None
-
-    def bare(self) -> "Job":
-        """Return the same run without names."""
-        donor = self.network_of and self.network_of.bare()
-        return replace(self, name="", variant=replace(self.variant, columns={}), network_of=donor)
-
-
-Done = Callable[[Job, "RunResult | str", int, int], None]
-"""Called after each run: with it, its result or why it failed, runs done, and runs in all."""
+Done = Callable[[str, "RunResult | str", int, int], None]
+"""Called after each run: with its name, its result or why it failed, runs done, and runs in all."""
 
 
 def experiment(
@@ -142,37 +125,39 @@ def experiment(
         if all runs failed.
     """
     root = Path(root).absolute()
-    chosen = {}
     for name, own in variants.items():
         make_system(own.system, own.params)
-        stores = own.train or train, own.test or test or train
-        if None in stores:
+        if not (own.train or train):
             raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
-        chosen[name] = replace(own, train=_path(stores[0]), test=_path(stores[1]))
-    jobs = [
-        Job(
-            name, _with_share(own, seed, root / "stores"), seed, tuple(machines or ()) or None, year
-        )
-        for name, own in chosen.items()
+    names, asked = [], []
+    for name, own in variants.items():
         # What is not random is run once.
-        for seed in own.seeds or ((0,) if own.system == "statistics" else seeds)
-    ]
-    if not jobs:
+        for seed in own.seeds or ((0,) if own.system == "statistics" else seeds):
+            params, store = dict(own.params), own.train or train
+            if own.share != 1:
+                epochs = make_system(own.system, params).params.model_dump()["epochs"]
+                params["epochs"] = round(epochs / own.share)
+                store = share_of_training(_open(store), own.share, seed, root / "stores")
+            stores = {"train": _path(store), "test": _path(own.test or test or own.train or train)}
+            of_all = {"machines": tuple(machines or ()) or None, "year": year}
+            names.append(name)
+            asked.append({"system": own.system, **stores, "params": params, "seed": seed, **of_all})
+    if not asked:
         raise ConfigError("nothing to run; give at least one variant and one seed")
+    labels = [f"{name}, seed {run['seed']}" for name, run in zip(names, asked, strict=True)]
     how = processes, scheduler, failures, on_done
-    results = _run_all(_share_networks(jobs), root / "runs", *how)
-    return pd.concat([_tidy(jobs[i], results[i]) for i in sorted(results)], ignore_index=True)
-
-
-def _with_share(variant: Variant, seed: int, folder: Path) -> Variant:
-    """Return the variant with its share of the training clips as its store to train on."""
-    if variant.share == 1:
-        return variant
-    epochs = make_system(variant.system, variant.params).params.model_dump()["epochs"]
-    params = {**variant.params, "epochs": round(epochs / variant.share)}
-    whole = FeatureStore.open(str(variant.train))
-    train = share_of_training(whole, variant.share, seed, folder).path
-    return replace(variant, params=params, train=train)
+    results = _run_all(asked, labels, root / "runs", *how)
+    tables = []
+    for i, result in sorted(results.items()):
+        table, variant = result.metrics.copy(), variants[names[i]]
+        if len(result.intervals) and result.record.year != 2020:
+            score = official_score(result.intervals, result.record.year)["omega"].estimate
+            table["omega"] = np.where(table["machine"] == "Average", score, np.nan)
+        front = {"variant": names[i], "system": variant.system, "seed": asked[i]["seed"]}
+        for place, (column, value) in enumerate({**variant.columns, **front}.items()):
+            table.insert(place, column, value)
+        tables.append(table.assign(seconds=result.record.seconds.fit, run=str(result.path)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path) -> FeatureStore:
@@ -197,75 +182,80 @@ def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path
         return subset_store(store, out, mask)
 
 
+def _open(store: Any) -> FeatureStore:
+    return store if isinstance(store, FeatureStore) else FeatureStore.open(store)
+
+
 def _path(store: Any) -> Path:
     return (store.path if isinstance(store, FeatureStore) else Path(store)).absolute()
 
 
-def _share_networks(jobs: Iterable[Job]) -> list[Job]:
-    """Let the first of the jobs that are trained alike train, and the others take its network."""
-    trained: dict[str, Job] = {}
-    shared = []
-    for job in jobs:
-        if job.variant.system == "contrastive":
-            params = make_system("contrastive", job.variant.params).params
+def _donors(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """Return for each run the first of those that are trained like it, if it is another one."""
+    trained: dict[str, dict[str, Any]] = {}
+    donors = []
+    for run in asked:
+        first = run
+        if run["system"] == "contrastive":
+            params = make_system("contrastive", run["params"]).params
             training = params.model_dump(mode="json", exclude=set(SCORING))
-            alike = json.dumps([training, str(job.variant.train), job.seed])
-            first = trained.setdefault(alike, job)
-            job = job if first is job else replace(job, network_of=first)
-        shared.append(job)
-    return shared
+            first = trained.setdefault(json.dumps([training, str(run["train"]), run["seed"]]), run)
+        donors.append(None if first is run else first)
+    return donors
 
 
 def _run_all(
-    jobs: Sequence[Job],
+    asked: Sequence[dict[str, Any]],
+    labels: Sequence[str],
     folder: Path,
     processes: int | None,
     scheduler: Scheduler | None,
     failures: list[str] | None,
     on_done: Done | None,
 ) -> dict[int, RunResult]:
-    """Do all runs, several at a time; return the results by their place in `jobs`."""
+    """Do all runs, several at a time; return the results by their place in `asked`."""
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[int, RunResult] = {}
     failed: list[str] = []
-
-    def collect(i: int, outcome: Callable[[], RunResult]) -> None:
-        made: RunResult | str
-        try:
-            made = results[i] = outcome()
-        except Exception as error:
-            foreseen = isinstance(error, AsdError) and not isinstance(error, ConfigError)
-            if failures is None and not foreseen:
-                raise
-            made = str(error) if isinstance(error, AsdError) else repr(error)
-            failed.append(f"{jobs[i].name}, seed {jobs[i].seed}: {made}")
-        if on_done:
-            on_done(jobs[i], made, len(results) + len(failed), len(jobs))
-
+    calls = [(folder, *pair) for pair in zip(asked, _donors(asked), strict=True)]
     # Those that take a network come last, when it is there, instead of waiting for it.
-    order = sorted(range(len(jobs)), key=lambda i: jobs[i].network_of is not None)
-    workers = min(processes or default_processes(), len(jobs))
-    if scheduler:
-        with closing(scheduler.send(_do, [(jobs[i].bare(), folder) for i in order])) as done:
-            for place, outcome in done:
-                collect(order[place], outcome)
-    elif workers == 1:
-        for i in order:
-            collect(i, partial(_do, jobs[i], folder))
-    else:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
-        try:
-            futures = {pool.submit(_do, jobs[i], folder): i for i in order}
-            for future in as_completed(futures):
-                collect(futures[future], future.result)
-        finally:
-            # After Ctrl-C or a wrong parameter, what has not begun is not begun any more.
-            pool.shutdown(wait=True, cancel_futures=True)
+    order = sorted(range(len(calls)), key=lambda i: calls[i][2] is not None)
+    workers = min(processes or default_processes(), len(calls))
+    with closing(_outcomes([calls[i] for i in order], workers, scheduler)) as outcomes:
+        for place, outcome in outcomes:
+            made: RunResult | str
+            try:
+                made = results[order[place]] = outcome()
+            except Exception as error:
+                if failures is None and not isinstance(error, AsdError):
+                    raise
+                made = str(error) if isinstance(error, AsdError) else repr(error)
+                failed.append(f"{labels[order[place]]}: {made}")
+            if on_done:
+                on_done(labels[order[place]], made, len(results) + len(failed), len(calls))
     if failures is not None:
         failures += failed
     if failed and (failures is None or not results):
-        raise RunError(f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}")
+        raise RunError(f"{len(failed)} of {len(calls)} runs failed; the first: {failed[0]}")
     return results
+
+
+def _outcomes(
+    calls: Sequence[tuple[Any, ...]], workers: int, scheduler: Scheduler | None
+) -> Generator[tuple[int, Callable[[], RunResult]]]:
+    """Give the place of each run, as it is done, and a function that returns its result."""
+    if scheduler:
+        yield from scheduler.send(_do, calls)
+    elif workers == 1:
+        yield from ((i, partial(_do, *call)) for i, call in enumerate(calls))
+    else:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+        try:
+            futures = {pool.submit(_do, *call): i for i, call in enumerate(calls)}
+            yield from ((futures[future], future.result) for future in as_completed(futures))
+        finally:
+            # After Ctrl-C, what has not begun is not begun any more.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def default_processes() -> int:
@@ -277,23 +267,17 @@ def default_processes() -> int:
     return 1 if torch.cuda.is_available() else max(1, cores)
 
 
-def _do(job: Job, folder: Path) -> RunResult:
+def _do(folder: Path, asked: dict[str, Any], donor: dict[str, Any] | None = None) -> RunResult:
     from asdlib.method.training import give_back_memory
 
-    own = job.variant
-    stores = str(own.train), str(own.test)
-    machines, year = job.machines, job.year
-    planned = plan(
-        own.system, *stores, params=own.params, seed=job.seed, machines=machines, year=year
-    )
-    out = folder / planned.name
-    donor = None
-    if job.network_of is not None and not out.exists():
+    planned = plan(**asked)
+    out, taken = folder / planned.name, None
+    if donor is not None and not out.exists():
         # If the other run fails, perhaps only in its way of scoring, this one trains by itself.
         with suppress(AsdError):
-            donor = _do(job.network_of, folder)
+            taken = _do(folder, donor)
     # Two variants may be the same run: the second one waits for the first and finds it.
-    result = execute(planned, out, wait=True, donor=donor)
+    result = execute(planned, out, wait=True, donor=taken)
     if not result.cached:
         give_back_memory()
     return result
@@ -304,19 +288,7 @@ def _start_worker() -> None:
     use_one_thread()
 
 
-def _tidy(job: Job, result: RunResult) -> pd.DataFrame:
-    front = {"variant": job.name, "system": job.variant.system, "seed": job.seed}
-    table = result.metrics.copy()
-    if len(result.intervals) and result.record.year != 2020:
-        score = official_score(result.intervals, result.record.year)["omega"].estimate
-        table["omega"] = np.where(table["machine"] == "Average", score, np.nan)
-    for place, (name, value) in enumerate({**job.variant.columns, **front}.items()):
-        table.insert(place, name, value)
-    return table.assign(seconds=result.record.seconds.fit, run=str(result.path))
-
-
 FULL = "full"
-METRICS = ("auc", "pauc", "auc_source", "auc_target", "omega")
 
 
 def _steps(**steps: Any) -> dict[str, Any]:
@@ -380,92 +352,56 @@ _TABLE: dict[str, Mapping[str, Mapping[str, Any]]] = {
 }
 _SHARES = {"half of the training clips": 0.5, "a quarter of the training clips": 0.25}
 
+
+def _variant(group: str, name: str, params: Mapping[str, Any]) -> Variant:
+    share = {"training_share": _SHARES[name]} if name in _SHARES else {}
+    columns = {"group": group, "changes": json.dumps({**params, **share}, sort_keys=True)}
+    return Variant(params=params, share=_SHARES.get(name, 1.0), columns=columns)
+
+
 ABLATION: dict[str, Variant] = {
-    name: Variant(params=params, share=_SHARES.get(name, 1.0), columns={"group": group})
+    name: _variant(group, name, params)
     for group, variants in _TABLE.items()
     for name, params in variants.items()
 }
-"""The variants by name, ``full`` first."""
+"""The variants of the ablation by name, ``full`` first."""
 
-GROUPS: tuple[str, ...] = (
-    *("steps", "mixing", "losses", "encoders", "back-ends", "embeddings", "segments", "data"),
-    "classes",
-)
+GROUPS = tuple(_TABLE)[1:]
 
 
-def ablate(
-    train: str | Path,
-    test: str | Path,
-    out: str | Path,
-    *,
-    seeds: Sequence[int] = (0, 1, 2),
-    groups: Sequence[str] | None = None,
-    params: Mapping[str, Any] | None = None,
-    year: int | None = None,
-    processes: int | None = None,
-    scheduler: Scheduler | None = None,
-    failures: list[str] | None = None,
-    on_done: Done | None = None,
-) -> pd.DataFrame:
-    """Run the ablation; what is there already is not computed again.
+def ablation(
+    groups: Sequence[str] | None = None, params: Mapping[str, Any] | None = None
+) -> dict[str, Variant]:
+    """Choose variants of the ablation, for `experiment`.
 
     Parameters
     ----------
-    train, test, seeds, year, processes, scheduler, failures, on_done
-        See `asdlib.study.experiment.experiment`.
-    out
-        Folder for derived stores (``stores``) and runs (``runs``).
     groups
-        Some of `GROUPS`, by default all.
+        Some of `GROUPS`, by default all; ``full`` belongs to each choice.
     params
-        Parameters of all variants, ``full`` included, that differ from the system's defaults.
-
-    Returns
-    -------
-    ``group, variant, changes`` (JSON), then the columns of an experiment; ``run`` is the name of
-    the run's folder. A variant that changes nothing is left out.
+        Parameters of all variants that differ from the system's defaults. A variant that then
+        changes nothing is left out.
 
     Raises
     ------
     ConfigError
-        If a parameter or a group is not known; before the first run.
+        If a parameter or a group is not known.
     """
     for name in groups or ():
         if name not in GROUPS:
             raise ConfigError(f"unknown group '{name}' (known: {', '.join(GROUPS)})")
-    base = dict(params or {})
-    full = make_system("contrastive", base).params
-    chosen: dict[str, Variant] = {}
-    for group in ("reference", *(g for g in GROUPS if g in (groups or GROUPS))):
-        for name, variant in ABLATION.items():
-            if variant.columns["group"] != group:
-                continue
-            merged = merge(base, variant.params)
-            same = make_system("contrastive", merged).params == full
-            if same and name != FULL and variant.share == 1:
-                continue
-            share = {} if variant.share == 1 else {"training_share": variant.share}
-            changes = json.dumps({**variant.params, **share}, sort_keys=True)
-            columns = {"group": group, "changes": changes}
-            chosen[name] = replace(variant, params=merged, columns=columns)
-    table = experiment(
-        chosen,
-        out,
-        train=train,
-        test=test,
-        seeds=seeds,
-        year=year,
-        processes=processes,
-        scheduler=scheduler,
-        failures=failures,
-        on_done=on_done,
-    )
-    table.insert(2, "changes", table.pop("changes"))
-    return table.assign(run=[Path(run).name for run in table["run"]])
+    full = make_system("contrastive", params).params
+    chosen = {}
+    for name, variant in ABLATION.items():
+        own = replace(variant, params=merge(params or {}, variant.params))
+        differs = own.share != 1 or make_system("contrastive", own.params).params != full
+        if name == FULL or (differs and variant.columns["group"] in (groups or GROUPS)):
+            chosen[name] = own
+    return chosen
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Compare every variant of a table from `ablate` with ``full``, by machine and on average.
+    """Compare every variant of an ablation with ``full``, by machine and on average.
 
     Returns
     -------
@@ -475,21 +411,19 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     machines is named ``Average``; the comparisons of a machine, and those of the mean, are adjusted
     together.
     """
-    table = table[table["section"] == "Average"]
-    table = pd.concat([part for _, part in table.groupby("machine", sort=False)])
-    rows = ["group", "variant", "changes", "machine"]
-    bounds = {"low": "difference_low", "high": "difference_high"}
-    parts = []
-    for metric in (name for name in METRICS if name in table):
-        gains = paired_differences(table, FULL, metric, by=["machine"])
-        gains = gains.drop(columns=["seeds", "p_holm", "p_bh", "shown"])
-        means = over_seeds(table, rows, metric)
-        part = means.merge(gains.rename(columns=bounds), how="left", on=["machine", "variant"])
-        parts.append(part.assign(metric=metric))
-    summary = pd.concat(parts, ignore_index=True)
+    rows, metrics = ["group", "variant", "changes", "machine"], ["auc", "pauc"]
+    metrics += [name for name in ("auc_source", "auc_target", "omega") if name in table]
+    means = table[table["section"] == "Average"]
+    means = pd.concat([part for _, part in means.groupby("machine", sort=False)])
+    means = means.melt([*rows, "seed"], metrics, "metric", "value")
+    gains = paired_differences(means, FULL, "value", by=["machine", "metric"])
+    gains = gains.drop(columns=["seeds", "p_holm", "p_bh", "shown"])
+    gains = gains.rename(columns={"low": "difference_low", "high": "difference_high"})
+    summary = over_seeds(means, [*rows, "metric"], "value")
+    summary = summary.merge(gains, how="left", on=["machine", "metric", "variant"])
     by_machine = summary.groupby("machine")["p_value"]
     summary = summary.join(pd.concat([adjusted(p_values) for _, p_values in by_machine]))
-    differences = ["difference", *bounds.values()]
+    differences = ["difference", "difference_low", "difference_high"]
     summary["verdict"] = [
         "" if np.isnan(difference[0]) else describe_difference(*difference)
         for difference in summary[[*differences, "p_holm"]].to_numpy(dtype=float)

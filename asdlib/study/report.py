@@ -16,6 +16,9 @@ from asdlib.evaluation import paired_frame, t_interval
 from asdlib.study.config import make_system
 from asdlib.study.result import load_run, read_scores
 
+Scores = Mapping[str, Sequence[pd.DataFrame]]
+"""Labelled score tables of each system, a table a seed."""
+
 
 def overall_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the mean over all machines."""
@@ -113,28 +116,54 @@ def paired_differences(
     return found.join(adjusted(found["p_value"]))
 
 
-def scores_of(table: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+def scores_of(table: pd.DataFrame) -> Scores:
     """Read the labelled clip scores of every variant of a tidy table, a score table a seed."""
     runs = table.groupby("variant", sort=False)["run"].unique()
     return {str(name): [read_scores(run) for run in folders] for name, folders in runs.items()}
 
 
-def compare_runs(
-    scores: Mapping[str, Sequence[pd.DataFrame]], reference: str, year: int
-) -> pd.DataFrame:
+def pairwise(scores: Scores, against: Sequence[str], year: int) -> pd.DataFrame:
+    """Compare all systems with those named in `against`, on the same clips.
+
+    A pair is compared once, with the one that is named first.
+
+    Returns
+    -------
+    ``system, reference``, then the columns of `asdlib.evaluation.paired_frame`, as fractions, about
+    other clips and seeds, then those of `adjusted` for the averages over machines of all pairs.
+
+    Raises
+    ------
+    ConfigError, ScoreError
+        If there are fewer than two systems, a name is not among them, or clips differ.
+    """
+    if len(scores) < 2:
+        raise ConfigError(f"{len(scores)} system to test against others; name a second one")
+    tables, before = {}, set[str]()
+    for reference in against:
+        if reference not in scores:
+            known = ", ".join(scores)
+            raise ConfigError(f"no system '{reference}' to test against (there are: {known})")
+        before.add(reference)
+        for name in (name for name in scores if name not in before):
+            tables[name, reference] = paired_frame(scores[name], scores[reference], year)
+    keys = ["system", "reference"]
+    tests = pd.concat(tables, names=keys).reset_index(keys).reset_index(drop=True)
+    return tests.join(adjusted(tests["p_value"].where(tests["machine"] == "Average")))
+
+
+def compare_runs(scores: Scores, reference: str, year: int) -> pd.DataFrame:
     """Compare all variants with one of them on the same clips, in percentage points.
 
-    Takes what `scores_of` gives, and the year whose metrics count. Returns ``variant, metric``, and
-    of the averages over machines ``difference, low, high, p_value`` (about other clips and seeds,
-    see `asdlib.evaluation.paired_frame`), then those of `adjusted` for all rows.
+    Takes what `scores_of` gives, and the year whose metrics count. Returns ``variant, metric,
+    difference, low, high, p_value`` of the averages over machines, then the columns of `adjusted`
+    for all rows; see `pairwise`.
     """
-    others = {name: group for name, group in scores.items() if name != reference}
-    tables = {name: paired_frame(group, scores[reference], year) for name, group in others.items()}
-    table = pd.concat(tables, names=["variant"]).reset_index("variant")
+    table = pairwise(scores, [reference], year).rename(columns={"system": "variant"})
     table = table[(table["machine"] == "Average") & table["metric"].isin(["auc", "pauc"])]
-    table = table.drop(columns=["machine", "section"]).reset_index(drop=True)
+    table = table[["variant", "metric", "difference", "low", "high", "p_value"]]
     table[["difference", "low", "high"]] *= 100
-    return table.join(adjusted(table["p_value"]))
+    return table.reset_index(drop=True).join(adjusted(table["p_value"].reset_index(drop=True)))
 
 
 def adjusted(p_values: "pd.Series[float]") -> pd.DataFrame:

@@ -14,23 +14,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+import asdlib
 from asdlib.errors import RunError, ScoreError
 from asdlib.evaluation import label_scores, read_score_folder, year_of
 from asdlib.features import FeatureStore
-from asdlib.files import check_named, check_regular, hidden_name, write_text, writing
+from asdlib.files import (
+    check_named,
+    check_regular,
+    hidden_name,
+    read_json,
+    write_text,
+    writing,
+)
 from asdlib.study.config import RunConfig, code_version
 
 RUN_JSON, METRICS_CSV, PROVENANCE = "run.json", "metrics.csv", "provenance.json"
 INTERVALS_CSV = "intervals.csv"
 _PACKAGES = (
-    *("asdlib", "lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
+    *("lightning", "numpy", "pandas", "scikit-learn", "scipy", "soundfile"),
     *("torch", "torchaudio"),
 )
 
@@ -201,12 +209,9 @@ def load_run(path: str | Path) -> RunResult:
 def _check_scores(path: Path, record: RunRecord) -> None:
     """Refuse a run whose score files are not those that it wrote."""
     if record.scores is None:
-        clips = len(read_score_folder(path, record.year))
-        if clips != record.test.clips:
-            raise ValueError(f"it has scores of {clips} clips, expected {record.test.clips}")
         return
     found = score_files(path)
-    for name in sorted({*record.scores, *found} - {METRICS_CSV} | {*record.scores}):
+    for name in sorted({*record.scores, *found}):
         if record.scores.get(name) != found.get(name):
             what = "is missing" if name not in found else "is not as the run wrote it"
             raise ValueError(f"{name} {what}")
@@ -239,12 +244,6 @@ def describe_environment() -> dict[str, Any]:
     """Return versions and hardware, for ``run.json``."""
     import torch
 
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -252,7 +251,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "packages": versions,
+        "packages": {"asdlib": asdlib.__version__} | {name: version(name) for name in _PACKAGES},
     }
 
 
@@ -272,18 +271,17 @@ def all_files(out: Path, *, replace: bool) -> Iterator[Path]:
 
     With `replace`, they may replace others of their names.
     """
-    hidden = hidden_name(out / "results")
-    made = not out.exists()
+    hidden, made = hidden_name(out / "results"), not out.exists()
     try:
         with writing(out, RunError):
             hidden.mkdir(parents=True, exist_ok=True)
             yield hidden
-            made_files = sorted(hidden.iterdir())
-            for path in made_files:
-                if (out / path.name).exists() and not replace:
-                    raise RunError(f"'{out / path.name}' exists; choose another --out")
-            for path in made_files:
-                path.replace(out / path.name)
+            files = sorted(hidden.iterdir())
+            taken = [out / file.name for file in files if (out / file.name).exists()]
+            if taken and not replace:
+                raise RunError(f"'{taken[0]}' exists; choose another --out")
+            for file in files:
+                file.replace(out / file.name)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
         with suppress(OSError):
@@ -310,7 +308,9 @@ class Results:
     """
 
     def __init__(self, out: Path, stores: Mapping[str, FeatureStore], **facts: Any) -> None:
-        self.out = out
+        check_named(out)
+        if out.is_symlink() or (out.exists() and not out.is_dir()):
+            raise RunError(f"'{out}' is no folder; choose another --out")
         about = {
             name: {
                 "name": store.path.absolute().name,
@@ -320,34 +320,26 @@ class Results:
             }
             for name, store in stores.items()
         }
-        self.facts = json.loads(json.dumps({**facts, "stores": about}))
-        path = out / PROVENANCE
-        self.again = path.exists()
-        check_named(out)
-        if out.is_symlink() or (out.exists() and not out.is_dir()):
-            raise RunError(f"'{out}' is no folder; choose another --out")
+        self.out, self.facts = out, json.loads(json.dumps({**facts, "stores": about}))
+        self.again = (out / PROVENANCE).exists()
         if self.again:
-            try:
-                before = json.loads(path.read_text(encoding="utf-8"))
-                differ = [name for name, fact in self.facts.items() if before[name] != fact]
-            except (OSError, ValueError, TypeError, KeyError, RecursionError):
-                differ = [PROVENANCE]
+            way_out = "choose another --out or remove it"
+            before = read_json(out / PROVENANCE, RunError, way_out)
+            differ = [name for name, fact in self.facts.items() if before.get(name) != fact]
             if differ:
                 raise RunError(
-                    f"'{out}' holds results of another call (other {', '.join(differ)}); choose "
-                    "another --out or remove it"
+                    f"'{out}' holds results of another call (other {', '.join(differ)}); {way_out}"
                 )
 
     @contextmanager
     def writing(self, **more: Any) -> Iterator[Path]:
         """Yield a folder for the files, which appear in `out` together with ``provenance.json``."""
-        content = {
-            **self.facts,
-            **more,
+        about = {
             "code_version": code_version(),
             "finished": now(),
             "environment": describe_environment(),
         }
         with all_files(self.out, replace=self.again) as folder:
             yield folder
-            write_text(folder / PROVENANCE, json.dumps(content, indent=2) + "\n")
+            content = json.dumps({**self.facts, **more, **about}, indent=2)
+            write_text(folder / PROVENANCE, content + "\n")

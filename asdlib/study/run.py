@@ -16,8 +16,9 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -302,21 +303,14 @@ def core_slot() -> Iterator[None]:
     It is a lock file of the folder that ``asd study`` names in the environment.
     """
     folder = os.environ.get(SLOTS)
-    locks = [FileLock(path) for path in sorted(Path(folder).glob("*.slot"))] if folder else []
-    held: FileLock | None = None
-    while locks and held is None:
-        for lock in locks:
+    slots = sorted(Path(folder).glob("*.slot")) if folder else []
+    with ExitStack() as held:
+        for slot in cycle(slots):
             with suppress(Timeout):
-                lock.acquire(timeout=0)
-                held = lock
+                held.enter_context(FileLock(slot).acquire(timeout=0))
                 break
-        else:
-            time.sleep(0.05)
-    try:
+            time.sleep(0.05 / len(slots))
         yield
-    finally:
-        if held is not None:
-            held.release()
 
 
 def _take_network(planned: Plan, donor: RunResult, progress: "Progress | None") -> "Contrastive":

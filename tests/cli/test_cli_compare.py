@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,10 +114,11 @@ def test_compare_asks_for_what_it_cannot_know(asd: Asd, folder: Path) -> None:
 
 
 def test_decide(asd: Asd, folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "decided"
-    done = asd("decide", folder / "c1", "--quantile", 0.8, "--out", out).success
+    run = tmp_path / "run"
+    shutil.copytree(folder / "c1", run)
+    done = asd("decide", run, "--quantile", 0.8).success
     assert done.err == ""
-    assert f"decision files and decisions.json in {out}" in done.out
+    assert f"decision files and decisions.json in {run}" in done.out
     assert "recall" in done.out
-    assert len(list(out.glob("decision_result_*.csv"))) == 4
-    assert '"f1"' in asd("evaluate", out, "--year", 2020, "--json").success.out
+    assert len(list(run.glob("decision_result_*.csv"))) == 4
+    assert '"f1"' in asd("evaluate", run, "--year", 2020, "--json").success.out

@@ -231,7 +231,6 @@ def test_outputs_without_a_name_and_links(
         for words in (
             ["run", "autoencoder", "--train", store, "--test", store],
             ["fuse", a, b],
-            ["decide", a],
             ["compare", a, "--kind", "real"],
             ["ablate", "--train", store, "--test", store],
         ):

@@ -10,7 +10,7 @@ import pytest
 from study_stores import QUICK, make_store
 
 from asdlib.errors import ConfigError
-from asdlib.study import ABLATION, ablate
+from asdlib.study import ABLATION, ablation, experiment
 from asdlib.study.config import make_system
 from asdlib.study.experiment import FULL, GROUPS, share_of_training, summarise
 
@@ -57,22 +57,21 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
     failures: list[str] = []
 
     def run(**more: Any) -> pd.DataFrame:
-        return ablate(
-            store.path,
-            store.path,
+        params = CONTRAST | {"embedding": "encoder", "backend": "knn"}
+        return experiment(
+            ablation(["data", "back-ends"], params),
             tmp_path / "out",
+            train=store,
             seeds=(3,),
-            groups=["data", "back-ends"],
-            params=CONTRAST | {"embedding": "encoder", "backend": "knn"},
             processes=1,
             failures=failures,
-            on_done=lambda job, result, *_: told.append(f"{job.name}: {result}"),
+            on_done=lambda name, result, *_: told.append(f"{name}: {result}"),
             **more,
         )
 
     table = run()
     assert list(table)[:8] == [
-        *("group", "variant", "changes", "system", "seed", "machine", "section", "auc")
+        *("group", "changes", "variant", "system", "seed", "machine", "section", "auc")
     ]
     groups = list(dict.fromkeys(table["group"]))
     assert groups == ["reference", "back-ends", "data"]
@@ -85,10 +84,7 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
     assert all(any(name in line for name in few) for line in failures)
     shares = table[table["group"] == "data"]
     assert {json.loads(text)["training_share"] for text in shares["changes"]} == {0.5, 0.25}
-    runs = {
-        name: json.loads((tmp_path / "out" / "runs" / name / "run.json").read_text())
-        for name in table["run"]
-    }
+    runs = {name: json.loads((Path(name) / "run.json").read_text()) for name in table["run"]}
     assert {runs[run]["config"]["params"]["epochs"] for run in shares["run"]} == {2, 4}
     assert {runs[run]["network_of"] for run in table[table["group"] == "back-ends"]["run"]} == {
         runs[run]["key"] for run in table[table["variant"] == FULL]["run"]
@@ -100,8 +96,7 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
         ({"groups": ["loss"]}, f"unknown group 'loss' .known: {', '.join(GROUPS)}"),
     ):
         with pytest.raises(ConfigError, match=message):
-            ablate(store.path, store.path, tmp_path / "bad", processes=1, **bad)
-    assert not (tmp_path / "bad").exists()
+            ablation(**bad)
 
 
 def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:

@@ -16,12 +16,11 @@ from asdlib.evaluation import (
     read_score_folder,
     write_score_folder,
 )
-from asdlib.study import RunResult, comparison
+from asdlib.study import RunResult, comparison, report
 from asdlib.study.comparison import (
     Entry,
     compare,
     label_of,
-    pairwise,
     published_rows,
     read_run,
     read_score_files,
@@ -44,6 +43,12 @@ def entries(runs: dict[str, RunResult]) -> list[Entry]:
 
 def synthetic(entries: list[Entry], **options: Any) -> pd.DataFrame:
     return compare(entries, data_kind="synthetic", **options).set_index("system")
+
+
+def pairwise(entries: list[Entry], against: list[str] | None = None) -> pd.DataFrame:
+    groups = comparison.scores_by_name(entries)
+    year = entries[0].evaluation.year
+    return report.pairwise(groups, against or list(groups)[:1], year)
 
 
 def golden(year: int, name: str = "ours") -> Entry:
@@ -103,7 +108,7 @@ def test_2022_rows_have_omega_and_its_source() -> None:
     ours = golden(2022)
     table = synthetic([ours], published=True)
     figures = ours.evaluation.to_json_dict()
-    assert set(table.loc["ours", "omega"]) == {figures["omega"]}
+    assert table.loc["ours", "omega"].tolist() == pytest.approx([figures["omega"]] * 2, abs=1e-12)
     own = table.loc["ours"].set_index("aggregate")
     for kind, key in (("arithmetic", "average"), ("harmonic", "harmonic_mean")):
         row = own.loc[f"{kind} mean over machine types and sections"]

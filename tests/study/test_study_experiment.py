@@ -56,11 +56,11 @@ def test_parallel_runs_give_what_single_ones_give(
             {"with a gap": failing, **VARIANTS},
             tmp_path / "parallel",
             processes=2,
-            on_done=lambda job, made, i, n: told.append((job.name, isinstance(made, str), i, n)),
+            on_done=lambda name, made, i, n: told.append((name, isinstance(made, str), i, n)),
             **asked,
         )
     assert sorted(i for *_, i, n in told if n == 6) == [1, 2, 3, 4, 5, 6]
-    assert [name for name, failed, *_ in told if failed] == ["with a gap"]
+    assert [name for name, failed, *_ in told if failed] == ["with a gap, seed 7"]
 
     single = experiment(VARIANTS, tmp_path / "single", processes=1, **asked)
     runs = {name: sorted((tmp_path / name / "runs").iterdir()) for name in ("parallel", "single")}
