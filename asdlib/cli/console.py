@@ -87,24 +87,10 @@ def records(frame: "pd.DataFrame") -> list[dict[Any, Any]]:
     return [{key: None if v != v else v for key, v in row.items()} for row in rows]
 
 
-def print_metrics(metrics: "pd.DataFrame", title: str) -> None:
-    """Print a metrics table in percent; averages stand out."""
-    if metrics.empty:
-        return
-    table = Table(title=escape(title) + " (in %)")
-    for column in metrics.columns:
-        table.add_column(column, justify="left" if column in ("machine", "section") else "right")
-    means, machines = ("Average", "Harmonic mean"), metrics.iloc[:, 0].tolist()
-    for row, following in zip(metrics.itertuples(index=False), [*machines[1:], ""], strict=True):
-        cells = [f"{100 * v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row]
-        mean = cells[1] in means
-        last = mean and cells[0] not in (*means, following)
-        table.add_row(*cells, style="bold" if mean else "", end_section=last)
-    out_console.print(table)
-
-
-def print_frame(rows: "pd.DataFrame | list[dict[str, Any]]", title: str) -> None:
-    """Print a table as it stands."""
+def print_frame(
+    rows: "pd.DataFrame | list[dict[str, Any]]", title: str, digits: int | None = None
+) -> None:
+    """Print a table as it stands, or its fractions rounded; rows of means stand out."""
     import pandas as pd
 
     frame = pd.DataFrame(rows)
@@ -113,8 +99,17 @@ def print_frame(rows: "pd.DataFrame | list[dict[str, Any]]", title: str) -> None
         numeric = pd.api.types.is_numeric_dtype(frame[column])
         table.add_column(str(column), justify="right" if numeric else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*(escape(str(value)) for value in row))
+        mean = not {"Average", "Harmonic mean"}.isdisjoint(map(str, row))
+        texts = (f"{v:.{digits}f}" if digits and isinstance(v, float) else str(v) for v in row)
+        table.add_row(*map(escape, texts), style="bold" if mean else "", end_section=mean)
     out_console.print(table)
+
+
+def print_metrics(metrics: "pd.DataFrame", title: str) -> None:
+    """Print a metrics table in percent."""
+    if len(metrics):
+        figures = metrics.select_dtypes("float")
+        print_frame(metrics.assign(**(100 * figures)), f"{title} (in %)", digits=2)
 
 
 @contextmanager

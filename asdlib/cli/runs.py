@@ -356,32 +356,30 @@ def compare(
         tables["paired"] = pairwise(groups, references, entries[0].evaluation.year)
     if out is not None:
         kept = {"key", "config", "members", "train", "test", "finished"}
-        asked = {"data": data, "data_kind": kind.value, "against": against or []}
-        asked["runs"] = {
+        origin = {
             entry.folder: entry.record.model_dump(mode="json", include=kept)
             for entry in entries
             if entry.record
         }
-        with Results(out, {}, command="compare", **asked).writing() as folder:
+        asked = {"data": data, "data_kind": kind.value, "against": against or []}
+        with Results(out, {}, command="compare", **asked, runs=origin).writing() as folder:
             for name, made in (tables | {"systems": comparison.tidy(entries)}).items():
                 write_table(made, folder / f"{name}.csv")
             write_text(folder / "comparison.md", comparison.to_markdown(table))
     if as_json:
         print_json({name: records(made) for name, made in tables.items()})
     # For a narrow screen: figures, and in one column what the row is.
-    shown = comparison.in_percent(table)
-    words = shown["origin"] + ", " + shown["data_kind"] + "; " + shown["data"] + "; "
-    words += shown["split"] + "; trained on: " + shown["training_data"] + "; selection: "
-    words += shown["selection"] + "; seeds: " + shown["seeds"] + "; source: " + shown["source"]
+    shown = comparison.in_percent(table).set_index("system")
     figures = [name for name in comparison.FIGURES if name in shown and "pooled" not in name]
-    print_frame(shown[["system", *figures]].assign(row=words), "comparison, in %")
+    words = shown[list(comparison.WORDS[1:])].agg("; ".join, axis=1)
+    about = ", ".join(comparison.WORDS[1:]).replace("_", " ")
+    print_frame(shown[figures].assign(row=words).reset_index(), f"comparison, in %; row: {about}")
     if "paired" in tables:
         overall = tables["paired"][tables["paired"]["machine"] == "Average"]
         overall = overall.drop(columns=["machine", "section"])
-        points, p_values = ["difference", "low", "high"], ["p_value", "p_holm", "p_bh"]
-        overall[points] = (100 * overall[points]).map("{:+.2f}".format)
-        overall[p_values] = overall[p_values].map("{:.3g}".format)
-        print_frame(overall, "paired over clips and seeds, difference to the reference in points")
+        overall[["difference", "low", "high"]] *= 100
+        title = "paired over clips and seeds, difference to the reference in points"
+        print_frame(overall, title, digits=3)
     if out is not None:
         say(f"systems.csv, comparison.csv, comparison.md and provenance.json in {out}")
 
@@ -416,7 +414,7 @@ def decide(
     if as_json:
         rows = {name: records(frame) for name, frame in done._asdict().items()}
         print_json({"folder": run, "quantile": quantile, **rows})
-    print_frame(done.thresholds.round(4), f"thresholds, quantile {quantile:g}")
+    print_frame(done.thresholds, f"thresholds, quantile {quantile:g}", digits=4)
     if done.metrics.empty:
         note("the test clips carry no labels: decisions only, no metrics")
     print_metrics(done.metrics, "precision, recall and F1")
@@ -450,7 +448,8 @@ def export(
         print_json({"file": out, **made})
     limits = zip(made["sections"], made["thresholds"], strict=True)
     print_frame(
-        [{"section": name, "threshold": round(limit, 4)} for name, limit in limits],
+        [{"section": name, "threshold": limit} for name, limit in limits],
         f"thresholds, quantile {quantile:g}",
+        digits=4,
     )
     say(f"{out.stat().st_size / 1e6:.2f} MB in {out}")

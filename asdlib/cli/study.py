@@ -22,22 +22,19 @@ ProfileOption = Annotated[str, typer.Option(help="profile whose executed noteboo
 WorkspaceOption = Annotated[
     Path | None, typer.Option(help="workspace of the study; default build/study of the project")
 ]
-SourceOption = Annotated[
-    Path | None, typer.Option(help="project folder; default: the one around this folder")
-]
 
 
-def find_project(source: Path | None = None) -> Path:
-    """Find the project folder: `source`, or the first above the current one with a ``_toc.yml``."""
-    here = Path.cwd() if source is None else source.absolute()
-    for folder in (here, *here.parents) if source is None else (here,):
-        if all((folder / name).exists() for name in ("_toc.yml", "_config.yml", "book/tools")):
-            return folder
-    if source is not None:
-        raise ConfigError(f"'{source}' has no _toc.yml, _config.yml and book/tools; give --source")
-    raise ConfigError(
-        f"'{here}' lies in no checkout of the project (no _toc.yml here or above); go into one"
-    )
+def find_project() -> Path:
+    """Find the project's folder: the first from the current one upwards with a ``_toc.yml``."""
+    from asdlib.study import project_folder
+
+    folder = project_folder()
+    if not (folder / "book" / "tools").is_dir():
+        raise ConfigError(
+            f"'{folder}' lies in no checkout of the project (no _toc.yml here or above); go "
+            "into one"
+        )
+    return folder
 
 
 def load(project: Path, module: str) -> Any:
@@ -105,7 +102,6 @@ def study_command(
 def book(
     profile: ProfileOption = "classroom",
     out: WorkspaceOption = None,
-    source: SourceOption = None,
     html: Annotated[
         Path | None, typer.Option(help="where to; default _build/html of the project")
     ] = None,
@@ -115,7 +111,7 @@ def book(
     epub: Annotated[Path | None, typer.Option(help="write it as EPUB, without sounds")] = None,
 ) -> None:
     """Render the book with the executed notebooks of a profile."""
-    project = find_project(source)
+    project = find_project()
     places = {"project": project, "workspace": out or project / "build" / "study"}
     if pdf is not None:
         made = load(project, "book.tools.pdf").print_book(pdf, profile, **places)
@@ -131,11 +127,10 @@ def slides(
     out: Annotated[Path, typer.Argument(help="HTML file to write")] = Path("build/slides.html"),
     profile: ProfileOption = "classroom",
     study: WorkspaceOption = None,
-    source: SourceOption = None,
     lesson: Annotated[bool, typer.Option(help="the 15 slides of the lesson, with sound")] = False,
 ) -> None:
     """Make slides from the figures of the executed notebooks: one HTML file, printable."""
-    project = find_project(source)
+    project = find_project()
     places = {"project": project, "workspace": study or project / "build" / "study"}
     write_slides = load(project, "book.tools.slides").write_slides
     say(f"{write_slides(out, profile, **places, lesson=lesson)} slides in {out}")

@@ -20,7 +20,6 @@ from .scores import (
     evaluate as evaluate,
     evaluate_folder as evaluate_folder,
     label_scores as label_scores,
-    load_published as load_published,
     read_score_folder as read_score_folder,
     read_truth as read_truth,
     write_score_folder as write_score_folder,

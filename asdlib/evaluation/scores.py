@@ -1,4 +1,4 @@
-"""Score files in the official formats: read, labelled, evaluated, written; published figures.
+"""Score files in the official formats: read, labelled, evaluated, written.
 
 Conventions
 -----------
@@ -17,12 +17,6 @@ Conventions
   ground truth is refused.
 - A *metrics frame* has the section rows of every machine, then its row ``section="Average"``, and
   as last row ``machine="Average", section="Average"``. Averages are arithmetic and skip NaN.
-- The files in ``published/`` hold percent, as printed by their sources; :func:`load_published`
-  returns fractions. A figure of ``dcase2020_per_id`` counts as published only if its status says
-  "read" or "confirmed". "Meng et al. 2024" is arXiv:2509.15570, known through its abstract and
-  summaries only. The omega of both 2022 baselines is of other runs than their other figures, whose
-  harmonic means are 53.5 and 55.2. IDNN on the 2020 development set: the average in its source
-  (AUC 75.44) is not the mean of its machine rows (75.52).
 """
 
 import csv
@@ -31,7 +25,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
@@ -331,15 +324,6 @@ def align_clips(
     return left.drop(columns="key"), right.drop(columns="key")
 
 
-TABLES: dict[str, tuple[str, ...]] = {
-    "dcase2020": ("auc", "pauc"),
-    "dcase2020_per_id": ("auc", "pauc"),
-    "dcase2022": ("auc_source", "auc_target", "pauc", "omega"),
-    "official_score": ("development", "evaluation"),
-}
-"""Name of each table, and its columns of figures."""
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics, decisions and notices computed from one set of scores.
@@ -461,30 +445,3 @@ def _unscored(labelled: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
         return ["the ground truth has none of the scored sections; labels come from file names"]
     lacking = sorted(f"{machine}/{section}" for machine, section in known - scored)
     return [f"no scores for {', '.join(lacking)} of the ground truth"] if lacking else []
-
-
-def load_published(table: str) -> pd.DataFrame:
-    """Load one published table.
-
-    Parameters
-    ----------
-    table
-        ``dcase2020``: AUC and pAUC per machine type, with rows ``machine="average"``;
-        ``dcase2020_per_id``: the official autoencoder per machine ID, with the status of each
-        figure; ``dcase2022``: means over machines and sections; ``official_score``: one figure for
-        each split and year, in 2020 the mean of AUC and pAUC, later Ω.
-
-    Returns
-    -------
-    DataFrame
-        Figures as fractions (NaN: not given), all other columns str; ``source`` is never empty.
-    """
-    if table not in TABLES:
-        raise ScoreError(f"published table '{table}' is not known (known: {', '.join(TABLES)})")
-    file = resources.files("asdlib.evaluation").joinpath("published", f"{table}.csv")
-    with file.open(encoding="utf-8") as lines:
-        df = pd.read_csv(lines, dtype=str, keep_default_na=False)
-    for column in TABLES[table]:
-        # Rounded, so that 65.83 % is 0.6583 and not the neighbour that division gives.
-        df[column] = (pd.to_numeric(df[column]) / 100).round(8)
-    return df

@@ -36,6 +36,5 @@ from asdlib.study.result import (
 from asdlib.study.run import run as run
 from asdlib.study.study import (
     Study as Study,
-    check_number as check_number,
     project_folder as project_folder,
 )

@@ -121,18 +121,6 @@ def project_folder() -> Path:
     return next((f for f in (here, *here.parents) if (f / "_toc.yml").is_file()), here)
 
 
-def check_number(
-    name: str, value: object, low: float, high: float | None = None, *, whole: bool = False
-) -> None:
-    """Refuse a parameter of a notebook that is no number from `low` to `high`."""
-    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if fits and low <= value and (high is None or value <= high):  # type: ignore[operator]
-        return
-    noun = "a whole number" if whole else "a number"
-    allowed = f"from {low:g} on" if high is None else f"from {low:g} to {high:g}"
-    raise ConfigError(f"{name} is {value!r}, expected {noun} {allowed}; give another {name}")
-
-
 class Study:
     """One profile in one workspace.
 
@@ -212,15 +200,15 @@ class Study:
         year = self._check_year(year)
         if self.profile.source == "store":
             return FeatureStore.open(self._given)
-        preset, recordings = "dcase2020" if year == 2020 else "dcase2022", self.recordings(year)
-        if self.profile.source == "synthetic":
-            return self._build(recordings, str(year), preset)
-        table, truth = index_folder(recordings, year=year), recordings / "ground_truth"
-        if truth.is_dir():
-            listed = truth / "eval_data_list.csv"
-            table = join_ground_truth(table, read_ground_truth(listed if year == 2020 else truth))
-        near = 0 if year == 2026 else None  # of two microphones
-        return self._build(recordings, str(year), preset, table=table, channel=near)
+        recordings, more = self.recordings(year), dict[str, Any]()
+        if self.profile.source == "download":
+            table, truth = index_folder(recordings, year=year), recordings / "ground_truth"
+            if truth.is_dir():
+                listed = truth / "eval_data_list.csv" if year == 2020 else truth
+                table = join_ground_truth(table, read_ground_truth(listed))
+            more = {"table": table, "channel": 0 if year == 2026 else None}  # the near microphone
+        preset = "dcase2020" if year == 2020 else "dcase2022"
+        return self._build(recordings, str(year), preset, **more)
 
     def synthetic_store(self, name: str, **spec: Any) -> FeatureStore:
         """Store of synthetic machines made for one question, with the front end of 2020.
@@ -234,8 +222,8 @@ class Study:
         text = json.dumps(spec, sort_keys=True, default=list)
         mark = hashlib.sha256(text.encode()).hexdigest()[:8]
         corpus = validate_params(SyntheticSpec, spec, "a synthetic store")
-        recordings = self._corpus(f"{name}-{mark}", corpus)
-        return self._build(recordings, f"{name}-{mark}", "dcase2020")
+        name = f"{name}-{mark}"
+        return self._build(self._corpus(name, corpus), name, "dcase2020")
 
     def _corpus(self, name: str, spec: "SyntheticSpec") -> Path:
         """Write a synthetic corpus, or find it; another process that makes it is waited for."""

@@ -60,7 +60,7 @@ def test_compare(asd: Asd, folder: Path, tmp_path: Path) -> None:
     done = asd(*command, "--out", out).success
     assert done.err == ""
     assert "paired over clips and seeds" in done.out
-    for word in ("measured,", "synthetic;", "published,", "real;"):
+    for word in ("measured;", "synthetic;", "published;", "real;"):
         assert word in done.out
     assert sorted(path.name for path in out.iterdir()) == [
         *("comparison.csv", "comparison.md", "paired.csv", "provenance.json", "systems.csv")

@@ -16,11 +16,11 @@ from asdlib.evaluation import (
     evaluate_folder,
     harmonic_mean,
     label_scores,
-    load_published,
     read_truth,
     write_score_folder,
 )
 from asdlib.evaluation.metrics import decision_metrics, omega_terms
+from asdlib.study.comparison import read_published
 
 REFERENCE = os.environ.get("ASDLIB_REFERENCE", "")
 pytestmark = pytest.mark.skipif(
@@ -139,7 +139,7 @@ def test_ground_truth_covers_a_whole_blind_folder(tmp_path, year, n):
     ],
 )
 def test_published_tables_hold_the_figures_of_their_sources(table, files, columns):
-    ours, theirs = load_published(table), []
+    ours, theirs = read_published(table), []
     if table == "official_score":  # the file has those of 2020 that were read at the source
         ours = ours[(ours["year"] == "2020") & (ours["status"] == "read")]
     for name in files:

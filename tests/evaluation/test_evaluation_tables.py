@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,11 +10,9 @@ from asdlib.errors import ScoreError
 from asdlib.evaluation import (
     evaluate,
     evaluate_folder,
-    load_published,
     read_score_folder,
     write_score_folder,
 )
-from asdlib.evaluation.scores import TABLES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -99,46 +96,3 @@ def test_decision_files_are_evaluated(golden, tmp_path):
     write_score_folder(fewer, tmp_path, 2022, "decision_result")
     with pytest.raises(ScoreError, match="has no decision"):
         evaluate_folder(tmp_path, 2022)
-
-
-def test_every_published_row_has_a_source_and_figures_are_fractions():
-    for table in TABLES:
-        df = load_published(table)
-        assert len(df) > 0
-        assert (df["source"].str.strip() != "").all()
-        assert (df["system"].str.strip() != "").all()
-        figures = df[list(TABLES[table])].to_numpy()
-        assert ((figures > 0.4) & (figures < 1) | np.isnan(figures)).all()
-        assert not np.isnan(figures).all(axis=1).any()
-
-
-def test_published_tables_say_what_is_certain():
-    with pytest.raises(ScoreError, match="'dcase2019' is not known"):
-        load_published("dcase2019")
-    claimed = load_published("dcase2020").set_index("system").loc["Meng et al. 2024 (claimed)"]
-    assert tuple(claimed[["split", "auc", "pauc"]]) == ("uncertain", 0.9383, 0.876)
-    ids = load_published("dcase2020_per_id")
-    assert len(ids) == 46
-    certain = {n: ids[f"{n}_status"].str.startswith(("read", "confirmed")) for n in ("auc", "pauc")}
-    run = ids["system"].str.contains("repository run")
-    assert (certain["auc"][run] & certain["pauc"][run]).sum() == run.sum() == 23
-    assert set(ids["machine"][~run & certain["auc"]]) == {"fan", "pump"}
-    assert not certain["pauc"][~run].any()
-
-
-def test_published_averages_follow_from_their_rows():
-    df = load_published("dcase2020")
-    for (system, split), group in df.groupby(["system", "split"]):
-        rows = group[group["machine"] != "average"]
-        average = group[group["machine"] == "average"]
-        if len(average) == 0 or len(rows) == 0:
-            continue
-        # The source of IDNN prints another average than its rows give; the docstring says so.
-        near = 1e-3 if (system, split) == ("IDNN", "development") else 1e-4
-        for name in ("auc", "pauc"):
-            assert rows[name].mean() == pytest.approx(average[name].iloc[0], abs=near)
-    means = load_published("dcase2020_per_id").groupby(["system", "machine"])[["auc", "pauc"]]
-    machines = df.set_index(["system", "machine"]).sort_index()
-    for key, row in means.mean().iterrows():
-        assert row["auc"] == pytest.approx(machines.loc[key, "auc"], abs=6e-5)
-        assert row["pauc"] == pytest.approx(machines.loc[key, "pauc"], abs=6e-5)

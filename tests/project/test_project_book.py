@@ -48,14 +48,8 @@ def source_of(cell: Any) -> str:
 
 
 def names_read(tree: ast.AST) -> set[str]:
-    """All names in code, but for those that are only checked."""
-    checked = {
-        id(inner)
-        for call in ast.walk(tree)
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check_number"
-        for inner in ast.walk(call)
-    }
-    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in checked}
+    """All names in code."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def test_every_entry_of_the_contents_exists_once() -> None:

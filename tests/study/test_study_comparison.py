@@ -11,7 +11,6 @@ from asdlib.errors import ConfigError, ScoreError
 from asdlib.evaluation import (
     evaluate_folder,
     interval_frame,
-    load_published,
     paired_frame,
     read_score_folder,
     write_score_folder,
@@ -22,6 +21,7 @@ from asdlib.study.comparison import (
     compare,
     label_of,
     published_rows,
+    read_published,
     read_run,
     read_score_files,
     tidy,
@@ -127,12 +127,53 @@ def test_published_averages_are_printed_ones_or_marked_as_computed() -> None:
     assert table.loc["IDNN", "development"]["auc"] == 0.7544
     assert table.loc["Meng et al. 2024 (claimed)", "uncertain"]["pauc"] == 0.876
     assert table.index.is_unique
-    printed = load_published("dcase2020").groupby(["system", "split"])["auc"]
+    printed = read_published("dcase2020").groupby(["system", "split"])["auc"]
     assert set(printed.groups) == set(table.index)
     one = published_rows(2020, "ToyCar")
     assert set(one["data"]) == {"DCASE 2020 Task 2 ToyCar"}
     assert one["auc"].iloc[0] == 0.7877
     assert (one[list(comparison.WORDS)] != "").all().all()
+
+
+def test_every_published_row_has_a_source_and_figures_are_fractions() -> None:
+    for table in ("dcase2020", "dcase2020_per_id", "dcase2022", "official_score"):
+        df = read_published(table)
+        assert len(df) > 0
+        assert (df["source"].str.strip() != "").all()
+        assert (df["system"].str.strip() != "").all()
+        figures = df.select_dtypes("float").to_numpy()
+        assert ((figures > 0.4) & (figures < 1) | np.isnan(figures)).all()
+        assert not np.isnan(figures).all(axis=1).any()
+
+
+def test_published_tables_say_what_is_certain() -> None:
+    claimed = read_published("dcase2020").set_index("system").loc["Meng et al. 2024 (claimed)"]
+    assert tuple(claimed[["split", "auc", "pauc"]]) == ("uncertain", 0.9383, 0.876)
+    ids = read_published("dcase2020_per_id")
+    assert len(ids) == 46
+    certain = {n: ids[f"{n}_status"].str.startswith(("read", "confirmed")) for n in ("auc", "pauc")}
+    run = ids["system"].str.contains("repository run")
+    assert (certain["auc"][run] & certain["pauc"][run]).sum() == run.sum() == 23
+    assert set(ids["machine"][~run & certain["auc"]]) == {"fan", "pump"}
+    assert not certain["pauc"][~run].any()
+
+
+def test_published_averages_follow_from_their_rows() -> None:
+    df = read_published("dcase2020")
+    for (system, split), group in df.groupby(["system", "split"]):
+        rows = group[group["machine"] != "average"]
+        average = group[group["machine"] == "average"]
+        if len(average) == 0 or len(rows) == 0:
+            continue
+        # The source of IDNN prints another average than its rows give; the docstring says so.
+        near = 1e-3 if (system, split) == ("IDNN", "development") else 1e-4
+        for name in ("auc", "pauc"):
+            assert rows[name].mean() == pytest.approx(average[name].iloc[0], abs=near)
+    means = read_published("dcase2020_per_id").groupby(["system", "machine"])[["auc", "pauc"]]
+    machines = df.set_index(["system", "machine"]).sort_index()
+    for key, row in means.mean().iterrows():
+        assert row["auc"] == pytest.approx(machines.loc[key, "auc"], abs=6e-5)
+        assert row["pauc"] == pytest.approx(machines.loc[key, "pauc"], abs=6e-5)
 
 
 def test_two_single_runs_are_tested_like_two_tables(entries: list[Entry]) -> None:

@@ -13,7 +13,7 @@ from study_stores import QUICK, make_store, write_recordings
 
 from asdlib.errors import ConfigError
 from asdlib.features import FeatureStore, build
-from asdlib.study import ABLATION, Study, Variant, check_number, load_run, project_folder
+from asdlib.study import ABLATION, Study, Variant, load_run, project_folder
 from asdlib.study.config import make_system, merge
 from asdlib.study.study import PROFILES, get_profile
 
@@ -181,18 +181,3 @@ def test_the_workspace_is_that_of_the_project(
     (tmp_path / "_toc.yml").write_text("")
     assert project_folder() == tmp_path
     assert Study("smoke").root == tmp_path / "build" / "study" / "smoke"
-
-
-def test_wrong_parameters_are_refused_with_what_is_allowed() -> None:
-    for value in [-1, 1.5, True, "3", None, float("nan")]:
-        with pytest.raises(
-            ConfigError, match="expected a whole number from 0 on; give another seed"
-        ):
-            check_number("seed", value, 0, whole=True)
-
-
-def test_right_parameters_pass() -> None:
-    check_number("seed", 0, 0, whole=True)
-    check_number("cutoff_hz", 2000.0, 0, 7000)
-    with pytest.raises(ConfigError, match="from 0 to 7000"):
-        check_number("cutoff_hz", 8000, 0, 7000)
