@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import platformdirs
@@ -28,6 +29,11 @@ _HIDDEN = re.compile(r"/\.([^/]+?)(?:\.\d+)?\.partial(?=/|$)")
 """The hidden name of a file or folder that is not complete yet, see `hidden_name`."""
 
 _DEEPEST = 500
+_DAMAGED = (
+    *(ValueError, TypeError, OverflowError, MemoryError, RecursionError, EOFError, SyntaxError),
+    *(TokenError, csv.Error),
+)
+"""What parsers make of a file that is not what it should be."""
 _NO_PLACE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
@@ -165,7 +171,7 @@ def reading(file: Path, error: type[AsdError], way_out: str) -> Iterator[None]:
         raise error(
             f"'{file}' cannot be read ({reason.strerror or reason}); check it and its permissions"
         ) from reason
-    except (ValueError, EOFError, RecursionError, csv.Error) as reason:
+    except _DAMAGED as reason:
         first = (str(reason) or type(reason).__name__).splitlines()[0]
         raise error(f"'{file}' cannot be read ({first}); {way_out}") from reason
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
 
@@ -27,7 +27,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from asdlib.errors import ConfigError, RunError, shorten
 from asdlib.features import Rows
-from asdlib.features.front_end import differences
 from asdlib.files import check_regular, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ class System(ABC, Generic[P]):
         if not len(rows):
             raise RunError(f"no clips of '{rows.store.path}' to score; select at least one")
         check_sections(self.sections_, rows.manifest)
-        self._check_front_end(rows)
+        rows.store.check_front_end(self.front_end_, "the training store")
         scores = np.asarray(self._score(rows), dtype=np.float64)
         finite = np.isfinite(scores)
         if not finite.all():
@@ -282,15 +281,6 @@ class System(ABC, Generic[P]):
     def _restore(self, tensors: "dict[str, Tensor]", facts: dict[str, Any]) -> None:
         """Take back what `_state` returned; parameters, sections and front end are set."""
 
-    def _check_front_end(self, rows: Rows) -> None:
-        """Refuse clips of another front end; keys that only one of both knows do not count."""
-        differ = differences(rows.store.described, self.front_end_)
-        if differ:
-            raise RunError(
-                f"store '{rows.store.path}' and the training store have different front ends: "
-                f"{differ}; build both with the same preset"
-            )
-
 
 def choose_device(name: str = "auto") -> "torch.device":
     """Return the device of a name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
@@ -325,19 +315,6 @@ def with_prefix(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def finite_batches(rows: Rows, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read whole clips like `Rows.batches`; values that are not finite raise a `RunError`."""
-    for positions, log_mel in rows.batches(batch_size):
-        finite = np.isfinite(log_mel).all(axis=(1, 2))
-        if not finite.all():
-            clip = rows.manifest["clip"].iloc[int(positions[int(np.argmin(finite))])]
-            raise RunError(
-                f"clip '{clip}' holds NaN or infinite values in '{rows.store.path}'; "
-                "expected finite log-mel: build the store again or leave the clip out"
-            )
-        yield positions, log_mel
-
-
 def per_clip(
     rows: Rows,
     batch_size: int,
@@ -347,11 +324,11 @@ def per_clip(
 ) -> np.ndarray:
     """Return one row for each clip, in the order of `rows`: (N,) or (N, D).
 
-    `compute` is called with log-mel (B, F, T) and positions (B,), see `finite_batches`, and
+    `compute` is called with log-mel (B, F, T) and positions (B,), see `Rows.batches`, and
     `progress`, with `what`, after every batch.
     """
     in_order, done = np.empty(0), 0
-    for positions, log_mel in finite_batches(rows, batch_size):
+    for positions, log_mel in rows.batches(batch_size):
         computed = compute(log_mel, positions)
         if not done:
             in_order = np.empty((len(rows), *computed.shape[1:]), computed.dtype)

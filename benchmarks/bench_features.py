@@ -29,7 +29,7 @@ import soundfile
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from asdlib.features import FeatureStore, FrontEnd, build_store
-from asdlib.features.store import ARRAY, create_array, write_parts
+from asdlib.features.store import ARRAY, write_blocks
 
 Row = dict[str, Any]
 Cost = tuple[float, float]
@@ -158,21 +158,14 @@ def bench_memory(folder: Path, sizes: tuple[int, ...]) -> list[Row]:
 
 
 def make_store(path: Path, clips: int) -> FeatureStore:
-    path.mkdir()
     shape = (clips, 128, WIDTH)
     sections = [f"{i % 4:02d}" for i in range(clips)]
     table = pd.DataFrame({"clip": [f"normal_id_00_{i:08d}.wav" for i in range(clips)]}).assign(
         machine="fan", section=sections, split="train", label="normal", domain="source"
     )
-    offset = create_array(path / ARRAY, shape)
     block = np.random.default_rng(0).normal(-40, 10, size=(100, *shape[1:])).astype(np.float16)
-    with (path / ARRAY).open("r+b") as stream:
-        stream.seek(offset)
-        for start in range(0, clips, 100):
-            stream.write(block[: clips - start].data.cast("B"))
-        os.fsync(stream.fileno())
-    write_parts(path, table, FrontEnd().describe())
-    return FeatureStore.open(path)
+    blocks = (block[: clips - start] for start in range(0, clips, 100))
+    return write_blocks(path, table, FrontEnd().describe(), shape, blocks)
 
 
 def crops_of(store: FeatureStore, batches: int) -> float:

@@ -33,7 +33,6 @@ from asdlib.system import (
     Count,
     Progress,
     System,
-    finite_batches,
     per_clip,
     section_keys,
     silence,
@@ -298,7 +297,7 @@ def read_frames(rows: Rows) -> Tensor:
     offset = np.cumsum(rows.frames) - rows.frames
     frames = np.empty((int(rows.frames.sum()), rows.store.n_mels), dtype=np.float16)
     mapped = rows.store.features.base
-    for positions, log_mel in finite_batches(rows, _CLIPS_PER_READ):
+    for positions, log_mel in rows.batches(_CLIPS_PER_READ):
         frames[offset[positions][:, None] + np.arange(log_mel.shape[2])] = log_mel.transpose(
             0, 2, 1
         )

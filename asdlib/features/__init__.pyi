@@ -4,7 +4,6 @@ from .logmel import LogMel as LogMel, translate_store as translate_store
 from .store import (
     FeatureStore as FeatureStore,
     Rows as Rows,
-    check_same_front_end as check_same_front_end,
     merge_stores as merge_stores,
     subset_store as subset_store,
     write_store as write_store,

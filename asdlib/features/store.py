@@ -17,10 +17,10 @@ import json
 import math
 import os
 import shutil
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Self
 
 import numpy as np
@@ -80,7 +80,7 @@ class FeatureStore:
         if len(manifest) != len(features):
             raise StoreError(
                 f"store '{path}' is damaged: {len(manifest)} manifest rows for {len(features)} "
-                "spectrograms; build it again"
+                f"spectrograms; {_REBUILD}"
             )
         self.manifest = _check_manifest(manifest, self.n_frames, path)
         try:
@@ -90,7 +90,7 @@ class FeatureStore:
         if self.parameters.n_mels != self.n_mels:
             raise StoreError(
                 f"store '{path}' is damaged: {FRONT_END} says n_mels {self.parameters.n_mels}, the "
-                f"spectrograms have {self.n_mels} bins; build it again"
+                f"spectrograms have {self.n_mels} bins; {_REBUILD}"
             )
 
     @classmethod
@@ -110,9 +110,7 @@ class FeatureStore:
             check_regular(path)
             missing = [name for name in (MANIFEST, ARRAY, FRONT_END) if not (path / name).is_file()]
         if missing:
-            what = "no such folder" if not path.exists() else "it is a file"
-            if path.is_dir():
-                what = f"it lacks {', '.join(missing)}"
+            what = f"it lacks {', '.join(missing)}" if path.is_dir() else "no such folder"
             raise StoreError(f"'{path}' is not a feature store: {what}; build one first")
         front_end = read_json(path / FRONT_END, StoreError, _REBUILD)
         store = cls(path, _read_manifest(path / MANIFEST), _map_array(path / ARRAY), front_end)
@@ -177,17 +175,21 @@ class FeatureStore:
     def check_finite(self) -> None:
         """Refuse NaN and infinite values; beyond `CHECKED_BYTES` in evenly spaced rows only."""
         step = max(1, -(-self.features.nbytes // CHECKED_BYTES))
-        chunk = max(1, 2**22 // self.features[0].nbytes)
-        rows = np.arange(0, len(self), step)
-        for start in range(0, len(rows), chunk):
-            picked = rows[start : start + chunk]
-            block = np.ascontiguousarray(self.features[picked[0] : picked[-1] + 1 : step])
-            wrong = first_not_finite(block)
-            if wrong is not None:
-                raise StoreError(
-                    f"store '{self.path}' holds NaN or infinite values in clip "
-                    f"'{self.manifest['clip'].iloc[picked[wrong]]}'; build it again"
-                )
+        kept, clips = self.features[::step], self.manifest["clip"].iloc[::step]
+        size = max(1, 2**22 // self.features[0].nbytes)
+        for start in range(0, len(kept), size):
+            _check_finite(kept[start : start + size], clips.iloc[start:])
+
+    def check_front_end(self, described: dict[str, Any], where: str) -> None:
+        """Refuse, by a `StoreError`, features that do not mean the same as those of `where`.
+
+        Lengths may differ. Parameters that only one of them states are not compared.
+        """
+        if differ := differences(self.described, described):
+            raise StoreError(
+                f"store '{self.path}' and {where} have different front ends: {differ}; build both "
+                "with the same preset"
+            )
 
     def mel_frequencies(self) -> NDArray[np.float64]:
         """Return the centre frequency of every mel bin in Hz, shape (F,)."""
@@ -209,7 +211,9 @@ class FeatureStore:
         StoreError
             If a column is not in the manifest, or a value not in its column.
         """
-        index = np.arange(len(self)) if mask is None else as_positions(mask, len(self))
+        index = np.arange(len(self))
+        if mask is not None:
+            index = index[mask]
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in where.items():
             if column not in self.manifest:
@@ -221,10 +225,9 @@ class FeatureStore:
             wanted = [wanted] if isinstance(wanted, str) else list(wanted)
             known = sorted(set(values))
             for value in sorted(set(wanted) - set(known)):
-                shown = ", ".join(repr(name) for name in known[:20])
-                more = f", … {len(known)} in all" if len(known) > 20 else ""
+                shown = textwrap.shorten(", ".join(map(repr, known)), 160, placeholder=" …")
                 raise StoreError(
-                    f"{column} '{value}' is not in the store '{self.path}' (known: {shown}{more})"
+                    f"{column} '{value}' is not in the store '{self.path}' (known: {shown})"
                 )
             keep &= values.isin(wanted).to_numpy(dtype=bool)
         return Rows(self, index[keep[index]])
@@ -263,7 +266,7 @@ class Rows:
 
     def select(self, mask: ArrayLike) -> "Rows":
         """Narrow the selection by a mask (n,), or by positions in it in any order."""
-        return Rows(self.store, self.index[as_positions(mask, len(self))])
+        return Rows(self.store, self.index[mask])
 
     def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Read whole clips, grouped by their number of frames, shortest first.
@@ -274,6 +277,11 @@ class Rows:
             Positions in this selection, shape (B,), B at most `batch_size`; each comes once.
         log_mel
             Shape (B, F, T), T the valid frames that all clips of the batch have.
+
+        Raises
+        ------
+        StoreError
+            If values are NaN or infinite.
         """
         if batch_size < 1:
             raise StoreError(f"batch size {batch_size} must be at least 1")
@@ -286,6 +294,7 @@ class Rows:
                 neighbours = np.all(np.diff(rows) == 1)
                 at = slice(rows[0], rows[-1] + 1) if neighbours else rows
                 picked = np.asarray(self.store.features[at, :, :n_frames])
+                _check_finite(picked, self.store.manifest["clip"].iloc[rows])
                 yield positions, picked.astype(np.float32, order="C")
 
     def crops(self, positions: ArrayLike, starts: ArrayLike, n_frames: int) -> NDArray[np.float32]:
@@ -305,10 +314,7 @@ class Rows:
         StoreError
             If an excerpt does not lie within the valid frames of its clip.
         """
-        at = as_positions(positions, len(self))
-        first = np.asarray(starts, dtype=np.int64)
-        if first.shape != at.shape:
-            raise StoreError(f"{at.size} positions need as many starts, got shape {first.shape}")
+        at, first = np.asarray(positions, np.int64), np.asarray(starts, np.int64)
         wrong = np.flatnonzero((first < 0) | (first + n_frames > self.frames[at]) | (n_frames < 1))
         if wrong.size:
             begin, row = first[wrong[0]], self.index[at[wrong[0]]]
@@ -325,36 +331,6 @@ class Rows:
 def is_store(path: Path) -> bool:
     """Return whether a folder is a feature store, or one that lacks a part."""
     return any((path / name).exists() for name in (MANIFEST, ARRAY, FRONT_END))
-
-
-def as_positions(mask: ArrayLike, length: int) -> NDArray[np.int64]:
-    """Turn a Boolean mask or positions into positions, and check them against `length`."""
-    given = np.asarray(mask)
-    if given.dtype == np.bool_:
-        if given.shape != (length,):
-            raise StoreError(f"a mask of shape {given.shape} does not fit {length} rows")
-        return np.flatnonzero(given)
-    if given.size and not np.issubdtype(given.dtype, np.integer):
-        raise StoreError(f"rows are picked by a Boolean mask or integers, not by {given.dtype}")
-    positions = given.reshape(-1).astype(np.int64)
-    if positions.size and not 0 <= positions.min() <= positions.max() < length:
-        raise StoreError(
-            f"positions {positions.min()} … {positions.max()} are not all within {length} rows"
-        )
-    return positions
-
-
-def check_same_front_end(a: FeatureStore, b: FeatureStore) -> None:
-    """Refuse two stores whose features do not mean the same; lengths may differ.
-
-    Parameters that only one of them states are not compared.
-    """
-    differ = differences(a.described, b.described)
-    if differ:
-        raise StoreError(
-            f"stores '{a.path}' and '{b.path}' have different front ends: {differ}; "
-            "build both with the same preset"
-        )
 
 
 def write_store(
@@ -397,7 +373,6 @@ def write_store(
         half = np.ascontiguousarray(array.astype(np.float16))
     stated = front_end.describe() if isinstance(front_end, FrontEnd) else front_end
     store = FeatureStore(Path(path), table, half, stated)
-    store.check_finite()
     return write_blocks(store.path, store.manifest, stated, half.shape, [half])
 
 
@@ -428,7 +403,7 @@ def merge_stores(stores: Sequence[FeatureStore], out: str | Path) -> FeatureStor
     if not stores:
         raise StoreError("no stores to merge; name at least one")
     for other in stores[1:]:
-        check_same_front_end(stores[0], other)
+        stores[0].check_front_end(other.described, f"store '{other.path}'")
     manifest = pd.concat([store.manifest for store in stores], ignore_index=True).fillna("")
     keys = ["machine", "section", "split", "clip"]
     twice = manifest.duplicated(keys)
@@ -467,13 +442,54 @@ def write_blocks(
 ) -> FeatureStore:
     """Write a store of a shape (N, F, T), whose spectrograms come in blocks (rows, F, T)."""
     with whole_folder(out, StoreError) as folder:
-        offset = create_array(folder / ARRAY, shape)
-        with (folder / ARRAY).open("r+b") as stream:
-            stream.seek(offset)
-            for block in blocks:
-                stream.write(block.data.cast("B"))
-        write_parts(folder, manifest, front_end)
-    return FeatureStore.open(out)
+        fill_store(folder, manifest, front_end, shape, blocks)
+    return FeatureStore.open(out, check=False)
+
+
+def fill_store(
+    folder: Path,
+    manifest: pd.DataFrame,
+    front_end: dict[str, Any],
+    shape: tuple[int, ...],
+    blocks: Iterable[NDArray[np.float16]],
+) -> None:
+    """Write the files of a store into `folder`; `blocks` begin after `rows_written`."""
+    done = rows_written(folder, shape)
+    with (folder / ARRAY).open("ab") as stream:
+        if shutil.disk_usage(folder).free < 2 * math.prod(shape) - stream.tell():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), stream.name)
+        if not done:
+            stream.write(_header(shape))
+        for block in blocks:
+            _check_finite(block, manifest.get("path", manifest["clip"]).iloc[done:])
+            stream.write(block.data.cast("B"))
+            # What counts as written is on disk, even after a power failure.
+            stream.flush()
+            os.fsync(stream.fileno())
+            done += len(block)
+    manifest.to_csv(folder / MANIFEST, index=False, lineterminator="\n")
+    stated = {"layout": "clip, mel, frame"} | front_end | {"dtype": "float16"}
+    (folder / FRONT_END).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+    sums = "".join(f"{_digest(folder / name)}  {name}\n" for name in (MANIFEST, ARRAY, FRONT_END))
+    (folder / SUMS).write_text(sums, encoding="ascii")
+
+
+def rows_written(folder: Path, shape: tuple[int, ...]) -> int:
+    """Count the whole spectrograms in the array of an unfinished store, and cut off the rest."""
+    file, row, start = folder / ARRAY, 2 * math.prod(shape[1:]), len(_header(shape))
+    if not file.exists():
+        return 0
+    whole = max(0, file.stat().st_size - start) // row
+    os.truncate(file, start + whole * row if whole else 0)
+    return whole
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return what stands in ``logmel.npy`` before the spectrograms."""
+    header = io.BytesIO()
+    stated = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, stated)
+    return header.getvalue()
 
 
 def _blocks(rows: Rows, width: int) -> Iterator[NDArray[np.float16]]:
@@ -502,12 +518,7 @@ def _digest(file: Path) -> str:
 def _map_array(file: Path) -> NDArray[np.float16]:
     """Open ``logmel.npy`` memory-mapped, shape (N, F, T)."""
     with reading(file, StoreError, _REBUILD):
-        try:
-            array: NDArray[np.float16] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (TokenError, SyntaxError, TypeError, OverflowError, MemoryError):
-            raise ValueError("its header is damaged") from None
-        if not isinstance(array, np.memmap):
-            raise ValueError("it is no array of numpy")
+        array: NDArray[np.float16] = np.lib.format.open_memmap(file, mode="r")
         if array.ndim != 3 or array.dtype != np.float16 or 0 in array.shape:
             raise StoreError(
                 f"'{file}' holds {array.dtype} of shape {array.shape}; expected float16 (clips, "
@@ -562,40 +573,15 @@ def _check_manifest(manifest: pd.DataFrame, width: int, where: Path) -> pd.DataF
     return manifest.assign(frames=frames.astype(np.int64))
 
 
-def first_not_finite(block: NDArray[np.float16]) -> int | None:
-    """Find the first row of a block (N, F, T) with NaN or infinite values; None if all are finite.
+def _check_finite(block: NDArray[np.float16], clips: pd.Series) -> None:
+    """Refuse NaN and infinite values in a block (n, F, T), whose clips come first in `clips`.
 
     Without its sign bit, such a float16 is at least 0xF800: six times as fast as ``isfinite``.
     """
     bits = block.view(np.uint16) << 1
-    if bits.max() < 0xF800:
-        return None
-    return int(np.argmax(bits.max(axis=(1, 2)) >= 0xF800))
-
-
-def write_parts(folder: Path, manifest: pd.DataFrame, front_end: dict[str, Any]) -> None:
-    """Write ``manifest.csv``, ``feature.json`` and ``SHA256SUMS`` beside the finished array."""
-    manifest.to_csv(folder / MANIFEST, index=False, lineterminator="\n")
-    stated = {"layout": "clip, mel, frame"} | front_end | {"dtype": "float16"}
-    (folder / FRONT_END).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
-    sums = "".join(f"{_digest(folder / name)}  {name}\n" for name in (MANIFEST, ARRAY, FRONT_END))
-    (folder / SUMS).write_text(sums, encoding="ascii")
-
-
-def create_array(file: Path, shape: tuple[int, ...]) -> int:
-    """Create ``logmel.npy`` of shape (N, F, T), all zeros, and return the bytes before its data.
-
-    Raises
-    ------
-    OSError
-        With ENOSPC if the disk has not enough room.
-    """
-    needed = 2 * math.prod(shape)
-    if shutil.disk_usage(file.parent).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
-    with file.open("wb") as stream:
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        offset = stream.tell()
-        stream.truncate(offset + needed)
-    return offset
+    if bits.max() >= 0xF800:
+        clip = clips.iloc[int(np.argmax(bits.max(axis=(1, 2)) >= 0xF800))]
+        raise StoreError(
+            f"clip '{clip}' holds NaN or infinite values, expected numbers, full scale 1.0; fetch "
+            f"or record it again, or leave it out, and {_REBUILD}"
+        )

@@ -33,7 +33,6 @@ from asdlib.system import (
     Count,
     Progress,
     System,
-    finite_batches,
     per_clip,
     section_keys,
     silence,
@@ -608,7 +607,7 @@ def mean_and_deviation(rows: Rows, batch_size: int = 256) -> tuple[float, float]
     """
     count, total, squares = 0, 0.0, 0.0
     machine, heard = rows.manifest["machine"].to_numpy(dtype=str), set()
-    for positions, log_mel in finite_batches(rows, batch_size):
+    for positions, log_mel in rows.batches(batch_size):
         heard.update(machine[positions[np.ptp(log_mel, axis=(1, 2)) > 0]])
         values = log_mel.astype(np.float64)
         count += values.size

@@ -18,7 +18,6 @@ import numpy as np
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import FeatureStore, FrontEnd, Rows
-from asdlib.features.front_end import differences
 from asdlib.study.run import training_rows
 from asdlib.study.score import Floats, LogMels, Model, Waveform, log_mels
 from asdlib.system import per_clip, section_keys
@@ -176,11 +175,7 @@ def _drops(
 def _normal_clips(train: Path, section: str, front_end: FrontEnd) -> tuple[Rows, Floats]:
     """Return the normal clips of a section in a store, and their mean spectra (N, F)."""
     store = FeatureStore.open(train)
-    if differ := differences(store.described, front_end.describe()):
-        raise ConfigError(
-            f"store '{train}' has another front end than the model: {differ}; name the one that "
-            "it was trained on"
-        )
+    store.check_front_end(front_end.describe(), "the model")
     rows = training_rows(store)
     rows = rows.select(section_keys(rows.manifest) == section)
     if not len(rows):

@@ -30,7 +30,7 @@ from asdlib.errors import RunError
 from asdlib.evaluation import evaluate, interval_frame, write_score_folder
 from asdlib.evaluation.metrics import check_year
 from asdlib.evaluation.scores import score_lines
-from asdlib.features import FeatureStore, Rows, check_same_front_end
+from asdlib.features import FeatureStore, Rows
 from asdlib.files import (
     cache_folder,
     is_taken,
@@ -102,7 +102,7 @@ def plan(
 
     # Stores that do not serve are refused before a system has torch imported.
     train_store, test_store = FeatureStore.open(train), FeatureStore.open(test)
-    check_same_front_end(train_store, test_store)
+    train_store.check_front_end(test_store.described, f"store '{test_store.path}'")
     detector = make_system(system, params, seed=seed)
     train_rows = training_rows(train_store, machines)
     test_rows = _rows(test_store, "test", machines)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from asdlib.features import Rows
 from asdlib.study.config import SYSTEMS
-from asdlib.system import Progress, System, finite_batches, section_keys
+from asdlib.system import Progress, System, section_keys
 
 
 class LevelParams(BaseModel, frozen=True, extra="forbid"):
@@ -43,7 +43,7 @@ class Level(System[LevelParams]):
 
     def _levels(self, rows: Rows) -> np.ndarray:
         levels = np.empty(len(rows))
-        for positions, log_mel in finite_batches(rows, 64):
+        for positions, log_mel in rows.batches(64):
             levels[positions] = np.quantile(log_mel, self.params.quantile, axis=(1, 2))
         return levels
 

@@ -26,7 +26,6 @@ from asdlib.features import (
     LogMel,
     build as build_module,
     build_store,
-    check_same_front_end,
 )
 
 SMALL = FrontEnd(n_fft=512, hop_length=256, n_mels=16)
@@ -124,10 +123,10 @@ def test_other_requests_under_the_same_name_are_refused(root: Path, out: Path) -
     before = build_store(root, out, preset=SMALL).fingerprint
     other = SMALL.model_copy(update={"n_mels": 20, "pad_mode": "constant"})
     with pytest.raises(
-        StoreError, match="n_mels 16, now 20; pad_mode 'reflect', now 'constant'; delete it or"
+        StoreError, match="n_mels 16 and 20; pad_mode 'reflect' and 'constant'; delete it or"
     ):
         build_store(root, out, preset=other)
-    with pytest.raises(StoreError, match="built otherwise: channel None, now 0"):
+    with pytest.raises(StoreError, match="built otherwise, .*: channel None and 0"):
         build_store(root, out, preset=SMALL, channel=0)
     write_clip(root / "fan/train/normal_id_00_00000002.wav", 77)
     with pytest.raises(
@@ -191,7 +190,8 @@ def test_a_bad_file_is_named_and_nothing_is_left(
     for how in BROKEN:
         file.write_bytes(whole)
         break_file(file, how)
-        with pytest.raises(DataError, match=r"normal_id_00_00000004\.wav'") as caught:
+        refused = (DataError, StoreError)
+        with pytest.raises(refused, match=r"normal_id_00_00000004\.wav'") as caught:
             build_store(root, out, preset=SMALL, jobs=1)
         assert "\n" not in str(caught.value), how
         assert left_behind(out) == [], how
@@ -208,9 +208,9 @@ def test_flac_cut_short(tmp_path: Path, out: Path) -> None:
 def test_channels(tmp_path: Path, out: Path) -> None:
     file = tmp_path / "wav/fan/train/normal_id_00_00000000.wav"
     samples = write_clip(file, 0, channels=2)
-    with pytest.raises(DataError, match=r"has 2 channels, expected one; .*--channel 0, up to 1"):
+    with pytest.raises(DataError, match=r"has 2 channels, expected one; .*--channel 0\)"):
         build_store(tmp_path / "wav", out, preset=SMALL)
-    with pytest.raises(DataError, match=r"channel 2 is not in .*\(known: 0 to 1\)"):
+    with pytest.raises(DataError, match="has 2 channels, counted from 0, and no channel 2"):
         build_store(tmp_path / "wav", out, preset=SMALL, channel=2)
     for channel in (0, 1):
         store = build_store(
@@ -242,7 +242,7 @@ def test_a_rate_that_would_take_gigabytes_to_convert_is_refused(tmp_path: Path, 
     file = tmp_path / "wav/fan/train/normal_id_00_00000000.wav"
     file.parent.mkdir(parents=True)
     soundfile.write(file, np.zeros(48_001, np.int16), 48_001)
-    with pytest.raises(DataError, match="has 48001 Hz, which has too small a common divisor"):
+    with pytest.raises(DataError, match="has 48001 Hz, too odd a ratio to 16000 Hz"):
         build_store(tmp_path / "wav", out, resample=True)
 
 
@@ -256,8 +256,6 @@ def test_two_builds_of_the_same_store(root: Path, out: Path) -> None:
 
 
 def test_unusual_arguments(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="jobs 0 must be at least 1"):
-        build_store(root, tmp_path / "s", jobs=0)
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot be written"):
         build_store(root, tmp_path / "file" / "s")
@@ -313,18 +311,16 @@ def assert_resumes(root: Path, out: Path, *, at_least: int) -> None:
     assert store.fingerprint == fresh.fingerprint
 
 
-@pytest.mark.parametrize("tail", ["", "14", "14 1"])
-def test_a_cut_line_of_the_record_does_not_count(
-    root: Path, out: Path, tail: str, small_batches: None
-) -> None:
+@pytest.mark.parametrize("tail", [0, 1, 16 * 18 * 2 - 1])
+def test_a_cut_row_does_not_count(root: Path, out: Path, tail: int, small_batches: None) -> None:
     def interrupt(done: int, total: int) -> None:
         if done >= 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_store(root, out, preset=SMALL, jobs=1, on_progress=interrupt)
-    with (out.parent / ".new.partial" / "rows").open("a") as stream:
-        stream.write(tail)
+    with (out.parent / ".new.partial" / "logmel.npy").open("ab") as stream:
+        stream.write(bytes(tail))
     assert_resumes(root, out, at_least=6)
 
 
@@ -345,7 +341,7 @@ def test_a_partial_of_another_request_is_discarded(
         for file in root.rglob("*.wav"):
             write_clip(file, hash(file.name) % 1000)
     else:
-        (out.parent / ".new.partial" / "source.json").unlink()
+        (out.parent / ".new.partial" / "request.json").unlink()
     store = build_store(root, out, preset=front_end, jobs=1)
     assert_store_equals_recordings(store, root, front_end)
     assert left_behind(out) == ["new"]
@@ -422,7 +418,7 @@ def test_real_recordings(real_data: Path, out: Path) -> None:
     assert sorted(set(store.manifest["machine"])) == ["ToyCar", "ToyConveyor", "fan"]
     assert sorted(set(store.frames.tolist())) == [313, 344]
     toycar = FeatureStore.open(real_data / "toycar")
-    check_same_front_end(toycar, store)
+    toycar.check_front_end(store.described, "the new store")
     rows = pd.Series(range(len(toycar)), index=toycar.manifest["clip"])
     for row, clip in enumerate(store.manifest["clip"]):
         if clip in rows.index and store.manifest["machine"].iloc[row] == "ToyCar":

@@ -116,6 +116,6 @@ def test_what_does_not_fit_two_microphones_is_refused(tmp_path: Path) -> None:
         build_store(wav, out, table=table[table["split"] == "test"], far="subtract")
     one = tmp_path / "one"
     write_corpus(SPEC.model_copy(update={"layout": "dcase2023"}), one, jobs=1)
-    with pytest.raises(DataError, match="has 1 channels, but a near and a far"):
+    with pytest.raises(DataError, match="has 1 channels, --far needs two"):
         build_store(one, out, far="keep")
     assert not out.exists()

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings, strategies as st
 from small_stores import SMALL, flip, make_manifest, make_store
 
 from asdlib.errors import StoreError
-from asdlib.features import FeatureStore, FrontEnd, check_same_front_end, write_store
+from asdlib.features import FeatureStore, FrontEnd, write_store
 
 ZEROS = np.zeros((4, 8, 5))
 
@@ -60,7 +60,7 @@ def test_missing_file_is_named(store: FeatureStore, name: str) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(StoreError, match="it is a file"):
+    with pytest.raises(StoreError, match="no such folder"):
         FeatureStore.open(file)
     with pytest.raises(StoreError, match="no such folder"):
         FeatureStore.open(tmp_path / "nothing")
@@ -76,7 +76,7 @@ def test_values_that_are_not_finite_are_found(store: FeatureStore) -> None:
     for clip, value in ((0, np.nan), (7, np.inf), (11, -np.inf)):
         damage_array(store, clip, value)
         name = store.manifest["clip"].iloc[clip]
-        with pytest.raises(StoreError, match=f"NaN or infinite values in clip '{name}'"):
+        with pytest.raises(StoreError, match=f"clip '{name}' holds NaN or infinite values"):
             FeatureStore.open(store.path)
         damage_array(store, clip, 0.0)
 
@@ -233,7 +233,9 @@ def test_ragged_manifests_and_longer_arrays_are_refused(store: FeatureStore) -> 
         FeatureStore.open(store.path)
 
 
-@pytest.mark.parametrize("reader", ["pathlib.Path.read_text", "numpy.load", "pandas.read_csv"])
+@pytest.mark.parametrize(
+    "reader", ["pathlib.Path.read_text", "numpy.lib.format.open_memmap", "pandas.read_csv"]
+)
 def test_a_store_without_permission_is_not_called_damaged(
     store: FeatureStore, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,10 +316,9 @@ def test_rows_errors_name_what_is_known(store: FeatureStore) -> None:
         store.rows(machine=["fan", "fna"])
     with pytest.raises(StoreError, match=r"column 'part' .*\(known: clip, machine, section"):
         store.rows(part="00")
-    with pytest.raises(StoreError, match=r"mask of shape \(3,\) does not fit 12 rows"):
-        store.rows(np.ones(3, dtype=bool))
-    with pytest.raises(StoreError, match="not all within 12 rows"):
-        store.rows([0, 12])
+    for wrong in (np.ones(3, dtype=bool), [0, 12], [0.5]):
+        with pytest.raises(IndexError):
+            store.rows(wrong)
 
 
 def test_select_by_mask_and_by_position(store: FeatureStore) -> None:
@@ -326,8 +327,6 @@ def test_select_by_mask_and_by_position(store: FeatureStore) -> None:
     assert rows.select([5, 0]).index.tolist() == [11, 6]
     assert rows.select([5, 0]).manifest["clip"].tolist()[0].endswith("11.wav")
     assert len(rows.select([])) == 0
-    with pytest.raises(StoreError, match="picked by a Boolean mask or integers"):
-        rows.select([0.5])
 
 
 @settings(max_examples=60)
@@ -394,8 +393,8 @@ def test_crops_never_reach_into_padding(store: FeatureStore) -> None:
     for start, length in ((-1, 5), (0, 21), (0, 0)):
         with pytest.raises(StoreError, match="not within clip"):
             rows.crops([0], [start], length)
-    with pytest.raises(StoreError, match="as many starts"):
-        rows.crops([0, 1], [0], 5)
+    with pytest.raises(ValueError, match="shape"):
+        rows.crops([0, 1], [0, 0, 0], 5)
 
 
 def test_fingerprint_covers_all_three_files(tmp_path: Path) -> None:
@@ -425,18 +424,18 @@ def test_same_front_end(tmp_path: Path) -> None:
     manifest, features = make_manifest(4), np.zeros((4, 8, 5))
     a = write_store(tmp_path / "a", manifest, features, SMALL)
     longer = write_store(tmp_path / "longer", manifest, np.zeros((4, 8, 9)), SMALL)
-    check_same_front_end(a, longer)
+    a.check_front_end(longer.described, "the other")
     sparse = write_store(tmp_path / "sparse", manifest, features, {"n_mels": 8})
-    check_same_front_end(a, sparse)
+    a.check_front_end(sparse.described, "the other")
     other = SMALL.model_copy(update={"hop_length": 64, "pad_mode": "constant"})
     b = write_store(tmp_path / "b", manifest, features, other)
     with pytest.raises(
         StoreError, match="hop_length 128 and 64; pad_mode 'reflect' and 'constant'"
     ):
-        check_same_front_end(a, b)
+        a.check_front_end(b.described, "the other")
     c = write_store(tmp_path / "c", manifest, np.zeros((4, 9, 5)), {})
     with pytest.raises(StoreError, match="n_mels 8 and 9"):
-        check_same_front_end(a, c)
+        a.check_front_end(c.described, "the other")
 
 
 def test_toycar_opens_quickly(real_data: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_model_of_version_0_1_is_read(store: FeatureStore, tmp_path: Path) -> 
     np.testing.assert_array_equal(loaded.score(store.rows(split="test")), scores)
     wide = FRONT_END.model_copy(update={"n_mels": 8})
     other = write_store(tmp_path / "store", store.manifest, store.features[:, :8], wide)
-    with pytest.raises(RunError, match="different front ends: n_mels 8 and 16"):
+    with pytest.raises(StoreError, match="different front ends: n_mels 8 and 16"):
         loaded.score(other.rows(split="test"))
 
 
