@@ -10,6 +10,19 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2 - 2]} … {text[2 - most // 2 :]}"
 
 
+def reason_of(error: Exception) -> str:
+    """Return in one line what an error says: of a system its text, of pydantic place and fault."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if hasattr(error, "errors"):
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        return f"{place}: {text}" if place else text
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return f"it lacks {text}" if isinstance(error, KeyError) else text
+
+
 class AsdError(Exception):
     """Base of all errors that asdlib raises on purpose."""
 

@@ -5,7 +5,6 @@ under a hidden name beside it and then renamed. A lock keeps two processes from 
 thing, and a full disk is reported in one line.
 """
 
-import csv
 import errno
 import hashlib
 import json
@@ -17,23 +16,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
 
-from asdlib.errors import AsdError, RunError
+from asdlib.errors import AsdError, RunError, reason_of
 
 _HIDDEN = re.compile(r"/\.([^/]+?)(?:\.\d+)?\.partial(?=/|$)")
 """The hidden name of a file or folder that is not complete yet, see `hidden_name`."""
 
 _DEEPEST = 500
-_DAMAGED = (
-    *(ValueError, TypeError, OverflowError, MemoryError, RecursionError, EOFError, SyntaxError),
-    *(TokenError, csv.Error),
-)
-"""What parsers make of a file that is not what it should be."""
 _NO_PLACE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
@@ -167,13 +160,10 @@ def reading(file: Path, error: type[AsdError], way_out: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as reason:
-        raise error(
-            f"'{file}' cannot be read ({reason.strerror or reason}); check it and its permissions"
-        ) from reason
-    except _DAMAGED as reason:
-        first = (str(reason) or type(reason).__name__).splitlines()[0]
-        raise error(f"'{file}' cannot be read ({first}); {way_out}") from reason
+    except Exception as reason:  # whatever is wrong with a file, it is one line
+        file = Path(getattr(reason, "filename", None) or file)
+        way_out = "check it and its permissions" if isinstance(reason, OSError) else way_out
+        raise error(f"'{file}' cannot be read ({reason_of(reason)}); {way_out}") from reason
 
 
 def read_json(file: Path, error: type[AsdError], way_out: str) -> dict[str, Any]:

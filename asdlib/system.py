@@ -19,7 +19,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from asdlib.errors import ConfigError, RunError, shorten
 from asdlib.features import Rows
-from asdlib.files import check_regular, write_bytes, write_text
+from asdlib.files import check_regular, reading, write_bytes, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -231,39 +231,24 @@ class System(ABC, Generic[P]):
         from safetensors.torch import load
 
         folder = Path(folder)
-        try:
+        way_out = "train again with a fresh output folder"
+        with reading(folder, RunError, way_out):
             check_regular(folder)
             facts = _Facts.model_validate_json((folder / "model.json").read_bytes())
-            content = (folder / "model.safetensors").read_bytes()
-            if (facts.system, facts.format) == (cls.name, _FORMAT):
-                if facts.sha256 not in (None, hashlib.sha256(content).hexdigest()):
-                    raise ValueError("model.safetensors does not belong to model.json")
-                system = cls(seed=facts.seed, **facts.params)
-                system.sections_, system.front_end_ = facts.sections, facts.front_end
-                system.n_frames_ = facts.n_frames
-                system._restore(load(content), facts.model_dump())
-                return system
-        except ValidationError as error:
-            first = error.errors()[0]
-            reason = f"{'.'.join(['model.json', *map(str, first['loc'])])}: {first['msg']}"
-        except PermissionError as error:
-            raise RunError(
-                f"'{error.filename or folder}' cannot be read ({error.strerror}); check it and its "
-                "permissions"
-            ) from error
-        except OSError as error:
-            reason = f"{Path(error.filename or folder).name}: {error.strerror}"
-        except Exception as error:  # whatever is wrong with a file, it is one line
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else lines[0]
-        else:
+        if (facts.system, facts.format) != (cls.name, _FORMAT):
             raise RunError(
                 f"'{folder}' holds system '{facts.system}' of format {facts.format}, expected "
                 f"'{cls.name}' of format {_FORMAT}; load it with its own class"
             )
-        raise RunError(
-            f"'{folder}' holds no readable model ({reason}); train again with a fresh output folder"
-        )
+        with reading(folder, RunError, way_out):
+            content = (folder / "model.safetensors").read_bytes()
+            if facts.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+                raise ValueError("model.safetensors does not belong to model.json")
+            system = cls(seed=facts.seed, **facts.params)
+            system.sections_, system.front_end_ = facts.sections, facts.front_end
+            system.n_frames_ = facts.n_frames
+            system._restore(load(content), facts.model_dump())
+        return system
 
     @abstractmethod
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
@@ -351,17 +336,10 @@ def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
     """Refuse, by a `RunError`, rows of sections that a system was not fitted on."""
     known = sorted(set(known))
     for key in sorted(set(section_keys(manifest)) - set(known)):
-        machine, section = key.split("/")
-        of_machine = [name.split("/")[1] for name in known if name.startswith(f"{machine}/")]
-        if of_machine:
-            raise RunError(
-                f"section '{section}' is not in the training rows of '{machine}' "
-                f"(known: {', '.join(of_machine)}); train on it or leave it out of the test rows"
-            )
-        machines = sorted({name.split("/")[0] for name in known})
+        names = textwrap.shorten(", ".join(known), 160, placeholder=" …")
         raise RunError(
-            f"machine '{machine}' has no training rows (known: {', '.join(machines)}); "
-            "train on it, or score other machines only (--machine)"
+            f"section '{key}' has no training rows (known: {names}); train on it, or leave it out "
+            "of the test rows (--machine)"
         )
 
 
@@ -380,7 +358,9 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
         first = max(of_field, key=lambda e: len(e["loc"]))  # of a union, where it fits best
         location = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":
-            known = sorted(_model_at(model, location[:-1]).model_fields)
+            schema = model.model_json_schema()
+            parts = (schema, *schema.get("$defs", {}).values())
+            known = sorted({key for part in parts for key in part.get("properties", {})})
             near = difflib.get_close_matches(location[-1], known, n=1)
             names = textwrap.shorten(", ".join(known), 160, placeholder=" …")
             hint = f"did you mean '{near[0]}'?" if near else f"known: {names}"
@@ -401,15 +381,3 @@ def _short(value: object) -> str:
     except (RecursionError, ValueError):  # too deep, or a number of too many digits
         text = f"a {type(value).__name__}"
     return shorten(text, 120)
-
-
-def _model_at(model: type[BaseModel], location: Iterable[str]) -> type[BaseModel]:
-    """Follow a path of field names down into nested parameter models."""
-    for part in location:
-        field = model.model_fields.get(part)
-        if field is None:
-            continue
-        for candidate in get_args(field.annotation) or (field.annotation,):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return model

@@ -104,18 +104,11 @@ def gamma_threshold(anomaly_score: np.ndarray, quantile: float = 0.9) -> float:
     Raises
     ------
     RunError
-        If a score is not finite, there are fewer than three different ones, or `quantile` is not
-        between 0 and 1.
+        If there are fewer than three different scores, or `quantile` is not between 0 and 1.
     """
     if not 0.0 < quantile < 1.0:
         raise RunError(f"quantile {quantile} is not allowed, expected a number between 0 and 1")
     scores = np.asarray(anomaly_score, dtype=np.float64)
-    n_bad = np.count_nonzero(~np.isfinite(scores))
-    if n_bad:
-        raise RunError(
-            f"{n_bad} of {scores.size} scores are NaN or infinite, expected finite scores of "
-            "normal clips; leave those clips out"
-        )
     n_different = len(np.unique(scores))
     if n_different < 3:
         raise RunError(

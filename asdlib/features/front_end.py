@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from asdlib.errors import ConfigError
+from asdlib.errors import ConfigError, reason_of
 
 MelScale = Literal["slaney", "htk"]
 Scale = Literal[
@@ -174,10 +174,7 @@ class FrontEnd(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "parameters"
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"front end: {name}: {reason}") from error
+            raise ConfigError(f"front end: {reason_of(error)}") from error
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:

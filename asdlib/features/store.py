@@ -520,9 +520,9 @@ def _map_array(file: Path) -> NDArray[np.float16]:
     with reading(file, StoreError, _REBUILD):
         array: NDArray[np.float16] = np.lib.format.open_memmap(file, mode="r")
         if array.ndim != 3 or array.dtype != np.float16 or 0 in array.shape:
-            raise StoreError(
-                f"'{file}' holds {array.dtype} of shape {array.shape}; expected float16 (clips, "
-                f"mel bins, frames); {_REBUILD}"
+            raise ValueError(
+                f"it holds {array.dtype} of shape {array.shape}, expected float16 (clips, mel "
+                "bins, frames)"
             )
         if file.stat().st_size != array.offset + array.nbytes:
             raise ValueError("it has more bytes than its header says")

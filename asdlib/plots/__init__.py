@@ -1,7 +1,7 @@
 """What several pages draw or show: one visual language, units on every axis, colour-blind safe.
 
-``figures`` sets fonts, sizes and colours, and draws log-mels, effects with their intervals and ROC
-curves, ``sound`` makes players, cards and tables for notebooks and resynthesises spectrograms.
+``figures`` sets fonts, sizes and colours, and draws log-mels and effects with their intervals,
+``sound`` makes players, cards and tables for notebooks and resynthesises spectrograms.
 What one page alone draws stands in that page.
 """
 

@@ -200,10 +200,10 @@ def test_rows_that_cannot_be_scored(
     with pytest.raises(StoreError, match=r"normal_id_00_00000001.wav' holds NaN or infinite"):
         fitted.score(broken.rows(split="train"))
     new = make_store(tmp_path / "new", n_frames=48, n_mels=32, machines=("fan", "valve"))
-    with pytest.raises(RunError, match=r"machine 'valve' has no training rows \(known: fan, pump"):
+    with pytest.raises(RunError, match=r"'valve/00' has no training rows \(known: fan/00, fan"):
         fitted.score(new.rows(split="test"))
     new = make_store(tmp_path / "sections", n_frames=48, n_mels=32, sections=("02", "04"))
-    with pytest.raises(RunError, match=r"section '04' is not .* 'fan' \(known: 00, 02\)"):
+    with pytest.raises(RunError, match="section 'fan/04' has no training rows"):
         fitted.score(new.rows(split="test"))
 
 
@@ -271,9 +271,9 @@ def cut(path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no folder": (shutil.rmtree, r"\(model.json: No such file"),
-    "no model.json": (lambda at: (at / "model.json").unlink(), r"\(model.json: No such file"),
-    "no numbers": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors: No such"),
+    "no folder": (shutil.rmtree, r"model.json' cannot be read \(No such file"),
+    "no model.json": (lambda at: (at / "model.json").unlink(), "model.json' .*No such file"),
+    "no numbers": (lambda at: (at / "model.safetensors").unlink(), "model.safetensors' .*No such"),
     "cut facts": (
         lambda at: (at / "model.json").write_text('{"system": "con'),
         "Invalid JSON: EOF",
@@ -282,7 +282,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list": (lambda at: (at / "model.json").write_text("[1, 2]"), "should be an object"),
     "an empty object": (
         lambda at: (at / "model.json").write_text("{}"),
-        r"model\.json\.system: Field required",
+        "system: Field required",
     ),
     "another system": (
         lambda at: change(at / "model.json", system="diffusion"),
@@ -292,7 +292,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown parameter": (lambda at: change(at / "model.json", params={"foo": 1}), "'foo'"),
     "no sections": (
         lambda at: change(at / "model.json", sections=None),
-        r"model\.json\.sections: Input should be",
+        "sections: Input should be",
     ),
     "other numbers": (lambda at: change(at / "model.json", sha256="0" * 64), "does not belong"),
     "a flipped bit": (lambda at: flip(at / "model.safetensors", -5), "does not belong"),
@@ -327,9 +327,9 @@ def test_a_damaged_model_is_refused_in_one_line(name: str, saved: Path, tmp_path
         with pytest.raises(RunError, match=reason) as told:
             SYSTEMS[name][0].load(folder)
         message = str(told.value)
-        assert message.startswith(f"'{folder}' holds ")
+        assert message.startswith(f"'{folder}")
         assert "\n" not in message
-        assert "train again" in message or "load it with its own class" in message
+        assert message.endswith(("output folder", "its own class", "check it and its permissions"))
 
 
 def test_weights_of_another_seed_are_noticed(

@@ -77,7 +77,7 @@ def test_stores_that_do_not_serve(asd: Asd, tmp_path: Path) -> None:
         (tmp_path / "nowhere", "nowhere' is not a feature store"),
         (tmp_path / "empty", "it lacks manifest.csv, logmel.npy, feature.json"),
         (damaged, "logmel.npy"),
-        (gap, "section '02' is not in the training rows of 'fan' (known: 00)"),
+        (gap, "section 'fan/02' has no training rows (known: fan/00"),
     ):
         assert message in asd(*run_words("contrastive", store, tmp_path / "run")).error
     front_end = FRONT_END.model_copy(update={"hop_length": 128})

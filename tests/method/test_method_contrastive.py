@@ -10,7 +10,7 @@ import torch
 from contrastive_rows import FRONT_END, make_store, quick_system
 from threadpoolctl import threadpool_limits
 
-from asdlib.errors import RunError
+from asdlib.errors import RunError, StoreError
 from asdlib.features import FeatureStore, write_store
 from asdlib.method.contrastive import Contrastive, mean_and_deviation
 

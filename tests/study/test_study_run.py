@@ -376,7 +376,7 @@ def test_training_and_test_clips_are_those_of_the_stores(tmp_path: Path) -> None
             (gap, gap),
             None,
             RunError,
-            r"^section '02' is not in the training rows of 'fan' \(known: 00\); train on it or",
+            r"^section 'fan/02' has no training rows \(known: fan/00, .*\); train on it, or",
         ),
     ):
         with pytest.raises(error, match=message):
