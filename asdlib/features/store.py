@@ -36,6 +36,9 @@ from asdlib.files import check_regular, read_json, reading, whole_folder
 MANIFEST, ARRAY, FRONT_END, SUMS = "manifest.csv", "logmel.npy", "feature.json", "SHA256SUMS"
 REQUIRED = ("clip", "machine", "section", "split", "label", "domain")
 
+Picked = NDArray[Any] | Sequence[Any] | pd.Series
+"""A Boolean mask of rows, or their numbers."""
+
 CHECKED_BYTES = 512 * 2**20
 """Arrays up to this size are checked in full for finite values, of larger ones a sample."""
 
@@ -195,7 +198,7 @@ class FeatureStore:
         """Return the centre frequency of every mel bin in Hz, shape (F,)."""
         return self.parameters.mel_frequencies()
 
-    def rows(self, mask: ArrayLike | None = None, **where: str | Sequence[str]) -> "Rows":
+    def rows(self, mask: Picked | None = None, **where: str | Sequence[str]) -> "Rows":
         """Select rows.
 
         Parameters
@@ -264,7 +267,7 @@ class Rows:
         """Valid frames of each clip, shape (n,)."""
         return self.store.frames[self.index]
 
-    def select(self, mask: ArrayLike) -> "Rows":
+    def select(self, mask: Picked) -> "Rows":
         """Narrow the selection by a mask (n,), or by positions in it in any order."""
         return Rows(self.store, self.index[mask])
 
@@ -379,7 +382,7 @@ def write_store(
 def subset_store(
     store: FeatureStore,
     out: str | Path,
-    mask: ArrayLike | None = None,
+    mask: Picked | None = None,
     **where: str | Sequence[str],
 ) -> FeatureStore:
     """Write some rows of a store as the new store `out`; see `FeatureStore.rows`.
@@ -518,7 +521,7 @@ def _digest(file: Path) -> str:
 def _map_array(file: Path) -> NDArray[np.float16]:
     """Open ``logmel.npy`` memory-mapped, shape (N, F, T)."""
     with reading(file, StoreError, _REBUILD):
-        array: NDArray[np.float16] = np.lib.format.open_memmap(file, mode="r")
+        array = np.lib.format.open_memmap(file, mode="r")
         if array.ndim != 3 or array.dtype != np.float16 or 0 in array.shape:
             raise ValueError(
                 f"it holds {array.dtype} of shape {array.shape}, expected float16 (clips, mel "

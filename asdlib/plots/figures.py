@@ -116,8 +116,8 @@ def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xla
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
     grid[0, 0].set_yticks(range(0, -len(lines), -1), [label for _, label in lines], fontsize=9)
-    for (name, _), label in zip(lines, grid[0, 0].get_yticklabels(), strict=True):
-        label.set_fontweight("normal" if name is not None else "bold")
+    for (of, _), label in zip(lines, grid[0, 0].get_yticklabels(), strict=True):
+        label.set_fontweight("bold" if of is None else "normal")
     grid[0, 0].set_ylim(0.3 - len(lines), 0.7)
     figure.supxlabel(
         f"{xlabel}; triangle: the interval leaves out zero, circle: it holds zero", fontsize=10
