@@ -31,11 +31,13 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 }
 
 
-def second_by_second(sound: np.ndarray) -> Iterator[np.ndarray]:
-    """Two hours of a clip, repeated."""
-    for second in range(round(3600 * HOURS)):
+def second_by_second(sound: np.ndarray, held: list[float]) -> Iterator[np.ndarray]:
+    """Two hours of a clip, repeated; note the memory (MB) after ten minutes and at the end."""
+    for second in range(1, round(3600 * HOURS) + 1):
         start = second * RATE % len(sound)
         yield sound[start : start + RATE]
+        if second in (600, round(3600 * HOURS)):
+            held.append(psutil.Process().memory_info().rss / 1e6)
 
 
 def run() -> list[dict[str, Any]]:
@@ -52,14 +54,11 @@ def run() -> list[dict[str, Any]]:
         for system, params in SYSTEMS.items():
             held_out(asdlib.run(system, store, store, folder / system, params=params), store)
             listener = Listener(load_model(folder / system), "fan/00", RATE)
-            process, held = psutil.Process(), {}
+            held: list[float] = []
             started = time.process_time()
-            for second, block in enumerate(second_by_second(sound), 1):
-                list(listener.push(block))
-                if second in (600, round(3600 * HOURS)):
-                    held[second] = process.memory_info().rss / 1e6
+            list(listener.hear(second_by_second(sound, held)))
             took = time.process_time() - started
-            first, last = held.values()
+            first, last = held
             if last - first > MOST_MB:
                 raise RuntimeError(f"memory grew from {first:.0f} to {last:.0f} MB")
             rows.append(

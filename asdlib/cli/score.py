@@ -5,7 +5,7 @@ import json
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -59,18 +59,17 @@ def score(
     )
     table = csv.writer(sys.stdout, lineterminator="\n")
     for number, (row, samples) in enumerate(scored):
-        said: dict[str, Any] = row._asdict()
         if explain or pictures:
-            reason = find_reason(loaded, samples, row.section, offset=row.window_start)
-            said["reason"] = reason.as_json() if as_json else reason.sentence
+            reason = find_reason(loaded, samples, row["section"], offset=row["window_start"])
+            row["reason"] = reason.as_json() if as_json else reason.sentence
         if pictures:
             from asdlib.plots import plot_reason, save_figure
 
-            save_figure(plot_reason(reason), pictures / f"{number:03d} {Path(row.clip).stem}")
+            save_figure(plot_reason(reason), pictures / f"{number:03d} {Path(row['clip']).stem}")
         if as_json:
-            typer.echo(json.dumps(said))
+            typer.echo(json.dumps(row))
         else:
-            table.writerows([said.values()] if number else [said, said.values()])
+            table.writerows([row.values()] if number else [row, row.values()])
 
 
 @app.command()
@@ -102,9 +101,8 @@ def listen(
     """Listen to a stream: JSON lines where it begins and ends to sound wrong."""
     import time
     from functools import partial
-    from itertools import chain
 
-    from asdlib.study.listen import Listener, PcmStream, false_alarms, microphone
+    from asdlib.study.listen import Listener, false_alarms, microphone, pcm_stream
     from asdlib.study.score import NEAREST, load_model, open_recordings
 
     loaded = load_model(model, train=train, quantile=quantile)
@@ -117,7 +115,8 @@ def listen(
         raise ConfigError(f"--confirm {confirm} is not of the form K/N, e.g. 3/4") from None
     make = partial(Listener, loaded, of, confirm=(k, n), window=window)
     if normal:
-        found = false_alarms(make, open_recordings(normal, sys.stdin.buffer.read), channel)
+        recordings = open_recordings(normal, sys.stdin.buffer.read)
+        found = false_alarms(make(recordings[0].rate), recordings, channel)
         typer.echo(json.dumps({"event": "false alarms"} | found))
     if source is None:
         if normal:
@@ -129,11 +128,10 @@ def listen(
         blocks = microphone(own, device or None, note)
     else:
         stream = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115
-        pcm = PcmStream.open(stream, rate, channels)
-        own, blocks = pcm.rate, pcm.blocks(channel, wait)
+        own, blocks = pcm_stream(stream, rate, channels, channel, wait)
     listener, started, events = make(own), time.perf_counter(), 0
     with suppress(KeyboardInterrupt):  # the usual end of listening
-        for event in chain.from_iterable(map(listener.push, blocks)):
+        for event in listener.hear(blocks):
             events += event.event == "begin"
             typer.echo(json.dumps(event._asdict()))
     took = time.perf_counter() - started

@@ -32,12 +32,9 @@ from asdlib.features.logmel import LogMel
 from asdlib.files import whole_file
 from asdlib.method.backends import (
     Backend,
-    ClassMeanDistance,
     KNearestNeighbours,
     LevelSum,
-    LocalDensityKNN,
     Mahalanobis,
-    VarianceMinimised,
     level_backend,
 )
 from asdlib.method.contrastive import Contrastive
@@ -70,10 +67,6 @@ def export(
 
     Parameters
     ----------
-    run
-        The run, see `asdlib.study.load_run`.
-    out
-        File to write.
     train, quantile
         See `asdlib.study.score.load_model`.
     sections
@@ -209,27 +202,23 @@ def _distance(backend: Backend, model: dict[str, np.ndarray]) -> Callable[[Tenso
     if isinstance(backend, Mahalanobis):
         means, whitening = _single(model["mean"])[..., None, :], _single(model["whitening"])
         return lambda x: ((x - means) @ whitening).norm(dim=-1).reshape(-1, x.shape[0]).amin(dim=0)
-    if isinstance(backend, ClassMeanDistance):
-        return _nearest(model["mean"][None], backend.metric, 1)
-    with_more = isinstance(backend, LocalDensityKNN | VarianceMinimised)
-    if isinstance(backend, KNearestNeighbours) and not with_more:
-        return _nearest(model["embeddings"], backend.metric, backend.k)
+    if isinstance(backend, KNearestNeighbours) and {*model} <= {"embeddings", "scale"}:
+        return _nearest(_single(model["embeddings"]), backend)
     raise ConfigError(
         f"back-end '{backend.name}' cannot be exported; expected level_sum, a Mahalanobis "
-        "distance, knn or class_mean"
+        "distance, knn or balanced_knn"
     )
 
 
-def _nearest(embeddings: np.ndarray, metric: str, k: int) -> Callable[[Tensor], Tensor]:
-    """Mean distance to the k nearest of some embeddings (M, D)."""
-    normal, unit = _single(embeddings), nn.functional.normalize
+def _nearest(normal: Tensor, backend: KNearestNeighbours) -> Callable[[Tensor], Tensor]:
+    unit = nn.functional.normalize
 
     def score(x: Tensor) -> Tensor:
-        if metric == "cosine":
+        if backend.metric == "cosine":
             distances = (1 - unit(x, dim=1) @ unit(normal, dim=1).T).clamp(0, 2)
         else:
             distances = (x[:, None] - normal).norm(dim=2)
-        return distances.topk(k, dim=1, largest=False).values.mean(dim=1)
+        return distances.topk(backend.k, dim=1, largest=False).values.mean(dim=1)
 
     return score
 

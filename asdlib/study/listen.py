@@ -12,7 +12,7 @@ Shapes: S samples.
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
@@ -36,92 +36,73 @@ class Event(NamedTuple):
     share_higher: float  # share of the held-out normal clips that score as high or higher
 
 
+@dataclass
 class Listener:
-    """Sliding windows, k of n, hysteresis; see the head of this module.
+    """Sliding windows, k of n, hysteresis; see the head of this module."""
 
-    Parameters
-    ----------
-    model, section
-        See `asdlib.study.score.load_model`; "machine/section".
-    rate
-        Sample rate of what comes in, in Hz.
-    confirm
-        k and n.
-    window
-        Seconds of a window, by default those of a training clip.
-    """
+    model: Model
+    section: str  # "machine/section"
+    rate: int  # sample rate of what comes in, in Hz
+    confirm: tuple[int, int] = (3, 4)  # k and n
+    window: float | None = None  # seconds, by default those of a training clip
+    seconds: float = 0.0  # how much was heard
+    n_windows: int = 0  # how many were scored
 
-    def __init__(
-        self,
-        model: Model,
-        section: str,
-        rate: int,
-        *,
-        confirm: tuple[int, int] = (3, 4),
-        window: float | None = None,
-    ) -> None:
-        self.k, n = confirm
-        if not 1 <= self.k <= n:
-            raise ConfigError(f"{self.k} of {n} windows cannot be alarming; give e.g. 3 of 4")
-        self.model, self.section, self.rate = model, section, rate
-        self.size = max(2, round(model.window_samples(window) * rate / model.front_end.sample_rate))
-        self.threshold = model.thresholds[section]
-        lower = max(1 - 2 * (1 - model.quantile), 0.5 * model.quantile)
-        self.release = model.levels(lower)[section]
-        self.last: deque[float] = deque(maxlen=n)
-        self.peak: float | None = None
-        """Highest score of the event that has begun and not ended; None without one."""
-        self._heard, self._buffer = 0, np.zeros(0, dtype=np.float32)
+    def hear(self, blocks: Iterable[Waveform]) -> Iterator[Event]:
+        """Take samples (S,) as they come, and yield what they begin or end."""
+        (k, n), model, section = self.confirm, self.model, self.section
+        if not 1 <= k <= n:
+            raise ConfigError(f"{k} of {n} windows cannot be alarming; give e.g. 3 of 4")
+        threshold = model.thresholds[section]
+        lower = model.levels(max(1 - 2 * (1 - model.quantile), 0.5 * model.quantile))[section]
+        last: deque[float] = deque(maxlen=n)
+        peak: float | None = None  # highest score of an event that has begun
+        for end, samples in self._windows(blocks):
+            (score,) = map(float, model.score(samples[None], section))
+            last.append(score)
+            event = ""
+            if peak is None and sum(s > threshold for s in last) >= k:
+                event, peak = "begin", max(last)
+            elif peak is not None:
+                peak = max(peak, score)
+                if max(last) <= lower:
+                    event, score, peak = "end", peak, None
+            if event:
+                share = model.share_higher(section, score)
+                yield Event(event, round(end, 3), section, score, threshold, share)
 
-    @property
-    def seconds(self) -> float:
-        """How much was heard."""
-        return self._heard / self.rate
-
-    def push(self, samples: Waveform) -> Iterator[Event]:
-        """Take the next samples (S,), and yield what they begin or end."""
-        self._heard += len(samples)
-        self._buffer = np.concatenate([self._buffer, samples])
-        while len(self._buffer) >= self.size:
-            end = (self._heard - len(self._buffer) + self.size) / self.rate
-            yield from self._decide(self._buffer[: self.size], end)
-            self._buffer = self._buffer[self.size // 2 :]
-
-    def _decide(self, window: Waveform, end: float) -> Iterator[Event]:
-        if not np.isfinite(window).all():
-            raise DataError(f"NaN or infinite samples before {end:.1f} s; check the source")
-        window = resampled(window, self.rate, self.model.front_end.sample_rate)
-        score = float(self.model.score(window[None], self.section)[0])
-        self.last.append(score)
-        event = ""
-        if self.peak is None and sum(s > self.threshold for s in self.last) >= self.k:
-            event, self.peak = "begin", max(self.last)
-        elif self.peak is not None:
-            self.peak = max(self.peak, score)
-            if max(self.last) <= self.release:
-                event, score, self.peak = "end", self.peak, None
-        if event:
-            share = self.model.share_higher(self.section, score)
-            yield Event(event, round(end, 3), self.section, score, self.threshold, share)
+    def _windows(self, blocks: Iterable[Waveform]) -> Iterator[tuple[float, Waveform]]:
+        """Yield the end (s) of each window, and its samples at the rate of the model."""
+        own = self.model.front_end.sample_rate
+        size = max(2, round(self.model.window_samples(self.window) * self.rate / own))
+        heard, buffer = 0, np.zeros(0, np.float32)
+        for block in blocks:
+            heard, buffer = heard + len(block), np.concatenate([buffer, block])
+            self.seconds = heard / self.rate
+            while len(buffer) >= size:
+                end = (heard - len(buffer) + size) / self.rate
+                if not np.isfinite(buffer[:size]).all():
+                    raise DataError(f"NaN or infinite samples before {end:.1f} s; check the source")
+                self.n_windows += 1
+                yield end, resampled(buffer[:size], self.rate, own)
+                buffer = buffer[size // 2 :]
 
 
 def false_alarms(
-    make: Callable[[int], Listener], recordings: Sequence[Recording], channel: int = 0
+    listener: Listener, recordings: Iterable[Recording], channel: int = 0
 ) -> dict[str, float]:
     """Return the rate of events in recordings of the healthy machine, heard as one stream.
 
-    The model must not have been trained on them, or the rate comes out too low. `make` makes a
-    listener for a sample rate.
+    The model must not have been trained on them, or the rate comes out too low.
     """
-    listener, events = make(recordings[0].rate), 0
-    for recording in recordings:
-        minute = 60 * recording.rate
-        for start in range(0, recording.n_samples, minute):
-            samples = recording.read(start, minute, channel, listener.rate)
-            events += sum(event.event == "begin" for event in listener.push(samples))
-    if not listener.last:
-        heard = listener.seconds
-        raise DataError(f"{heard:.1f} s of normal sound fill no window; give longer recordings")
+    minutes = (
+        each.read(start, 60 * each.rate, channel, listener.rate)
+        for each in recordings
+        for start in range(0, each.n_samples, 60 * each.rate)
+    )
+    events = sum(event.event == "begin" for event in listener.hear(minutes))
+    if not listener.n_windows:
+        raise DataError(f"{listener.seconds:.1f} s of normal sound fill no window; give more")
     return rate_per_day(events, listener.seconds)
 
 
@@ -140,67 +121,63 @@ def rate_per_day(events: int, seconds: float) -> dict[str, float]:
     return {"events": events, "hours": seconds / 3600} | rates
 
 
-@dataclass
-class PcmStream:
-    """Samples of a WAV stream, or raw ones: what comes over a pipe or grows on a disk."""
+def pcm_stream(
+    stream: IO[bytes], rate: int | None, channels: int, channel: int, wait: float
+) -> tuple[int, Iterator[Waveform]]:
+    """Return the sample rate of a stream, and its samples (S,) as they come, full scale 1.0.
 
-    stream: IO[bytes]
-    rate: int
-    channels: int
-    dtype: str
+    It begins like a WAV file; the lengths in that header do not count, a stream does not know them.
+    With a `rate` (Hz) it is raw 16-bit samples of so many `channels`. At the end of a growing file
+    more is waited for, up to `wait` seconds.
 
-    @classmethod
-    def open(cls, stream: IO[bytes], rate: int | None, channels: int = 1) -> "PcmStream":
-        """Read the header of a WAV stream; with `rate`, it is raw 16-bit samples without one.
+    Raises
+    ------
+    DataError
+        If there is no header, or one of samples that are not 16 or 32 bits, or no such `channel`.
+    """
+    dtype = "<i2"
+    if rate is None:
+        rate, channels, dtype = _read_header(stream)
+    if channel >= channels:
+        raise DataError(f"channel {channel} is not in the stream (known: 0 to {channels - 1})")
+    kind = np.dtype(dtype)
+    scale = 1.0 if kind.kind == "f" else 2.0 ** (1 - 8 * kind.itemsize)
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
 
-        Lengths in the header do not count: a stream does not know them.
-
-        Raises
-        ------
-        DataError
-            If there is no header, or one of samples that are not 16 or 32 bits.
-        """
-        if rate is not None:
-            return cls(stream, rate, channels, "<i2")
-        head, chunks = stream.read(12), dict[bytes, bytes]()
-        while head[:4] + head[8:] == b"RIFFWAVE" and not chunks.keys() & {b"data", bytes(4)}:
-            name, size = struct.unpack("<4sI", stream.read(8).ljust(8, b"\0"))
-            chunks[name] = b"" if name == b"data" else stream.read(size + size % 2)
-        form = chunks.get(b"fmt ", b"")
-        if b"data" not in chunks or len(form) < 16:
-            raise DataError(
-                "the stream begins with no WAV header; say the rate of raw samples (--rate)"
-            )
-        code, channels, rate, bits = struct.unpack("<HHI6xH", form[:16])
-        if code == 0xFFFE:  # extensible
-            code = int.from_bytes(form[24:26], "little")
-        if (code, bits) not in _FORMATS or not channels or not rate:
-            raise DataError(f"samples of {bits} bits cannot be streamed; send 16 or 32 bits")
-        return cls(stream, rate, channels, _FORMATS[code, bits])
-
-    def blocks(self, channel: int, wait: float) -> Iterator[Waveform]:
-        """Yield the samples of a channel as they come, full scale 1.0.
-
-        At the end more is waited for, up to `wait` seconds.
-        """
-        if channel >= self.channels:
-            raise DataError(
-                f"channel {channel} is not in the stream (known: 0 to {self.channels - 1})"
-            )
-        kind, rest, last = np.dtype(self.dtype), b"", time.monotonic()
-        scale = 1.0 if kind.kind == "f" else 2.0 ** (1 - 8 * kind.itemsize)
-        read: Callable[[int], bytes] = getattr(self.stream, "read1", self.stream.read)
+    def blocks() -> Iterator[Waveform]:
+        rest, last = b"", time.monotonic()
         while True:
             if content := read(2**16):
                 last, content = time.monotonic(), rest + content
-                whole = len(content) - len(content) % (self.channels * kind.itemsize)
+                whole = len(content) - len(content) % (channels * kind.itemsize)
                 rest = content[whole:]
-                samples = np.frombuffer(content[:whole], kind)[channel :: self.channels]
+                samples = np.frombuffer(content[:whole], kind)[channel::channels]
                 yield (samples * scale).astype(np.float32)
             elif time.monotonic() - last < wait:
                 time.sleep(0.05)
             else:
                 return
+
+    return rate, blocks()
+
+
+def _read_header(stream: IO[bytes]) -> tuple[int, int, str]:
+    """Return rate, channels and kind of the samples that follow."""
+    head, chunks = stream.read(12), dict[bytes, bytes]()
+    while head[:4] + head[8:] == b"RIFFWAVE" and not chunks.keys() & {b"data", bytes(4)}:
+        name, size = struct.unpack("<4sI", stream.read(8).ljust(8, b"\0"))
+        chunks[name] = b"" if name == b"data" else stream.read(size + size % 2)
+    form = chunks.get(b"fmt ", b"")
+    if b"data" not in chunks or len(form) < 16:
+        raise DataError(
+            "the stream begins with no WAV header; say the rate of raw samples (--rate)"
+        )
+    code, channels, rate, bits = struct.unpack("<HHI6xH", form[:16])
+    if code == 0xFFFE:  # extensible
+        code = int.from_bytes(form[24:26], "little")
+    if (code, bits) not in _FORMATS or not channels or not rate:
+        raise DataError(f"samples of {bits} bits cannot be streamed; send 16 or 32 bits")
+    return rate, channels, _FORMATS[code, bits]
 
 
 def microphone(rate: int, device: str | None, note: Callable[[str], None]) -> Iterator[Waveform]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -222,21 +222,6 @@ def resampled(samples: Waveform, rate: int, new_rate: int) -> Waveform:
     return np.asarray(resample(torch.from_numpy(samples), rate, new_rate))
 
 
-class Scored(NamedTuple):
-    """What is said of one recording."""
-
-    clip: str
-    section: str
-    score: float
-    threshold: float
-    decision: str  # "anomaly" above the threshold, else "normal"
-    share_higher: float
-    """Share of the held-out normal clips of the section that score as high or higher."""
-    normal_clips: int  # number of those clips
-    window_start: float  # window of the highest score, from … to, in seconds
-    window_end: float
-
-
 @dataclass(frozen=True)
 class Recording:
     """A sound file, or what came over standard input, whose windows are read one by one."""
@@ -310,7 +295,7 @@ def score_recordings(
     channel: int | None = None,
     window: float | None = None,
     note: Callable[[str], None] = lambda text: None,
-) -> Iterator[tuple[Scored, Waveform]]:
+) -> Iterator[tuple[dict[str, Any], Waveform]]:
     """Score recordings one after the other, with little memory however long they are.
 
     Parameters
@@ -326,8 +311,11 @@ def score_recordings(
 
     Yields
     ------
-    scored, waveform
-        What is said of a recording, and its window of the highest score, (S,), at the model's rate.
+    row, waveform
+        ``clip, section, score, threshold, decision`` ("anomaly" above the threshold, else
+        "normal"), ``share_higher`` (see `Model.share_higher`), ``normal_clips`` (the number of
+        those), ``window_start, window_end`` (in seconds), and the samples (S,) of that window,
+        which has the highest score, at the model's rate.
 
     Raises
     ------
@@ -355,10 +343,18 @@ def score_recordings(
             score = float(model.score(samples[None], of)[0])
             best = max(best, (score, start, samples), key=itemgetter(0))
         score, start, samples = best
-        limit, share = model.thresholds[of], model.share_higher(of, score)
-        said = (score, limit, "anomaly" if score > limit else "normal", share)
-        seconds = (round(s / recording.rate, 3) for s in (start, start + length))
-        yield Scored(recording.name, of, *said, len(model.normal[of]), *seconds), samples
+        row = {
+            "clip": recording.name,
+            "section": of,
+            "score": score,
+            "threshold": model.thresholds[of],
+            "decision": "anomaly" if score > model.thresholds[of] else "normal",
+            "share_higher": model.share_higher(of, score),
+            "normal_clips": len(model.normal[of]),
+            "window_start": round(start / recording.rate, 3),
+            "window_end": round((start + length) / recording.rate, 3),
+        }
+        yield row, samples
 
 
 def _remarks(model: Model, recording: Recording, size: int, channel: int | None) -> Iterator[str]:

@@ -84,13 +84,12 @@ def listening(run: Path, clips: pd.DataFrame, wav: Path) -> dict[str, float]:
         model, events, heard = load_model(run, quantile=quantile), 0, 0.0
         started = time.process_time()
         for key, own in clips[~clips["anomalous"]].groupby(["machine", "section"]):
-            listener: Listener | None = None
-            for clip in own.sort_values("clip").itertuples():
-                path = wav / clip.machine / "test" / clip.clip
-                samples, rate = soundfile.read(path, dtype="float32")
-                listener = listener or Listener(model, "/".join(key), rate, window=10.0)
-                events += sum(each.event == "begin" for each in listener.push(samples))
-            heard += listener.seconds if listener else 0.0
+            paths = [wav / key[0] / "test" / clip for clip in sorted(own["clip"])]
+            rate = soundfile.info(paths[0]).samplerate
+            listener = Listener(model, "/".join(key), rate, window=10.0)
+            clips_ = (soundfile.read(path, dtype="float32")[0] for path in paths)
+            events += sum(each.event == "begin" for each in listener.hear(clips_))
+            heard += listener.seconds
         rate = rate_per_day(events, heard)
         for name, key in (("", "per_day"), ("_low", "low"), ("_high", "high")):
             found[f"alarms_{100 * quantile:g}{name}"] = rate[key]

@@ -278,7 +278,7 @@ def test_an_event_ends_below_the_lower_level_only() -> None:
         score=lambda samples, section: [next(scores)],
     )
     listener = Listener(cast(Any, model), "fan/00", 100, confirm=(2, 3))
-    begin, end = listener.push(np.zeros(550, dtype=np.float32))
+    begin, end = listener.hear([np.zeros(50, dtype=np.float32)] * 11)
     assert (begin.event, begin.time, begin.score) == ("begin", 1.5, 1.2)
     assert (end.event, end.time, end.score) == ("end", 5.5, 1.2)
 
