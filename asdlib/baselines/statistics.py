@@ -6,6 +6,7 @@ normal clips of its section. No training loop, and strong: a method has to beat 
 Shapes: B batch, F mel bins, T frames, D statistics of a clip.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from asdlib.features import Rows
 from asdlib.system import Count, Progress, System, by_section, per_clip, section_keys
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -189,22 +191,42 @@ class TimeStatistics(System[TimeStatisticsParams]):
         P. H. Garthwaite, I. Koch, "Evaluating the contributions of individual variables to a
         quadratic form", Australian & New Zealand J. Statistics 58(1), 2016.
         """
+        import torch
+
+        x = torch.from_numpy(np.asarray(log_mel, dtype=np.float64))
+        _, parts = self.divider([section], torch.float64)(x[None])
+        return np.asarray(parts[0, 0])
+
+    def divider(
+        self, sections: Sequence[str], dtype: "torch.dtype"
+    ) -> "Callable[[Tensor], tuple[Tensor, Tensor]]":
+        """Return what makes scores (B, C) and `contributions` (B, C, F, T) of log-mels (B, F, T).
+
+        C are the sections, and `dtype` is that of the log-mels.
+        """
+        import torch
+
         if "quantiles" in self.params.statistics:
             raise ConfigError(
                 "a score by quantiles cannot be divided among frames; set statistics to mean or "
                 "mean+deviation"
             )
-        x = np.asarray(log_mel, dtype=np.float64)
-        n_mels, n_frames = x.shape
-        at = self.sections_.index(section)
-        frames = [x]
-        if self.params.statistics != "mean":
-            spread = np.maximum(x.std(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-            frames.append(np.square(x - x.mean(axis=1, keepdims=True)) / spread)
-        apart = np.concatenate(frames) - self.mean_[at][:, None]  # (D, T), z is its mean
-        white = symmetric_root(self.precision_[at]) @ apart
-        parts = white.mean(axis=1, keepdims=True) * white / n_frames
-        return np.asarray(parts.reshape(-1, n_mels, n_frames).sum(axis=0))
+        at = [self.sections_.index(section) for section in sections]
+        mean = torch.from_numpy(self.mean_[at, :, None]).to(dtype)
+        root = torch.from_numpy(symmetric_root(self.precision_[at])).to(dtype)
+
+        def divide(log_mel: "Tensor") -> "tuple[Tensor, Tensor]":
+            frames = log_mel
+            if self.params.statistics != "mean":
+                spread = log_mel.std(dim=2, correction=0, keepdim=True).clamp(min=1e-30)
+                from_mean = log_mel - log_mel.mean(dim=2, keepdim=True)
+                frames = torch.cat([log_mel, from_mean.square() / spread], dim=1)
+            white = root @ (frames[:, None] - mean)  # (B, C, D, T)
+            total = white.mean(dim=3, keepdim=True)
+            parts = torch.unflatten(total * white / log_mel.shape[2], 2, (-1, log_mel.shape[1]))
+            return total.square().sum(dim=(2, 3)).sqrt(), parts.sum(dim=2)
+
+        return divide
 
     def _state(self) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         import torch

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from asdlib import __version__
 from asdlib.baselines import Autoencoder, TimeStatistics
-from asdlib.baselines.statistics import symmetric_root
 from asdlib.errors import ConfigError
 from asdlib.features.logmel import LogMel
 from asdlib.files import whole_file
@@ -134,7 +133,7 @@ class Detector(nn.Module):
 
 def _scorer(system: System[Any] | None, sections: Sequence[str]) -> Scorer:
     if isinstance(system, TimeStatistics) and "quantiles" not in system.params.statistics:
-        return _of_statistics(system, sections)
+        return system.divider(sections, torch.float32)
     if isinstance(system, Autoencoder):
         return _of_autoencoder(system, sections)
     if isinstance(system, Contrastive) and system.params.segment == "clip":
@@ -144,26 +143,6 @@ def _scorer(system: System[Any] | None, sections: Sequence[str]) -> Scorer:
         "expected statistics (without quantiles), autoencoder, autoencoder2022 or contrastive "
         "(segment=clip)"
     )
-
-
-def _of_statistics(system: TimeStatistics, sections: Sequence[str]) -> Scorer:
-    at = [system.sections_.index(section) for section in sections]
-    mean = _single(system.mean_[at, :, None])
-    root = _single(symmetric_root(system.precision_[at]))
-
-    def score(log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute parts as `TimeStatistics.contributions` does."""
-        frames = log_mel
-        if system.params.statistics != "mean":
-            spread = log_mel.std(dim=2, correction=0, keepdim=True).clamp(min=1e-30)
-            from_mean = log_mel - log_mel.mean(dim=2, keepdim=True)
-            frames = torch.cat([log_mel, from_mean.square() / spread], dim=1)
-        white = root @ (frames[:, None] - mean)  # (B, C, D, T)
-        total = white.mean(dim=3, keepdim=True)
-        parts = torch.unflatten(total * white / log_mel.shape[2], 2, (-1, log_mel.shape[1]))
-        return total.square().sum(dim=(2, 3)).sqrt(), parts.sum(dim=2)
-
-    return score
 
 
 def _of_autoencoder(system: Autoencoder, sections: Sequence[str]) -> Scorer:

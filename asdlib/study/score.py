@@ -1,4 +1,4 @@
-"""From a recording to a score and a decision: a model, windows of a waveform, an answer.
+"""From a recording to a score and a decision.
 
 A `Model` is a finished run or a file that ``asd export`` has written; both score log-mels alike.
 A recording is cut into windows as long as the training clips, which thresholds are made for, half
@@ -89,6 +89,14 @@ class Model:
     def share_higher(self, section: str, score: float) -> float:
         """Share of the held-out normal clips of a section that score at least `score`."""
         return float(np.mean(self.normal[section] >= score))
+
+    def nearest(self, waveform: Waveform) -> str:
+        """Return the section where a waveform (S,) scores lowest, in deviations of normal clips."""
+        heights = [
+            (self.score(waveform[None], key)[0] - scores.mean()) / max(scores.std(), 1e-12)
+            for key, scores in self.normal.items()
+        ]
+        return self.sections[int(np.argmin(heights))]
 
     def window_samples(self, seconds: float | None = None) -> int:
         """Return the samples of a window, by default those of a training clip."""
@@ -335,7 +343,7 @@ def score_recordings(
     for recording, of in zip(recordings, sections, strict=True):
         starts, length = recording.windows(size / rate, model.front_end.hop_length / rate)
         if of is None:
-            of = _nearest(model, recording.read(0, length, channel or 0, rate))
+            of = model.nearest(recording.read(0, length, channel or 0, rate))
             note(f"'{recording.name}' names no section; the nearest is {of}")
         best = -np.inf, 0, np.zeros(0, np.float32)
         for start in starts:
@@ -391,14 +399,3 @@ def _named(model: Model, name: str, section: str | None) -> str | None:
             f"--section NAME, or --section {NEAREST} for the one that fits best"
         )
     return found[0] if len(found) == 1 else None
-
-
-def _nearest(model: Model, samples: Waveform) -> str:
-    """Return the section where a window scores lowest, in deviations of its normal clips."""
-
-    def height(section: str) -> float:
-        normal = model.normal[section]
-        (score,) = model.score(samples[None], section)
-        return float((score - normal.mean()) / max(normal.std(), 1e-12))
-
-    return min(model.sections, key=height)

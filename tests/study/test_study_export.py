@@ -109,7 +109,7 @@ def test_a_file_scores_as_the_library_does(
             for f in (file, small)
         ]
         np.testing.assert_allclose(*scores, rtol=0.02)
-    decided = decide_run(run.path, quantile=0.8, out=tmp_path / "decided")
+    decided = decide_run(run.path, quantile=0.8)
     limits = decided.thresholds.set_index(["machine", "section"])["threshold"]
     assert told["thresholds"] == [limits[tuple(section.split("/"))] for section in sections]
     assert [len(told["held_out"][section]) for section in sections] == [8] * len(sections)
