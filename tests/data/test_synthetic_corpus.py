@@ -196,21 +196,13 @@ def test_no_machine_is_clipped_or_silent(layout: str) -> None:
                 assert -55 < 20 * np.log10(np.std(audio)) < -12
 
 
-@pytest.mark.slow
-def test_bytes_do_not_depend_on_the_number_of_processes_but_on_the_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corpus, "_CHUNK", 2)
+def test_bytes_do_not_depend_on_the_number_of_threads_but_on_the_seed(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    with monkeypatch.context() as patch:
-        # So few clips are not worth a second process.
-        patch.setattr(corpus, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("a pool"))
-        table = write_corpus(ONE, tmp_path / "a", jobs=2)
-    monkeypatch.setattr(corpus, "_SECONDS_WORTH_A_PROCESS", 1.0)
-    again = write_corpus(ONE, tmp_path / "b", jobs=2, on_progress=lambda *step: steps.append(step))
+    table = write_corpus(ONE, tmp_path / "a", jobs=1)
+    again = write_corpus(ONE, tmp_path / "b", jobs=3, on_progress=lambda *step: steps.append(step))
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     pd.testing.assert_frame_equal(table, again)
-    assert (steps[0], steps[-1]) == ((0, 7), (7, 7))
+    assert steps == [(done, 7) for done in range(8)]
     write_corpus(ONE.model_copy(update={"seed": 1}), tmp_path / "c", jobs=1)
     sounds = [digests(tmp_path / name)[path] for name in "ac" for path in table["path"]]
     assert len(set(sounds)) == 2 * len(table)
@@ -250,9 +242,9 @@ def test_a_finished_corpus_is_returned_and_no_other_is_overwritten(
 ) -> None:
     out, table = tiny
     before = digests(out)
-    monkeypatch.setattr(corpus, "write_clips", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(corpus, "_write_clip", lambda *_: pytest.fail("rendered again"))
     pd.testing.assert_frame_equal(write_corpus(TINY, out), table)
-    with pytest.raises(DataError, match=r"another synthetic corpus \(seed 0 instead of 7\); rem"):
+    with pytest.raises(DataError, match=r'another .* \("seed": 0 instead of "seed": 7\); r'):
         write_corpus(TINY.model_copy(update={"seed": 7}), out)
     assert digests(out) == before
     assert [path.name for path in out.parent.iterdir()] == [out.name]
@@ -275,8 +267,9 @@ def test_foreign_and_incomplete_folders_are_refused(tmp_path: Path) -> None:
         text.replace("0", "1", 1),
     ):
         truth.write_text(changed)
-        with pytest.raises(DataError, match=r"synthetic\.csv' was changed"):
+        with pytest.raises(DataError, match=r"'synthetic\.csv' was changed .*; remove") as caught:
             write_corpus(ONE, tmp_path / "c")
+        assert str(caught.value).isprintable()
     truth.write_text(text)
     clip = tmp_path / "c/fan/test/normal_id_00_00000001.wav"
     for content in (b"", clip.read_bytes()[:-2]):
@@ -336,8 +329,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_a_running_one_is_respecte
 
 BAD_SPECS = [
     ({"machines": ("bearing",)}, r"machine 'bearing' is not in layout dcase2020 \(known: Toy"),
-    ({"machines": ()}, "machines is empty"),
-    ({"machines": ("fan", "fan")}, "names one type twice"),
+    ({"machines": ()}, "machines\n.* at least 1 item"),
     ({"causes": ("rust",)}, r"unknown cause 'rust' \(known: imbalance"),
     ({"causes": ("leak",)}, r"machine 'fan' has none of the causes given \(its own: "),
     ({"severity": (0.9, 0.1)}, "not an ascending range"),

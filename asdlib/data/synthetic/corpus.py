@@ -6,8 +6,7 @@ the same machine in the same room at the same moment.
 
 ``OUT/<machine>/{train,test}/*.wav`` (16 kHz, mono, PCM16), after 2020 also
 ``OUT/<machine>/attributes_SS.csv``; ``OUT/synthetic.csv`` is the clip table with the truth,
-``OUT/synthetic.json`` what the corpus was made from. The bytes depend on the spec only, not on the
-number of processes.
+``OUT/synthetic.json`` what the corpus was made from. The bytes depend on the spec only.
 
 The *first-shot* layouts, 2023 to 2026, have one section a machine, in which one of the conditions
 shifts, and one target clip to 99 source clips in training. Since 2024 half of the machines hide
@@ -17,17 +16,16 @@ noise without the machine. In 2026 there are two channels, a near and a far micr
 
 import glob
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import wave
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -41,7 +39,7 @@ from asdlib.data.synthetic.machines import MACHINES, OperatingPoint
 from asdlib.data.synthetic.rooms import Conditions, draw_conditions, record
 from asdlib.data.synthetic.signals import RATE, generator
 from asdlib.errors import ConfigError, DataError, shorten
-from asdlib.files import end_with_parent, is_taken, only_process, whole_folder
+from asdlib.files import is_taken, only_process, whole_folder
 
 _SINCE_2022 = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
 LAYOUT_MACHINES = {
@@ -70,10 +68,6 @@ PARTS_DB = 2.0
 
 FULL_SCALE = 32767
 _WAV_HEADER = 44  # bytes
-_CHUNK = 8
-_SECONDS_WORTH_A_PROCESS = 600.0
-"""Starting a process takes about as long as making this much sound is worth waiting for (s)."""
-
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -85,7 +79,7 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
         "dcase2020", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026"
     ] = Field("dcase2020", description="official layout")
     machines: tuple[str, ...] | None = Field(
-        None, description="machine types of the layout; by default six of them"
+        None, min_length=1, description="machine types of the layout; by default six of them"
     )
     n_sections: int = Field(
         3, ge=1, le=6, description="IDs (2020) or sections of each machine; first-shot layouts: 1"
@@ -120,7 +114,7 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
         default = set(LAYOUT_MACHINES[self.layout])
         if self.layout != "dcase2020":
             default -= {"slider"}
-        return tuple(sorted(default if self.machines is None else self.machines))
+        return tuple(sorted(set(self.machines or default)))
 
     @property
     def year(self) -> int:
@@ -160,18 +154,15 @@ class SyntheticSpec(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        known, names = LAYOUT_MACHINES[self.layout], self.machine_names
-        if not names:
-            raise ValueError(f"machines is empty; name some of {', '.join(known)} or leave it out")
-        if unknown := sorted(set(names) - set(known)):
-            raise ValueError(
-                f"machine '{unknown[0]}' is not in layout {self.layout} (known: {', '.join(known)})"
-            )
-        if len(set(names)) < len(names):
-            raise ValueError(f"machines names one type twice: {', '.join(names)}")
+        known = LAYOUT_MACHINES[self.layout]
         if strange := sorted(set(self.causes or ()) - set(CAUSES)):
             raise ValueError(f"unknown cause '{strange[0]}' (known: {', '.join(CAUSES)})")
-        for machine in names:
+        for machine in self.machine_names:
+            if machine not in known:
+                raise ValueError(
+                    f"machine '{machine}' is not in layout {self.layout} (known: "
+                    f"{', '.join(known)})"
+                )
             if not self.causes_of(machine):
                 own = ", ".join(MACHINES[machine].causes)
                 raise ValueError(
@@ -406,7 +397,7 @@ def write_corpus(
     out
         Folder to make.
     jobs
-        Processes at most, by default one per processor; one for ten minutes of sound each is used.
+        Threads, by default one per processor; NumPy and SciPy release Python's lock.
     on_progress
         Called as ``on_progress(done, total)``, in clips.
 
@@ -429,54 +420,81 @@ def write_corpus(
     target = Path(out).absolute()
     with only_process(target, DataError, "writing"):
         plans = plan_corpus(spec)
-        table = clip_table(plan.clip for plan in plans)
         # The clip table sorts its rows as the plans are.
-        table["cause"] = pd.Series([plan.cause for plan in plans], dtype="object")
-        kinds = {cause: said.kind for cause, said in CAUSES.items()}
-        table["kind"] = table["cause"].map(kinds).fillna("").astype("object")
-        table["severity"] = [round(plan.severity, 6) for plan in plans]
-        table["band"] = pd.Series([plan.band for plan in plans], dtype="object")
-        table["speed"] = [round(plan.conditions.speed, 6) for plan in plans]
-        table["load"] = [round(plan.conditions.load, 6) for plan in plans]
+        table = clip_table(plan.clip for plan in plans).assign(
+            cause=[plan.cause for plan in plans],
+            kind=[CAUSES[plan.cause].kind if plan.cause else "" for plan in plans],
+            severity=[round(plan.severity, 6) for plan in plans],
+            band=[plan.band for plan in plans],
+            speed=[round(plan.conditions.speed, 6) for plan in plans],
+            load=[round(plan.conditions.load, 6) for plan in plans],
+        )
+        texts = _texts(spec, table)
         if is_taken(target):
-            _check_existing(spec, target, table)
+            _check_existing(spec, target, table, texts)
             return table
         for left in target.parent.glob(f".{glob.escape(target.name)}.*partial"):
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
-        with whole_folder(target, DataError) as partial:
-            done = 0
-            on_progress(done, len(plans))
-            for written in _written(spec, plans, partial, jobs):
-                done += written
-                on_progress(done, len(plans))
-            _write_tables(spec, table, partial)
+        with whole_folder(target, DataError) as folder:
+            for place in {(folder / path).parent for path in table["path"]}:
+                place.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            on_progress(0, len(plans))
+            pool = ThreadPoolExecutor(jobs or os.cpu_count())
+            try:
+                written = pool.map(partial(_write_clip, spec, folder), plans)
+                for done, _ in enumerate(written, start=1):
+                    on_progress(done, len(plans))
+            finally:
+                pool.shutdown(cancel_futures=True)
     return table
 
 
-def _describe(spec: SyntheticSpec) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(spec.model_dump_json())
+def _write_clip(spec: SyntheticSpec, folder: Path, plan: ClipPlan) -> None:
+    with wave.open(str(folder / plan.clip.path), "wb") as sink:
+        sink.setparams((spec.channels, 2, RATE, 0, "NONE", ""))
+        sink.writeframes(_pcm16(spec, plan).tobytes())
+
+
+def _texts(spec: SyntheticSpec, table: pd.DataFrame) -> dict[str, str]:
+    """Return what stands beside the clips, path → text: spec, truth, attributes of each section."""
     # The default list of machines is written out, so that both ways to say it are the same corpus.
-    content["machines"] = list(spec.machine_names)
-    return {"generator": VERSION, "sample_rate": RATE, "spec": content}
+    said = spec.model_copy(update={"machines": spec.machine_names}).model_dump(mode="json")
+    described = {"generator": VERSION, "sample_rate": RATE, "spec": said}
+    texts = {
+        SPEC: json.dumps(described, indent=2, ensure_ascii=False) + "\n",
+        TRUTH: table.to_csv(index=False, lineterminator="\n"),
+    }
+    told = table[(table["attributes"] != "noAttribute") & (table["split"] != "supplemental")]
+    for (machine, section), part in told.groupby(["machine", "section"]):
+        if spec.layout == "dcase2020":
+            break
+        words = part["attributes"].str.split("_", expand=True)
+        words.columns = [f"d{n // 2 + 1}{'pv'[n % 2]}" for n in range(words.shape[1])]
+        words.insert(0, "file_name", part["path"])
+        name = f"{machine}/attributes_{section}.csv"
+        texts[name] = words.to_csv(index=False, lineterminator="\n")
+    return texts
 
 
-def _check_existing(spec: SyntheticSpec, target: Path, table: pd.DataFrame) -> None:
+def _check_existing(
+    spec: SyntheticSpec, target: Path, table: pd.DataFrame, texts: dict[str, str]
+) -> None:
     """Refuse what is not this corpus, whole."""
     way_out = "remove it or choose another folder"
-    try:
-        found = json.loads((target / SPEC).read_text(encoding="utf-8"))
-        old, new = (said | said.pop("spec") for said in (dict(found), _describe(spec)))
-        truth = (target / TRUTH).read_text(encoding="utf-8")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"'{target}' exists and is no synthetic corpus; {way_out}") from None
-    differ = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-    if differ:
-        first, *others = differ
-        values = (shorten(str(said.get(first)), 40) for said in (old, new))
-        what = ", other ".join([f"{first} {' instead of '.join(values)}", *others])
-        raise DataError(f"folder '{target}' holds another synthetic corpus ({what}); {way_out}")
-    if truth != table.to_csv(index=False, lineterminator="\n"):
-        raise DataError(f"'{target / TRUTH}' was changed; {way_out}")
+    for name, text in texts.items():
+        try:
+            found = (target / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise DataError(f"'{target}' exists and is no synthetic corpus; {way_out}") from None
+        for old, new in zip_longest(found.split("\n"), text.split("\n"), fillvalue="nothing"):
+            if old != new:
+                was, now = (shorten(line.strip(" ,"), 60) for line in (old, new))
+                raise DataError(
+                    f"'{target}' holds another synthetic corpus, or '{name}' was changed ({was} "
+                    f"instead of {now}); {way_out}"
+                )
     size = _WAV_HEADER + 2 * spec.channels * round(spec.seconds * RATE)
     lost = [p for p in table["path"] if not (f := target / p).is_file() or f.stat().st_size != size]
     if lost:
@@ -488,66 +506,6 @@ def _check_existing(spec: SyntheticSpec, target: Path, table: pd.DataFrame) -> N
 
 def read_truth(folder: str | Path) -> pd.DataFrame:
     """Read the table of a corpus as `write_corpus` returned it."""
-    table = pd.read_csv(Path(folder) / TRUTH, dtype=str, keep_default_na=False)
-    numbers = {"year": "int64", "index": "int64"}
-    numbers |= dict.fromkeys(("severity", "speed", "load"), "float64")
-    return table.astype(numbers)[list(TRUTH_COLUMNS)]
-
-
-def _write_tables(spec: SyntheticSpec, table: pd.DataFrame, folder: Path) -> None:
-    table.to_csv(folder / TRUTH, index=False, lineterminator="\n")
-    text = json.dumps(_describe(spec), indent=2, ensure_ascii=False) + "\n"
-    (folder / SPEC).write_text(text, encoding="utf-8")
-    if spec.layout == "dcase2020":
-        return
-    described = table[(table["split"] != "supplemental") & (table["attributes"] != "noAttribute")]
-    for (machine, section), part in described.groupby(["machine", "section"]):
-        words = part["attributes"].str.split("_", expand=True)
-        words.columns = [f"d{n // 2 + 1}{'pv'[n % 2]}" for n in range(words.shape[1])]
-        table = words.assign(file_name=part["path"])[["file_name", *words.columns]]
-        name = f"attributes_{section}.csv"
-        table.to_csv(folder / str(machine) / name, index=False, lineterminator="\n")
-
-
-def _written(
-    spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path, jobs: int | None
-) -> Iterator[int]:
-    """Write all clips; yield how many were written, chunk by chunk."""
-    for place in {(folder / plan.clip.path).parent for plan in plans}:
-        place.mkdir(parents=True, exist_ok=True)
-    chunks = [plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK)]
-    worth = max(1, int(len(plans) * spec.seconds / _SECONDS_WORTH_A_PROCESS))
-    cores = os.cpu_count() or 1
-    n_jobs = min(jobs or cores, worth, len(chunks), 4 * cores)
-    if n_jobs == 1:
-        yield from (write_clips(spec, chunk, folder) for chunk in chunks)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_start_worker)
-    try:
-        for future in as_completed([pool.submit(write_clips, spec, c, folder) for c in chunks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a process that wrote clips ended unasked; a script must call write_corpus under "
-            "if __name__ == '__main__', and memory must suffice; or use jobs=1"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the main process, which then removes what was written."""
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def write_clips(spec: SyntheticSpec, plans: Sequence[ClipPlan], folder: Path) -> int:
-    """Render and write some clips of a corpus; return their number."""
-    for plan in plans:
-        with wave.open(str(folder / plan.clip.path), "wb") as sink:
-            sink.setnchannels(spec.channels)
-            sink.setsampwidth(2)
-            sink.setframerate(RATE)
-            sink.writeframes(_pcm16(spec, plan).tobytes())
-    return len(plans)
+    types = dict.fromkeys(TRUTH_COLUMNS, "object") | {"year": "int64", "index": "int64"}
+    types |= dict.fromkeys(("severity", "speed", "load"), "float64")
+    return pd.read_csv(Path(folder) / TRUTH, dtype=types, keep_default_na=False)
