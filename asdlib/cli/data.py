@@ -2,9 +2,8 @@
 
 from collections import Counter
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.filesize import decimal
@@ -25,11 +24,7 @@ from asdlib.errors import ConfigError, DataError, DownloadError
 
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
-Layout = StrEnum(
-    "Layout", ["dcase2020", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026"]
-)
-Shift = StrEnum("Shift", ["mild", "hard"])
-Far = StrEnum("Far", ["keep", "subtract"])
+Layout = Literal["dcase2020", "dcase2022", "dcase2023", "dcase2024", "dcase2025", "dcase2026"]
 Root = Annotated[Path, typer.Argument(help="folder of recordings in an official layout")]
 Store = Annotated[Path, typer.Argument(help="feature store")]
 data_app = typer.Typer(
@@ -44,8 +39,10 @@ store_app = typer.Typer(
 def synth(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     profile: Annotated[str, typer.Option(help="size: smoke or classroom")] = "classroom",
-    layout: Annotated[Layout, typer.Option(help="official layout")] = Layout.dcase2020,
-    shift: Annotated[Shift, typer.Option(help="shift of domain, not in dcase2020")] = Shift.mild,
+    layout: Annotated[Layout, typer.Option(help="official layout")] = "dcase2020",
+    shift: Annotated[
+        Literal["mild", "hard"], typer.Option(help="shift of domain, not in dcase2020")
+    ] = "mild",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another seed, other clips")] = 0,
     jobs: console.Jobs = None,
 ) -> None:
@@ -56,7 +53,7 @@ def synth(
         raise ConfigError(
             f"unknown profile '{profile}' of synthetic data (known: {', '.join(SPECS)})"
         )
-    changes = {"layout": layout.value, "shift": shift.value, "seed": seed}
+    changes = {"layout": layout, "shift": shift, "seed": seed}
     spec = SPECS[profile].model_copy(update=changes)
     if spec.first_shot:  # its one section holds the clips of all
         counts = ("n_train", "n_test_normal", "n_test_anomaly")
@@ -79,7 +76,6 @@ def download(
     ] = None,
     root: Annotated[Path, typer.Option(help="data root")] = Path("data"),
     base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="keep the archives")] = False,
     yes: console.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
@@ -106,7 +102,7 @@ def download(
     licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
         f"to fetch: {decimal(sum(size or 0 for size in sizes))}{unknown}; disk needed: about "
-        f"{decimal(plan.disk_needed(keep=keep))} of {decimal(free_bytes(root))} free; "
+        f"{decimal(plan.disk_needed)} of {decimal(free_bytes(root))} free; "
         f"licence: {'; '.join(licences)}"
     )
     if dry_run:
@@ -118,7 +114,7 @@ def download(
         if not agreed:
             raise DownloadError("nothing was downloaded; --yes answers the question beforehand")
     with progress_bar(sizes=True) as report:
-        fetched = len(fetch(plan, keep=keep, on_progress=report))
+        fetched = len(fetch(plan, on_progress=report))
     say(f"{fetched} files fetched, {len(plan.archives) - fetched} were there; all in {root}")
 
 
@@ -190,7 +186,7 @@ def features(
     jobs: console.Jobs = None,
     channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
     far: Annotated[
-        Far | None,
+        Literal["keep", "subtract"] | None,
         typer.Option(help="far microphone, channel 1: subtract its noise, or keep it as rows"),
     ] = None,
     resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
@@ -219,7 +215,7 @@ def features(
             preset=preset,
             jobs=jobs,
             channel=channel,
-            far=cast(Any, far and far.value),
+            far=far,
             resample=resample,
             table=table,
             on_progress=lambda done, total: report("features", done, total),

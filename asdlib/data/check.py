@@ -8,15 +8,12 @@ source, and in ``official_audio.csv``; ``*`` stands for any value. An archive is
 that a user can hold (one machine: development train and test together, additional training,
 evaluation test); only units that are present are judged.
 
-Of a file only the header is read, in threads. Plain 16-bit PCM in a RIFF file, which is what all
-DCASE recordings are, is found by Python's `wave`, so that its samples can be read as they stand;
-everything else is opened by libsndfile.
+Of a file only the header is read, in threads, by libsndfile.
 """
 
 import os
 import re
 import stat
-import wave
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,9 +53,6 @@ class Header:
     channels: int
     frames: int
     """Number of samples in each channel."""
-    pcm16_at: int | None
-    """Bytes before the first sample, where the samples are little-endian 16-bit integers, one after
-    the other; None otherwise."""
     size: int
     mtime_ns: int
     """Time of the file's last change."""
@@ -269,36 +263,11 @@ def read_headers(
 def read_header(path: str) -> Header | BadFile:
     """Read the header of one file; what is wrong with it comes back, nothing is raised."""
     try:
-        state = os.stat(path)  # noqa: PTH116
+        state = Path(path).stat()
         if not stat.S_ISREG(state.st_mode):
             return BadFile("unreadable", "is not an ordinary file; remove it")
         if state.st_size == 0:
             return BadFile("empty", f"is empty (0 bytes); {_AGAIN}")
-        with open(path, "rb") as stream:  # noqa: PTH123
-            try:
-                sound = wave.open(stream)  # noqa: SIM115
-            except (wave.Error, EOFError, RuntimeError):
-                return _by_libsndfile(path, state)
-            at, width = stream.tell(), sound.getsampwidth() * sound.getnchannels()
-    except OSError as error:
-        what = f"cannot be read ({error.strerror}); check the file and its permissions"
-        return BadFile("unreadable", what)
-    promised, held = sound.getnframes() * width, state.st_size - at
-    if promised == 0 and held > 0:
-        what = f"has a header that was never completed (0 bytes promised); {_AGAIN}"
-        return BadFile("unreadable", what)
-    if promised > held:
-        # libsndfile would silently read less.
-        what = f"is truncated: its header promises {promised} bytes of audio, it holds {held}"
-        return BadFile("truncated", f"{what}; {_AGAIN}")
-    if sound.getsampwidth() != 2 or promised == 0:
-        return _by_libsndfile(path, state)
-    said = (sound.getframerate(), sound.getnchannels(), sound.getnframes())
-    return _plausible(Header(*said, at, state.st_size, state.st_mtime_ns))
-
-
-def _by_libsndfile(path: str, state: os.stat_result) -> Header | BadFile:
-    try:
         with soundfile.SoundFile(path) as sound:
             frames, rate, channels = sound.frames, sound.samplerate, sound.channels
             if _NOT_CLOSED.search(sound.extra_info):
@@ -308,21 +277,20 @@ def _by_libsndfile(path: str, state: os.stat_result) -> Header | BadFile:
                 sound.seek(frames - 1)
                 if len(sound.read(1)) != 1:
                     return BadFile("truncated", f"ends before its {frames} samples; {_AGAIN}")
+    except OSError as error:
+        what = f"cannot be read ({error.strerror}); check the file and its permissions"
+        return BadFile("unreadable", what)
     except (soundfile.SoundFileError, ValueError) as error:
         reason = " ".join(str(error).split(": ")[-1].split()).rstrip(".")
         return BadFile("unreadable", f"is not readable as audio ({reason}); {_AGAIN}")
-    return _plausible(Header(rate, channels, frames, None, state.st_size, state.st_mtime_ns))
-
-
-def _plausible(header: Header) -> Header | BadFile:
-    """Refuse what no recording can be, and what would take any amount of memory later."""
-    if not RATES[0] <= header.rate <= RATES[1]:
-        what = f"has {header.rate} Hz, expected {RATES[0]} to {RATES[1]} Hz; {_AGAIN}"
+    # What no recording can be, and what would take any amount of memory later.
+    if not RATES[0] <= rate <= RATES[1]:
+        what = f"has {rate} Hz, expected {RATES[0]} to {RATES[1]} Hz; {_AGAIN}"
         return BadFile("rate", what)
-    if not 1 <= header.channels <= MOST_CHANNELS:
-        what = f"has {header.channels} channels, expected 1 to {MOST_CHANNELS}; {_AGAIN}"
+    if channels > MOST_CHANNELS:
+        what = f"has {channels} channels, expected 1 to {MOST_CHANNELS}; {_AGAIN}"
         return BadFile("channels", what)
-    if header.frames * 1000 < header.rate:
-        what = f"holds no audio ({header.frames} samples, less than a millisecond); {_AGAIN}"
+    if frames * 1000 < rate:
+        what = f"holds no audio ({frames} samples, less than a millisecond); {_AGAIN}"
         return BadFile("empty", what)
-    return header
+    return Header(rate, channels, frames, state.st_size, state.st_mtime_ns)

@@ -8,7 +8,7 @@ another name is never skipped.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -145,13 +145,16 @@ def index_own_folder(root: str | Path) -> pd.DataFrame:
     paths = sorted(_audio_paths(root))
     if any(_OFFICIAL.search(path) for path in paths):
         return index_folder(root)
-    said = _own_labels(root, paths)
+    said = _own_labels(root / "labels.csv", paths)
     clips = []
     for i, path in enumerate(paths):
         folders, own = path.split("/")[:-1], said.get(path, {})
         label = own.get("label", "anomaly" if "anomaly" in folders else "normal")
-        split = "test" if label != "normal" or "test" in folders else "train"
-        split = own.get("split") or split
+        split = own.get("split") or ("test" if label != "normal" or "test" in folders else "train")
+        if label != "normal" and split == "train":
+            raise DataError(
+                f"'{path}' is not normal and marked for training in labels.csv; let it be a test"
+            )
         section = own.get("section") or "00"
         machine = plain_name(own.get("machine") or root.resolve().name, f"machine of '{path}'")
         name = f"{label}_id_{section}_{i:08d}.wav".removeprefix("_")
@@ -162,9 +165,8 @@ def index_own_folder(root: str | Path) -> pd.DataFrame:
     return clip_table(clips)
 
 
-def _own_labels(root: Path, paths: list[str]) -> dict[str, dict[str, str]]:
-    """Read what ``labels.csv`` says of each file."""
-    file = root / "labels.csv"
+def _own_labels(file: Path, paths: list[str]) -> dict[Hashable, dict[Hashable, str]]:
+    """Read what ``labels.csv`` says of each file, if it is there: path → column → value."""
     if not file.exists():
         return {}
     allowed = {
@@ -181,18 +183,10 @@ def _own_labels(root: Path, paths: list[str]) -> dict[str, dict[str, str]]:
                 f"its columns are {', '.join(map(str, table))}, expected {', '.join(allowed)}"
             )
         for column in table:
-            wrong = ~table[column].str.fullmatch(allowed[str(column)])
-            if wrong.any():
-                value = table[column][wrong].iloc[0]
-                raise ValueError(f"{column} '{value}' is not there or not allowed")
-        if table["file"].duplicated().any():
-            raise ValueError("a file has two rows")
-        if {"label", "split"} <= set(table) and (
-            table["label"].ne("normal") & table["split"].eq("train")
-        ).any():
-            raise ValueError("a clip that is not normal is marked for training; let it be a test")
-    rows = table.set_index("file", drop=False).T.to_dict()
-    return {str(path): {str(k): str(v) for k, v in row.items()} for path, row in rows.items()}
+            wrong = table.loc[~table[column].str.fullmatch(allowed[str(column)]), column]
+            if len(wrong):
+                raise ValueError(f"{column} '{wrong.iloc[0]}' is not there or not allowed")
+        return table.set_index("file", verify_integrity=True).to_dict("index")
 
 
 def scan_folder(

@@ -11,7 +11,7 @@ folder on the same disk, and its files are renamed to their final place.
 Layout of a data root::
 
     asdlib-lock.json                     checksums and markers of all datasets
-    dcase2020/archives/                  archives in transfer, or kept
+    dcase2020/archives/                  archives in transfer
     dcase2020/dev_data/<machine>/…       development
     dcase2020/eval_data/<machine>/…      additional training, evaluation
     dcase2020/ground_truth/…             labels of the evaluation
@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -132,15 +133,12 @@ class Plan:
         """Files that are not in place."""
         return tuple(archive for archive in self.archives if not archive.there)
 
-    def disk_needed(self, *, keep: bool = False) -> int:
-        """Estimate the free disk space that the `download` needs at its peak.
-
-        Archives lie beside what was unpacked: all if they are kept, else the one in work.
-        """
+    @property
+    def disk_needed(self) -> int:
+        """Estimate of the free disk space that the download needs: all, and one archive more."""
         zips = [archive for archive in self.missing if archive.is_zip]
         packed = [archive.size or 0 for archive in zips]
-        needed = int(sum(packed) * UNPACKED_BY_PACKED)
-        needed += sum(packed) if keep else max(packed, default=0)
+        needed = int(sum(packed) * UNPACKED_BY_PACKED) + max(packed, default=0)
         return max(0, needed - sum(archive.fetched for archive in zips))
 
 
@@ -239,11 +237,11 @@ def _on_disk(root: Path, archive: Archive, data: LockData) -> Archive:
 
 
 def _read_record(record: str, base_url: str | None, login: tuple[str, str] | None) -> Record:
-    url = _on_mirror(f"https://zenodo.org/api/records/{record}", base_url)
-    with Fetcher(login) as fetcher:
-        content = fetcher.document(url)
+    url, content = _on_mirror(f"https://zenodo.org/api/records/{record}", base_url), BytesIO()
+    with Fetcher(login) as web:
+        web.fetch(url, content, largest=16 << 20)
     try:
-        said = json.loads(content)
+        said = json.loads(content.getvalue())
         files = {
             file["key"]: {"md5": file["checksum"].removeprefix("md5:"), "size": file["size"]}
             for file in said["files"]
@@ -273,17 +271,13 @@ def _resolved(row: Archive, record: Record | None) -> list[Archive]:
     return [row.filled(name, file.md5, file.size, record.licence) for name, file in said]
 
 
-def download(
-    plan: Plan, *, keep: bool = False, on_progress: OnProgress = lambda what, done, total: None
-) -> list[str]:
+def download(plan: Plan, *, on_progress: OnProgress = lambda what, done, total: None) -> list[str]:
     """Carry out a plan, and return the names of the files that were fetched.
 
     Parameters
     ----------
     plan
         From `plan_download`.
-    keep
-        Whether to keep the archives after unpacking.
     on_progress
         Called as ``on_progress(what, done, total)``, in bytes.
 
@@ -303,7 +297,7 @@ def download(
             data = _read_lock(root)
             here = tuple(_on_disk(root, archive, data) for archive in plan.archives)
             plan = replace(plan, archives=here)
-            needed, free = plan.disk_needed(keep=keep), free_bytes(root)
+            needed, free = plan.disk_needed, free_bytes(root)
             if needed > free:
                 raise DownloadError(
                     f"about {needed / 1e9:.1f} GB are needed in {root}, {free / 1e9:.1f} GB "
@@ -311,7 +305,7 @@ def download(
                 )
             for archive in plan.missing:
                 try:
-                    _put_in_place(plan, archive, data, keep, web, on_progress)
+                    _put_in_place(plan, archive, data, web, on_progress)
                 except DownloadError as error:
                     failed[archive.file] = error
     finally:
@@ -326,7 +320,7 @@ def download(
 
 
 def _put_in_place(
-    plan: Plan, archive: Archive, data: LockData, keep: bool, web: Fetcher, report: OnProgress
+    plan: Plan, archive: Archive, data: LockData, web: Fetcher, report: OnProgress
 ) -> None:
     """Fetch and verify a file, unpack it if it is an archive, and record that it is done."""
     path, pin = archive.path(plan.root), data.files.get(archive.key)
@@ -354,7 +348,7 @@ def _put_in_place(
     if archive.record in plan.records:
         data.records.setdefault(archive.record, plan.records[archive.record])
     write_text(plan.root / LOCK_NAME, data.model_dump_json(indent=1), DownloadError)
-    if archive.is_zip and not keep:
+    if archive.is_zip:
         path.unlink()
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
-from io import BytesIO
 from typing import BinaryIO
 
 import httpx
@@ -25,9 +24,8 @@ TRIES = 5  # in a row that bring no new byte, before a transfer is given up
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # doubled with every further try
 LONGEST_PAUSE = 900.0  # a server that asks for more ends the transfer
 TIMEOUT = 30.0  # silence on a connection that counts as a cut
-LONGEST_START = 60.0  # until the body of a reply begins, however the server drips
 SLOWEST, PATIENCE = 1000.0, 60.0  # bytes a second that must come, once so many seconds are over
-LARGEST, LARGEST_DOCUMENT = 64 << 30, 16 << 20  # where no size is known
+LARGEST = 64 << 30  # where no size is known
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SPAN = re.compile(r"bytes (\d{1,15})-\d{1,15}/(?:(\d{1,15})|\*)", re.ASCII)
@@ -57,12 +55,6 @@ class Fetcher(httpx.Client):
                 f"the proxy of the environment cannot be used ({error}); set HTTP_PROXY, "
                 "HTTPS_PROXY and ALL_PROXY to http addresses, or to nothing"
             ) from None
-
-    def document(self, url: str) -> bytes:
-        """Return the content of a small document; raises as `fetch` does."""
-        sink = BytesIO()
-        self.fetch(url, sink, largest=LARGEST_DOCUMENT)
-        return sink.getvalue()
 
     def fetch(
         self,
@@ -147,11 +139,11 @@ class Fetcher(httpx.Client):
 
         threading.Thread(target=ask, daemon=True).start()
         try:
-            return begun.result(LONGEST_START)
+            return begun.result(PATIENCE)
         except TimeoutError:
             begun.add_done_callback(_discard)
             raise DownloadError(
-                f"{url} does not begin within {LONGEST_START:g} s; call again later to go on"
+                f"{url} does not begin within {PATIENCE:g} s; call again later to go on"
             ) from None
 
     def _receive(

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from asdlib.data.naming import clip_key, plain_name
+from asdlib.data.naming import clip_key
 from asdlib.errors import DataError
+from asdlib.files import reading
 
 _ROW_2020 = re.compile(
-    r"(?P<machine>[^,]+)"
+    r"(?P<machine>\w[\w .+-]*)"
     r"|(?P<clip>id_(?P<id>[0-9]{2})_[0-9]{8}\.wav),"
     r"(?P<original>(?P<label>normal(?=.*,0$)|anomaly(?=.*,1$))_id_(?P=id)_[0-9]{8}\.wav),[01]"
 )
-_FILE = re.compile(r"ground_truth_(.+)_section_([0-9]{2})(?:_(source|target))?_test\.csv")
 _SECTION = r"^(?:id|section)_([0-9]{2})_"
 
 
@@ -50,17 +50,14 @@ def read_ground_truth_2020(csv_path: str | Path) -> pd.DataFrame:
     DataError
         If the file cannot be read or a row has another form, contradicts itself or occurs twice.
     """
-    path, machine = Path(csv_path), ""
-    rows = []
+    path, machine, rows = Path(csv_path), "", []
     expected = (
         "a machine, or 'id_01_00000000.wav,original name,0|1' with the same ID and label in both"
     )
     for match in _matches(path, _ROW_2020, expected):
-        machine = (
-            plain_name(match["machine"], f"machine of '{path}'") if match["machine"] else machine
-        )
+        machine = match["machine"] or machine
         if match["clip"]:
-            rows.append((machine, match["clip"], match["original"], match["label"]))
+            rows.append((machine, *match.group("clip", "original", "label")))
     if not rows or not rows[0][0]:
         raise DataError(
             f"ground truth '{path}' lists no clip below a machine; give the list of the 2020 set"
@@ -88,68 +85,69 @@ def read_ground_truth_folder(folder: str | Path) -> pd.DataFrame:
         If a folder is missing, a row has another form or section, or labels and domains do not name
         the same clips.
     """
-    folder, names = Path(folder), ("ground_truth_data", "ground_truth_domain")
-    places = [
-        place
-        for place in (folder, *sorted(folder.glob("*")))
-        if all((place / name).is_dir() for name in names)
-        or any((place / names[0]).glob("*_source_test.csv"))
+    pairs = [
+        (place / "ground_truth_data", place / "ground_truth_domain")
+        for place in (Path(folder), *sorted(Path(folder).glob("*")))
     ]
-    if len(places) != 1:
+    pairs = [
+        (data, domain)
+        for data, domain in pairs
+        if data.is_dir() and (domain.is_dir() or any(data.glob("*_source_test.csv")))
+    ]
+    if len(pairs) != 1:
         raise DataError(
-            f"ground truth '{folder}' is no folder with one pair of '{names[0]}' and '{names[1]}' "
-            f"({len(places)} found); give the folder of the official evaluator"
+            f"ground truth '{folder}' is no folder with one pair of 'ground_truth_data' and "
+            f"'ground_truth_domain' ({len(pairs)} found); give the folder of the official evaluator"
         )
-    labels = _flags(places[0] / names[0], "label", ("normal", "anomaly"))
-    if labels["in_name"].notna().all():
-        truth = labels.rename(columns={"in_name": "domain"})
-        return truth.sort_values(["machine", "section", "clip"], ignore_index=True)
-    domains = _flags(places[0] / names[1], "domain", ("source", "target"))
-    labels, domains = (table.drop(columns="in_name") for table in (labels, domains))
-    truth = labels.merge(domains, "outer", ["machine", "clip", "section"], indicator=True)
-    unlike = truth[truth["_merge"] != "both"]
+    data, domain = pairs[0]
+    columns = ["machine", "section", "clip"]
+    if domain.is_dir():
+        labels = _flags(data, "label", ["normal", "anomaly"])
+        domains = _flags(domain, "domain", ["source", "target"])
+    else:
+        labels = _flags(data, "label", ["normal", "anomaly"], r"_(?:source|target)_test")
+        domains = labels[columns].assign(domain=labels["clip"].str.split("_").str[2])
+    truth = labels.merge(domains, "outer", columns)
+    unlike = truth[truth.isna().any(axis=1)]
     if len(unlike):
-        first = unlike.iloc[0]
-        have, lack = names if first["_merge"] == "left_only" else reversed(names)
         raise DataError(
-            f"clip '{first['clip']}' of '{first['machine']}' is in '{places[0] / have}' but not in "
-            f"'{lack}' ({len(unlike)} such clips); fetch both folders again"
+            f"clip '{unlike['clip'].iloc[0]}' of '{unlike['machine'].iloc[0]}' is in only one of "
+            f"'{data}' and '{domain}' ({len(unlike)} such clips); fetch both folders again"
         )
-    truth = truth.drop(columns="_merge").sort_values(["machine", "section", "clip"])
-    return truth.reset_index(drop=True)
+    truth = truth.sort_values(columns, ignore_index=True)
+    return truth[["machine", "clip", "section", "label", "domain"]]
 
 
-def _flags(folder: Path, column: str, words: tuple[str, str]) -> pd.DataFrame:
-    """Read all files of a folder; the flag of each clip becomes one of two words.
+def _flags(folder: Path, column: str, words: list[str], form: str = "") -> pd.DataFrame:
+    """Read all files of a folder; the flag of each clip, 0 or 1, becomes one of two words.
 
-    The column ``in_name`` holds the domain that the name of the file says, if any.
+    `form` follows the section in the names of files and clips; without, files end in ``_test``.
     """
-    rows = []
+    rows, end = [], "" if form else "_test"
     for path in sorted(folder.glob("*.csv")):
-        named = _FILE.fullmatch(path.name)
+        named = re.fullmatch(
+            rf"ground_truth_(\w[\w .+-]*)_(section_([0-9]{{2}}){form}){end}\.csv", path.name
+        )
         if named is None:
             raise DataError(
                 f"file '{path}' is not named ground_truth_<machine>_section_<SS>_test.csv "
                 "(2021: …_<domain>_test.csv); rename or remove it"
             )
-        machine, section = plain_name(named[1], "machine of the ground truth"), named[2]
-        stem = f"section_{section}_" + (f"{named[3]}_test_" if named[3] else "")
-        pattern = re.compile(rf"({stem}[\w.+-]*\.wav),([01])")
-        expected = f"a clip of section {section}, '{stem}0000.wav,0|1'"
-        for match in _matches(path, pattern, expected):
-            rows.append((machine, match[1], section, words[int(match[2])], named[3]))
+        expected = f"a clip of section {named[3]}, '{named[2]}_0000.wav,0|1'"
+        for match in _matches(path, re.compile(rf"({named[2]}_[\w.+-]*\.wav),([01])"), expected):
+            rows.append((named[1], named[3], match[1], words[int(match[2])]))
     if not rows:
         raise DataError(f"folder '{folder}' lists no clip; give that of the official evaluator")
-    flags = pd.DataFrame(rows, columns=["machine", "clip", "section", column, "in_name"])
+    flags = pd.DataFrame(rows, columns=["machine", "section", "clip", column])
     _check_unique(flags, f"'{folder}'")
     return flags
 
 
 def _matches(path: Path, pattern: re.Pattern[str], expected: str) -> Iterator[re.Match[str]]:
     """Yield the matches of the rows of a CSV file that are not empty."""
-    if path.exists() and not (path.is_file() or path.is_dir()):  # it may never end
-        raise DataError(f"ground truth '{path}' is no regular file; give the official list")
-    try:
+    with reading(path, DataError, "fetch the official list again"):
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")  # a device may never end
         with path.open(newline="", encoding="utf-8-sig") as lines:
             for number, cells in enumerate(csv.reader(lines), start=1):
                 row = ",".join(cell.strip() for cell in cells).rstrip(",")
@@ -157,16 +155,7 @@ def _matches(path: Path, pattern: re.Pattern[str], expected: str) -> Iterator[re
                 if match:
                     yield match
                 elif row:
-                    raise DataError(
-                        f"ground truth '{path}' line {number} is {row[:80]!r}, expected "
-                        f"{expected}; fetch the official list again"
-                    )
-    except OSError as error:
-        raise DataError(
-            f"ground truth '{path}' cannot be read ({error.strerror}); give the official list"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"ground truth '{path}' is not a CSV text; fetch it again") from error
+                    raise ValueError(f"line {number} is {row[:80]!r}, expected {expected}")
 
 
 def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -201,18 +190,16 @@ def join_ground_truth(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         blind &= (joined["split"] != "supplemental").to_numpy()
     keys, known = _keys(joined), _check_unique(truth, "the ground truth")
     bare = _check_unique(joined[blind], "the table")
-    same_section = _sections(known).isin(_sections(bare))
+    surplus = known[~known.isin(keys) & _sections(known).isin(_sections(bare))]
     for unlike, what in (
         (bare[~bare.isin(known)], "not in the ground truth; give that of the same year, or remove "
          "the files"),
-        (known[~known.isin(keys) & same_section], "in the ground truth but not in the table; "
-         "complete the recordings or scores"),
+        (surplus, "in the ground truth but not in the table; complete the recordings or scores"),
     ):  # fmt: skip
         if len(unlike):
             shown = ", ".join("/".join(key) for key in unlike[:5])
             more = f" and {len(unlike) - 5} more" if len(unlike) > 5 else ""
-            verb = "is" if len(unlike) == 1 else "are"
-            raise DataError(f"{shown}{more} {verb} {what}")
+            raise DataError(f"{shown}{more} {'is' if len(unlike) == 1 else 'are'} {what}")
     row_of = known.get_indexer(keys)
     there = row_of >= 0
     for column in [name for name in ("label", "domain") if name in truth]:

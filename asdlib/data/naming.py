@@ -1,7 +1,7 @@
 """File names of DCASE Task 2, 2020 to 2026, read into records.
 
-Each year declares its forms, regular expressions with named fields. A name is read together with
-its folder, because 2020 gives a training and a test clip the same name.
+Each year declares its forms (`FORMS`). A name is read together with its folder, because 2020 gives
+a training and a test clip the same name.
 
 Given by the descriptions of the datasets: the forms of 2020 and 2022, the evaluation names of 2021
 and the test names of 2023, ``noAttribute`` in 2024, the ``supplemental`` folder of 2025, evaluation
@@ -16,6 +16,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from asdlib.errors import AsdError, DataError, shorten
 
@@ -30,37 +31,47 @@ SPLIT_FOLDERS = {
 }
 """Folder name → (split, domain that the folder promises or empty)."""
 
-_SECTION, _ONLY = r"section_(?P<section>[0-9]{2})_", r"section_(?P<section>00)_"
-_LABEL, _DOMAIN = r"(?P<label>normal|anomaly)", r"(?P<domain>source|target)"
-_ID = r"id_(?P<section>[0-9]{2})_(?P<index>[0-9]{8})"
-_INDEX = r"(?P<index>[0-9]{4})"
-_REST = _INDEX + r"(?:_(?P<attributes>[A-Za-z0-9.+-]+(?:_[A-Za-z0-9.+-]+)*))?"
+_FIELDS = {
+    "attributes": "[A-Za-z0-9.+-]+(?:_[A-Za-z0-9.+-]+)*",
+    "domain": "source|target",
+    "id": "[0-9]{8}",
+    "index": "[0-9]{4}",
+    "label": "normal|anomaly",
+    "section": "[0-9]{2}",
+    "words": "[A-Za-z]+(?:_[A-Za-z]+)*",
+}
 
 
-LABELLED = re.compile(rf"(?:^|/|_){_LABEL}_(?:id_[0-9]{{2}}_[0-9]{{8}}|[0-9]{{4}})(?![0-9])")
-"""What in a file name of any year says how the clip is labelled."""
-
-
-def _forms(section: str, blind: str = r"(?:test_)?") -> dict[str, tuple[str, ...]]:
-    """Return the forms of the years after 2020; `blind` is what a test name without label says."""
+def _forms(section: str, blind: str = "[test_]<index>") -> dict[str, tuple[str, ...]]:
+    """Return the forms of a year after 2020; `blind` ends a test name without label."""
+    form = f"section_{section}_<domain>_{{}}_<label>_<index>[_<attributes>]"
     return {
-        "train": (f"{section}{_DOMAIN}_train_{_LABEL}_{_REST}",),
-        "test": (f"{section}{_DOMAIN}_test_{_LABEL}_{_REST}", f"{section}{blind}{_INDEX}"),
+        "train": (form.format("train"),),
+        "test": (form.format("test"), f"section_{section}_{blind}"),
     }
 
 
-_SUPPLEMENTAL = {"supplemental": (f"{_ONLY}(?P<kind>[A-Za-z]+(?:_[A-Za-z]+)*)_{_REST}",)}
+_SUPPLEMENTAL = {"supplemental": ("section_<section:00>_<words>_<index>[_<attributes>]",)}
 
-FORMS = {
-    2020: {"train": (f"{_LABEL}_{_ID}",), "test": (f"{_LABEL}_{_ID}", _ID)},
-    2021: _forms(_SECTION, f"{_DOMAIN}_test_"),
-    2022: _forms(_SECTION),
-    2023: _forms(_ONLY),
-    2024: _forms(_ONLY),
-    2025: _forms(_ONLY) | _SUPPLEMENTAL,
-    2026: _forms(_ONLY) | _SUPPLEMENTAL,
+FORMS: dict[int, dict[str, tuple[str, ...]]] = {
+    2020: {
+        "train": ("<label>_id_<section>_<id>",),
+        "test": ("<label>_id_<section>_<id>", "id_<section>_<id>"),
+    },
+    2021: _forms("<section>", "<domain>_test_<index>"),
+    2022: _forms("<section>"),
+    2023: _forms("<section:00>"),
+    2024: _forms("<section:00>"),
+    2025: _forms("<section:00>") | _SUPPLEMENTAL,
+    2026: _forms("<section:00>") | _SUPPLEMENTAL,
 }
-"""Year → split → regular expressions of the names without suffix, in the order of trying."""
+"""Year → split → forms of the names without suffix, in the order of trying. ``<…>`` is a field,
+``<section:00>`` one with a single value; ``[…]`` may be absent."""
+
+LABELLED = re.compile(
+    r"(?:^|/|_)(?P<label>normal|anomaly)_(?:id_[0-9]{2}_[0-9]{8}|[0-9]{4})(?![0-9])"
+)
+"""What in a file name of any year says how the clip is labelled."""
 
 EVALUATION_IDS_2020 = {
     "ToyCar": ("05", "06", "07"),
@@ -137,6 +148,13 @@ def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
     raise error(f"{what} {shorten(name, 64)!r} {reason}; rename it")
 
 
+@cache
+def _pattern(form: str) -> re.Pattern[str]:
+    form = form.replace("[", "(?:").replace("]", ")?")
+    form = re.sub(r"<(\w+):(\w+)>", r"(?P<\1>\2)", form)
+    return re.compile(re.sub(r"(?<!P)<(\w+)>", lambda m: f"(?P{m[0]}{_FIELDS[m[1]]})", form))
+
+
 def parse_name(
     name: str, *, machine: str, split: str, year: int | None = None, path: str = ""
 ) -> Clip:
@@ -179,9 +197,9 @@ def parse_name(
     if dot + suffix.lower() not in AUDIO_SUFFIXES:
         raise DataError(f"file '{where}' does not end in .wav or .flac; convert or remove it")
     forms = FORMS[year].get(split, ())
-    match = next(filter(None, (re.fullmatch(form, stem) for form in forms)), None)
+    match = next(filter(None, (_pattern(form).fullmatch(stem) for form in forms)), None)
     if match is None:
-        why = f"expected {_example(year, split)}" if forms else f"{year} has no {split} clips"
+        why = f"expected {' or '.join(forms)}" if forms else f"{year} has no {split} clips"
         raise DataError(
             f"file '{where}' has no {split} name of {year}: {why}; "
             "rename or remove it, or give the right year"
@@ -199,8 +217,8 @@ def parse_name(
             f"file '{where}' is of domain '{domain}', but its folder '{folder}' holds only "
             f"'{promised}' clips; move it to {domain}_test"
         )
-    if "kind" in said:
-        words = said["kind"].split("_")
+    if "words" in said:
+        words = said["words"].split("_")
         domain = next((word for word in ("source", "target") if word in words), "")
         attributes = "_".join(filter(None, (f"kind_{'-'.join(words)}", attributes)))
     if split == "test" and not label:
@@ -213,17 +231,7 @@ def parse_name(
         evaluation = machine in _EVALUATION_MACHINES.get(year, "").split()
     subset = "evaluation" if evaluation else "development"
     place = (name, year, subset, split, machine, section, domain, label)
-    return Clip(*place, int(said["index"]), attributes, path)
-
-
-def _example(year: int, split: str) -> str:
-    """Return how names of a split look, with the first value that each of their fields may have."""
-    if year == 2020:
-        return "normal_id_01_00000000" + (" or id_01_00000000" if split == "test" else "")
-    if split == "supplemental":
-        return "section_00_noise_0000"
-    blind = "section_00_source_test_0000" if year == 2021 else "section_00_0000"
-    return f"section_00_source_{split}_normal_0000" + (f" or {blind}" if split == "test" else "")
+    return Clip(*place, int(said.get("index") or said["id"]), attributes, path)
 
 
 _WITH_ID = re.compile(r"(?:^|/)(?:normal_|anomaly_)?id_[^/]*$")

@@ -305,32 +305,21 @@ def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
         Shape (S,), int16 where the file holds 16 bits, float32 with full scale 1.0 otherwise.
     """
     try:
-        if header.pcm16_at is not None:
-            # Half of libsndfile's time: the samples stand there as they are.
-            values = np.empty(header.frames * header.channels, "<i2")
-            with open(file, "rb", buffering=0) as raw:  # noqa: PTH123
-                raw.seek(header.pcm16_at)
-                held = raw.readinto(values.data.cast("B")) // (2 * header.channels)
-            picked: NDArray[Any] = values[channel or 0 :: header.channels]
-        else:
-            with soundfile.SoundFile(file) as stream:
-                # 16-bit samples are read as they are: converting them takes five times longer.
-                dtype = "int16" if stream.subtype == "PCM_16" else "float32"
-                samples = stream.read(dtype=dtype, always_2d=True)
-                held, picked = len(samples), samples[:, channel or 0]
+        with soundfile.SoundFile(file) as stream:
+            # 16-bit samples are read as they are: converting them takes five times longer.
+            dtype = "int16" if stream.subtype == "PCM_16" else "float32"
+            samples = stream.read(dtype=dtype, always_2d=True)
     except soundfile.SoundFileError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(
             f"file '{file}' cannot be decoded ({reason}); fetch or record it again"
         ) from error
-    except OSError as error:
+    if len(samples) != header.frames:
         raise DataError(
-            f"file '{file}' cannot be read ({error.strerror}); check the file and its permissions"
-        ) from error
-    if held != header.frames:
-        raise DataError(
-            f"file '{file}' ends after {held} of {header.frames} samples; fetch or record it again"
+            f"file '{file}' ends after {len(samples)} of {header.frames} samples; fetch or record "
+            "it again"
         )
+    picked: NDArray[Any] = samples[:, channel or 0]
     return picked
 
 

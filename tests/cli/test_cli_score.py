@@ -350,7 +350,7 @@ def test_a_folder_of_recordings_is_trained_on(asd: Asd, tmp_path: Path) -> None:
         ("file,label\nTuesday.wav,normal", "file 'Tuesday.wav' is not there"),
         ("file,label\nMonday 3.wav,broken", "label 'broken' is not there or not allowed"),
         ("name\nMonday 3.wav", "its columns are name, expected file"),
-        ("file,label,split\nMonday 3.wav,anomaly,train", "not normal is marked for training"),
+        ("file,label,split\nMonday 3.wav,anomaly,train", "is not normal and marked for training"),
     ):
         (mine / "labels.csv").write_text(text)
         assert message in asd(*command, "--out", tmp_path / "three").error

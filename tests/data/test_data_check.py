@@ -216,7 +216,7 @@ def test_each_audio_fault_is_found_and_named(tmp_path: Path) -> None:
         (2, "unreadable"),
         (3, "unreadable"),
         (4, "truncated"),
-        (5, "unreadable"),
+        (5, "empty"),
         (6, "empty"),
         (7, "rate"),
         (8, "channels"),
@@ -230,7 +230,7 @@ def test_each_audio_fault_is_found_and_named(tmp_path: Path) -> None:
     messages = {fault.kind: fault.message for fault in reversed(faults)}
     assert "44100 Hz, expected 16000 Hz" in messages["rate"]
     assert "2 channels, expected 1" in messages["channels"]
-    assert "promises 3200 bytes of audio, it holds 3198" in messages["truncated"]
+    assert "holds less audio than its header says" in messages["truncated"]
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])

@@ -156,14 +156,24 @@ def test_any_text_is_a_clip_or_an_error_of_one_line(
 
 
 REASONS = [
-    ("section_00_sorce_test_normal_0000.wav", "test", 2022, "section_00_source_test_normal_0"),
-    ("anomaly_id_1_00000002.wav", "test", 2020, "normal_id_01_00000000 or id_01_00000000;"),
-    ("anomaly_id_01_0000002.wav", "test", 2020, "has no test name of 2020: expected normal"),
-    ("normal_id_01_00000002_x.wav", "train", 2020, "expected normal_id_01_00000000;"),
-    ("section_01_0000.wav", "test", 2023, "or section_00_0000;"),
-    ("section_00_0000.wav", "test", 2021, "or section_00_source_test_0000;"),
-    ("section_00_source_test_normal_0000.wav", "train", 2022, "_source_train_normal_0000;"),
-    ("section_00_0000.wav", "supplemental", 2025, "expected section_00_noise_0000;"),
+    (
+        "section_00_sorce_test_normal_0000.wav",
+        "test",
+        2022,
+        "section_<section>_<domain>_test_<label>_<index>[",
+    ),
+    ("anomaly_id_1_00000002.wav", "test", 2020, "<label>_id_<section>_<id> or id_<section>_<id>;"),
+    ("anomaly_id_01_0000002.wav", "test", 2020, "has no test name of 2020: expected <label>"),
+    ("normal_id_01_00000002_x.wav", "train", 2020, "expected <label>_id_<section>_<id>;"),
+    ("section_01_0000.wav", "test", 2023, "or section_<section:00>_[test_]<index>;"),
+    ("section_00_0000.wav", "test", 2021, "or section_<section>_<domain>_test_<index>;"),
+    (
+        "section_00_source_test_normal_0000.wav",
+        "train",
+        2022,
+        "_<domain>_train_<label>_<index>[_<attributes>];",
+    ),
+    ("section_00_0000.wav", "supplemental", 2025, "expected section_<section:00>_<words>_<index>["),
     ("section_00_source_train_anomaly_0000.wav", "train", 2022, "only normal clips"),
     ("anomaly_id_00_00000000.wav", "train", 2020, "move it to the test folder"),
     ("section_03_target_test_0000.wav", "source_test", 2021, "move it to target_test"),
