@@ -1,7 +1,7 @@
 """Measure how many clips of 10 s the synthetic machines produce per second.
 
 The corpus holds all machine types of the 2020 layout; half of the test clips are anomalous.
-"running" counts the second half of the clips only and so leaves out the start of the processes.
+"running" counts the second half of the clips only and so leaves out what all clips share.
 `ratio` refers to the target of 10 clips per second on two cores.
 """
 

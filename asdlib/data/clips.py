@@ -182,10 +182,10 @@ def _own_labels(file: Path, paths: list[str]) -> dict[Hashable, dict[Hashable, s
             raise ValueError(
                 f"its columns are {', '.join(map(str, table))}, expected {', '.join(allowed)}"
             )
-        for column in table:
-            wrong = table.loc[~table[column].str.fullmatch(allowed[str(column)]), column]
-            if len(wrong):
-                raise ValueError(f"{column} '{wrong.iloc[0]}' is not there or not allowed")
+        for column in map(str, table):
+            wrong = table[column][~table[column].str.fullmatch(allowed[column])].tolist()
+            if wrong:
+                raise ValueError(f"{column} '{wrong[0]}' is not there or not allowed")
         return table.set_index("file", verify_integrity=True).to_dict("index")
 
 

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -506,6 +506,7 @@ def _check_existing(
 
 def read_truth(folder: str | Path) -> pd.DataFrame:
     """Read the table of a corpus as `write_corpus` returned it."""
-    types = dict.fromkeys(TRUTH_COLUMNS, "object") | {"year": "int64", "index": "int64"}
+    types: dict[Hashable, str] = dict.fromkeys(TRUTH_COLUMNS, "object")
+    types |= {"year": "int64", "index": "int64"}
     types |= dict.fromkeys(("severity", "speed", "load"), "float64")
     return pd.read_csv(Path(folder) / TRUTH, dtype=types, keep_default_na=False)
