@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, TypeV
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from asdlib.errors import ConfigError, RunError, shorten
 from asdlib.features import Rows
@@ -59,6 +59,20 @@ class _Facts(BaseModel, extra="allow"):
     front_end: dict[str, Any] = {}
     n_frames: int | None = None
     sha256: str | None = None
+
+
+class Parameters(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Parameters of a system or of a part of it; unknown names are refused."""
+
+    retired: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    """Parameters of earlier versions, each at the value that means what is always done now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if (name, value) not in cls.retired}
 
 
 class System(ABC, Generic[P]):

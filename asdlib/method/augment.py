@@ -17,21 +17,22 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from asdlib.errors import ConfigError
 from asdlib.method.crop import draw_crops, resize_crop
 from asdlib.method.mixing import InputBank, first_bin_above, log_mixup_exp
 from asdlib.method.normalise import PreNorm, post_normalise
+from asdlib.system import Parameters
 
 N_VIEWS = 2
 
 
-class AugmentationParams(BaseModel):
+class AugmentationParams(Parameters):
     """Parameters of the augmentation block; the defaults are the faithful reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    retired = (("pre_norm_statistics", "fixed"), ("running_batches", None), ("mix_eps", 0.0))
 
     pre_norm: bool = Field(True, description="[P] standardise the input, x ← (x − mean)/std")
     mixup: bool = Field(True, description="[P] mix past inputs in as background (log-mixup-exp)")
@@ -39,12 +40,6 @@ class AugmentationParams(BaseModel):
     post_norm: bool = Field(True, description="[P] standardise both views of the batch together")
     mix_alpha: float = Field(
         0.4, ge=0, le=1, description="[I] largest share of the partner; λ = alpha·u, u ~ U(0, 1)"
-    )
-    mix_eps: float = Field(
-        0.0,
-        ge=0,
-        description="[O] constant inside the logarithm of the mixture; BYOL-A's 1.2e-7 does not "
-        "show after pre-norm, but would cut inputs without pre-norm at ln 1.2e-7 = -15.9",
     )
     bank_size: int = Field(
         2048, ge=1, le=100_000, description="[I] number of past inputs to mix from"
@@ -188,9 +183,7 @@ class SpectrumAugmentation(nn.Module):
         ratio = (self.params.mix_alpha * uniform[:, 0]).float()
         partner = self.bank.draw(uniform[:, 1], x)
         low, high = x[:, : self.first_bin], x[:, self.first_bin :]
-        mixed = log_mixup_exp(
-            high.float(), partner[:, self.first_bin :], ratio, eps=self.params.mix_eps
-        ).to(x.dtype)
+        mixed = log_mixup_exp(high.float(), partner[:, self.first_bin :], ratio).to(x.dtype)
         return torch.cat((low, mixed), dim=1) if self.first_bin else mixed
 
     def random_resize_crop(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

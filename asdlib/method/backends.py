@@ -321,8 +321,6 @@ class BalancedKNN(KNearestNeighbours):
         Neighbours of a target clip towards which new entries are made, until there are as many as
         training clips of the source: ``x + u (y - x)`` with a target clip x, one of its nearest
         target clips y, and u uniform in 0 to 1. 0 makes none.
-    seed
-        Decides the first centres, and the new entries.
 
     Notes
     -----
@@ -335,7 +333,6 @@ class BalancedKNN(KNearestNeighbours):
     name = "balanced_knn"
     centres: int | None = Field(default=16, ge=1)
     smote: int = Field(default=0, ge=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
         if self.metric == "cosine":
@@ -348,13 +345,13 @@ class BalancedKNN(KNearestNeighbours):
             from sklearn.cluster import KMeans
 
             n_centres = min(self.centres, len(np.unique(source, axis=0)))
-            means = KMeans(n_centres, n_init=10, random_state=self.seed).fit(source)
+            means = KMeans(n_centres, n_init=10, random_state=0).fit(source)
             memory[0] = means.cluster_centers_
         n_new = len(source) - len(target)
         if self.smote and len(target) > 1 and n_new > 0:
             from sklearn.neighbors import NearestNeighbors
 
-            rng = np.random.default_rng(self.seed)
+            rng = np.random.default_rng(0)
             n_near = min(self.smote, len(target) - 1)
             search = NearestNeighbors(n_neighbors=n_near, metric=self.metric).fit(target)
             near = search.kneighbors(return_distance=False)
@@ -414,9 +411,8 @@ class VarianceMinimised(KNearestNeighbours):
 class SelectiveMahalanobis(Mahalanobis):
     """The smaller of the Mahalanobis distances to the source and to the target clips.
 
-    Each domain of a section has its own mean. The covariance is "shared": one around both means,
-    which the few target clips cannot spoil [O]; or each domain of three clips or more has its
-    "own".
+    Each domain of a section has its own mean. They share one covariance, around both means, which
+    the few target clips cannot spoil [O].
 
     Notes
     -----
@@ -426,18 +422,10 @@ class SelectiveMahalanobis(Mahalanobis):
     """
 
     name = "selective_mahalanobis"
-    covariance: Literal["shared", "own"] = "shared"
 
     def _fit_section(self, x: Array, domains: Array) -> Model:
-        centred, names = within_domains(x, domains), sorted(set(domains))
-        shared = whitening(centred)
-        spread = []
-        for group in (centred[domains == name] for name in names):
-            # A covariance of one or two clips would have units of its own.
-            alone = self.covariance == "own" and len(group) >= self._min_clips()
-            spread.append(whitening(group) if alone else shared)
-        means = np.stack([x[domains == name].mean(axis=0) for name in names])
-        return {"mean": means, "whitening": np.stack(spread)}
+        means = [x[domains == name].mean(axis=0) for name in sorted(set(domains))]
+        return {"mean": np.stack(means), "whitening": whitening(within_domains(x, domains))}
 
 
 def divide(sections: Names, domains: Names, *, folds: int = FOLDS, seed: int = 0) -> Array:
@@ -763,7 +751,10 @@ def build_backend(name: str, **params: Any) -> Backend:
 def backend_from_state(state: Mapping[str, Array]) -> Backend:
     """Build the fitted back-end whose `Backend.state` this is."""
     config = json.loads(bytes(np.asarray(state["config"], np.uint8)))
-    backend = build_backend(config["name"], **config["params"])
+    params = config["params"]
+    for retired in ("covariance", "seed"):  # they had their say in what was learned
+        params.pop(retired, None)
+    backend = build_backend(config["name"], **params)
     for number, section in enumerate(config["sections"]):
         backend.models_[section] = with_prefix(state, f"{number}.")
     return backend

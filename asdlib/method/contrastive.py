@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor, nn
 
 from asdlib.errors import ConfigError, RunError
@@ -31,6 +31,7 @@ from asdlib.method.weights import PretrainedParams
 from asdlib.system import (
     MOST,
     Count,
+    Parameters,
     Progress,
     System,
     per_clip,
@@ -40,16 +41,12 @@ from asdlib.system import (
 )
 
 SHORTEST_CROP = 8
-RETIRED = (
-    *(("subclusters", 16), ("pre_norm_statistics", "fixed"), ("running_batches", None)),
-    ("pooling", "patches"),
-)
 
 
-class ContrastiveParams(BaseModel):
+class ContrastiveParams(Parameters):
     """Parameters of the contrastive system."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    retired = (("subclusters", 16), ("pooling", "patches"))
 
     augmentation: AugmentationParams = Field(
         AugmentationParams(), description="the four steps that make two views [I]"
@@ -58,18 +55,12 @@ class ContrastiveParams(BaseModel):
     pretrained: PretrainedParams | None = Field(
         None, description="weights to start from, or their folder alone; by default random ones [O]"
     )
-    projection_size: int = Field(
-        128, ge=2, le=8192, description="size of the projected embedding [O]"
-    )
+    projection_size: int = Field(128, ge=2, le=8192, description="size of the projection [O]")
     loss: Literal["supervised_contrastive", "nt_xent"] = Field(
         "supervised_contrastive", description="supervised contrast [I]; nt_xent: views only"
     )
-    temperature: float = Field(
-        0.1, gt=0, description="temperature of the loss [O]; 0.1 as in Khosla et al., 2020"
-    )
-    contrast_weight: float = Field(
-        1.0, ge=0, description="weight of the contrastive loss; 0: classification alone"
-    )
+    temperature: float = Field(0.1, gt=0, description="of the loss [O]; as in Khosla et al., 2020")
+    contrast_weight: float = Field(1.0, ge=0, description="of the contrast; 0: classify alone")
     classifier: Literal["none", "arcface"] = Field(
         "none", description="extension, not in the paper: a classification loss beside the contrast"
     )
@@ -93,18 +84,13 @@ class ContrastiveParams(BaseModel):
         False, description="supplemental clips of noise are partners of mixing, as past inputs [O]"
     )
     supplemental_clean: bool = Field(
-        False,
-        description="supplemental clips without noise train the network too [O]",
+        False, description="supplemental clips without noise train the network too [O]"
     )
-    crop_frames: int = Field(
-        64, ge=SHORTEST_CROP, le=MOST, description="frames of a training crop [O]"
-    )
+    crop_frames: int = Field(64, ge=SHORTEST_CROP, le=MOST, description="frames of a crop [O]")
     crops: Literal["same", "different"] = Field(
         "same", description="both views from one crop of the clip, or each from its own [O]"
     )
-    batch_size: int = Field(
-        64, ge=2, le=MOST, description="clips in a batch; views are twice as many [O]"
-    )
+    batch_size: int = Field(64, ge=2, le=MOST, description="clips; views are twice as many [O]")
     epochs: int = Field(48, ge=0, le=MOST, description="passes over the training clips, fixed [O]")
     learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's cosine schedule [O]")
     weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW [O]")
@@ -137,19 +123,6 @@ class ContrastiveParams(BaseModel):
         description="at test: the whole clip, or the mean over windows as long as a crop [O]",
     )
     score_batch_size: Count = Field(32, description="clips embedded at a time")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_retired(cls, given: Any) -> Any:
-        """Drop parameters of earlier versions at values that mean what is always done now."""
-        if not isinstance(given, dict):
-            return given
-
-        def kept(values: dict[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in values.items() if (name, value) not in RETIRED}
-
-        parts = {name: value for name, value in given.items() if isinstance(value, dict)}
-        return kept(given) | {name: kept(part) for name, part in parts.items()}
 
     @field_validator("encoder", "backend")
     @classmethod

@@ -42,11 +42,9 @@ def supervised_contrastive_loss(
         Class of each embedding, shape (N,), integer.
     temperature
         τ > 0; 0.1 as Khosla et al., 0.07 is common too [O].
-    domains
-        Domain of each embedding, shape (N,), integer; needed by `cross_domain`.
-    clips
-        Number of the clip behind each embedding, shape (N,), integer; used by `cross_domain`. By
-        default the second half of the rows are the second views of the clips of the first half.
+    domains, clips
+        Domain of each embedding and number of the clip behind it, shape (N,), integer; needed by
+        `cross_domain`.
     cross_domain
         Take positives from other domains.
 
@@ -58,7 +56,7 @@ def supervised_contrastive_loss(
     Raises
     ------
     ConfigError
-        If the temperature is not positive, `domains` are missing, or lengths differ.
+        If the temperature is not positive, `domains` or `clips` are missing, or lengths differ.
 
     Notes
     -----
@@ -76,10 +74,8 @@ def supervised_contrastive_loss(
     same_class = labels[:, None] == labels[None, :]
     positive = same_class & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     if cross_domain:
-        if domains is None:
-            raise ConfigError("cross_domain positives need domains; give them or set it to false")
-        if clips is None:
-            clips = _clips_of_two_views(embeddings)
+        if domains is None or clips is None:
+            raise ConfigError("cross_domain positives need domains and clips; give both")
         positive &= (domains[:, None] != domains[None, :]) | (clips[:, None] == clips[None, :])
     with torch.autocast(embeddings.device.type, enabled=False):
         similarity = cosines(embeddings, embeddings) / temperature
@@ -90,16 +86,6 @@ def supervised_contrastive_loss(
         total = torch.logsumexp(similarity.masked_fill(~compared, -torch.inf), dim=1)
         own = (similarity * positive).sum(dim=1) / n_positive.clamp(min=1)
         return ((total - own) * anchor).sum() / anchor.sum().clamp(min=1)
-
-
-def _clips_of_two_views(embeddings: Tensor) -> Tensor:
-    n_clips, odd = divmod(len(embeddings), 2)
-    if odd:
-        raise ConfigError(
-            f"{len(embeddings)} embeddings are not two views of each clip; give the number of the "
-            "clip behind each as clips"
-        )
-    return torch.arange(n_clips, device=embeddings.device).repeat(2)
 
 
 class ArcFaceHead(nn.Module):

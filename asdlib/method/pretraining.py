@@ -28,8 +28,6 @@ from asdlib.method.contrastive import Contrastive, ContrastiveParams
 from asdlib.method.pretrained import DESCRIPTION, WEIGHTS, read_description
 from asdlib.system import Count, Progress, validate_params
 
-_REQUEST = "request.json"
-
 
 class PretrainingParams(ContrastiveParams):
     """Parameters of a pre-training: no classes, and random weights to begin with."""
@@ -85,11 +83,8 @@ def pretrain(
     system = Contrastive(seed=seed, **checked.model_dump())
     opened, out = FeatureStore.open(store), Path(out)
     rows, left_out = _rows(opened, checked.crop_frames)
-    # What the requests of the first encoders lack, and is as it was for them.
-    later = {"backend_params", "compile"}
-    later |= {"precision"} if checked.precision == "float32" else set()
     request = {
-        "params": checked.model_dump(mode="json", exclude=later),
+        "params": checked.model_dump(mode="json"),
         "seed": seed,
         "store_fingerprint": opened.fingerprint,
         "asdlib": asdlib.__version__,
@@ -99,13 +94,11 @@ def pretrain(
         if out.exists():
             return _reuse(out, key)
         with whole_folder(out, resume=True) as folder:
-            begun = folder / _REQUEST
-            if not begun.is_file() or begun.read_text() != key:
-                # What another request has left behind is of no use to this one.
+            begun = folder / key
+            if not begun.is_dir():  # what another request has left behind is of no use
                 shutil.rmtree(folder)
-                folder.mkdir()
-                begun.write_text(key)
-            system.fit_network(rows, folder / "training", progress)
+                begun.mkdir(parents=True)
+            system.fit_network(rows, begun, progress)
             assert system.history_ is not None  # there is an epoch at least
             losses = system.history_["loss"].tolist()
             weights = system.network_.encoder.state_dict()
@@ -126,8 +119,7 @@ def pretrain(
             (folder / WEIGHTS).write_bytes(content)
             (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
             system.history_.to_csv(folder / "training.csv", index=False)
-            shutil.rmtree(folder / "training", ignore_errors=True)
-            begun.unlink()
+            shutil.rmtree(begun)
     return Pretrained(out, description, cached=False)
 
 

@@ -31,7 +31,6 @@ from asdlib.system import Progress
 
 _WAY_OUT = "delete it to train from the start"
 _PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "history", "generator")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in glibc
 
 
 class Training(L.LightningModule):
@@ -72,13 +71,7 @@ class Training(L.LightningModule):
         return f"{self.params.model_dump_json()} seed={self.seed} {store} {chosen}"
 
     def record(self, **values: float) -> None:
-        """Append to the history.
-
-        Raises
-        ------
-        RunError
-            If a value is not finite.
-        """
+        """Append to the history; a value that is not finite is a `RunError`."""
         for name, value in values.items():
             if not math.isfinite(value):
                 raise RunError(
@@ -233,8 +226,8 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def give_back_memory() -> None:

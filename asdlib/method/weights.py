@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from safetensors.torch import save
 from torch import nn
 
 from asdlib.data.fetch import Fetcher
 from asdlib.errors import ConfigError, DownloadError, RunError
 from asdlib.files import cache_folder, only_process, reading, whole_folder
+from asdlib.system import Parameters
 
 CONFIG = "config.json"
 _WANTED = [CONFIG, "*.safetensors", "*.safetensors.index.json"]
@@ -28,10 +29,10 @@ _PICKLES = (".pt", ".pth")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-class PretrainedParams(BaseModel):
+class PretrainedParams(Parameters):
     """Where the weights of an encoder come from, and what the training may change of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    retired = (("pooling", "patches"),)
 
     source: str = Field(
         min_length=1,

@@ -29,7 +29,6 @@ class SlowBlock:
     mean: float
     std: float
     alpha: float = 0.4
-    eps: float = 0.0
     bank_size: int = 2048
     first_bin: int = 0
     frequency_canvas: float = 1.0
@@ -43,7 +42,7 @@ class SlowBlock:
         z = self.bank[math.floor(draw.partner * len(self.bank))]
         ratio = self.alpha * draw.ratio
         power = (1 - ratio) * torch.exp(x) + ratio * torch.exp(z)
-        mixed = torch.log(power + self.eps)
+        mixed = torch.log(power)
         return torch.cat((x[: self.first_bin], mixed[self.first_bin :]))
 
     def resize_crop(self, x: Tensor, draw: Draw) -> Tensor:

@@ -51,7 +51,7 @@ def replay(n_clips: int, generator: torch.Generator, mixed: bool) -> list[list[D
     ("size", "changes", "slow_changes"),
     [
         ((32, 16), {"bank_size": 5}, {"bank_size": 5}),
-        ((32, 16), {"mix_alpha": 1.0, "mix_eps": 0.01}, {"alpha": 1.0, "eps": 0.01}),
+        ((32, 16), {"mix_alpha": 1.0}, {"alpha": 1.0}),
         ((32, 16), {"frequency_canvas": 1.3}, {"frequency_canvas": 1.3}),
         ((32, 16), {"time_canvas": 2.0}, {"time_canvas": 2.0}),
         ((32, 16), {"mixing": "high", "cutoff_hz": FREQUENCIES[6]}, {"first_bin": 6}),
@@ -113,16 +113,13 @@ def test_fixed_statistics_and_evaluation_mode_do_not_move() -> None:
     x=st.floats(-160, 160),
     z=st.floats(-160, 160),
     ratio=st.floats(0, 1),
-    eps=st.sampled_from([0.0, 1e-7, 2.0]),
 )
 @settings(max_examples=100)
-def test_mixture_in_the_log_domain_is_exact_and_safe(
-    x: float, z: float, ratio: float, eps: float
-) -> None:
+def test_mixture_in_the_log_domain_is_exact_and_safe(x: float, z: float, ratio: float) -> None:
     ratio = float(np.float32(ratio))
-    parts = [math.log(w) + v for w, v in ((1 - ratio, x), (ratio, z), (eps, 0.0)) if w > 0]
+    parts = [math.log(w) + v for w, v in ((1 - ratio, x), (ratio, z)) if w > 0]
     ones = torch.ones(1, 1, 1)
-    mixed = log_mixup_exp(x * ones, z * ones, torch.tensor([ratio]), eps=eps)
+    mixed = log_mixup_exp(x * ones, z * ones, torch.tensor([ratio]))
     assert float(mixed) == pytest.approx(np.logaddexp.reduce(parts), rel=1e-5, abs=1e-5)
 
 

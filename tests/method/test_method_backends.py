@@ -1,5 +1,6 @@
 """Back-ends: against independent implementations, what holds for all, what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ NO_SHARES = (0, -0.1, 1.1, float("nan"), "half", True)
 TWO_LEVELS = {"levels": ("encoder", "feature_map"), "sizes": (2, 4)}
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in BACKENDS),
-    ("selective_mahalanobis", {"covariance": "own"}),
     ("local_density_knn", {"whiten": True, "metric": "euclidean"}),
     ("balanced_knn", {"centres": None, "smote": 3, "k": 2}),
     ("level_sum", TWO_LEVELS),
@@ -63,25 +63,20 @@ def test_mahalanobis_equals_scikit_learn_and_scipy() -> None:
     one = distance.mahalanobis(test[0], train.mean(axis=0), np.linalg.inv(reference.covariance_))
     assert scores[0] == pytest.approx(one, rel=1e-8)
     # The relatives of Mahalanobis are the same where there is nothing to select or to share.
-    domains = names(40, "source")
-    for covariance in ("shared", "own"):
-        same = score("selective_mahalanobis", train, test, domains, covariance=covariance)
-        np.testing.assert_allclose(same, scores)
+    same = score("selective_mahalanobis", train, test, names(40, "source"))
+    np.testing.assert_allclose(same, scores)
     np.testing.assert_allclose(score("pooled_mahalanobis", train, test, share=1), scores, rtol=1e-9)
 
 
-@pytest.mark.parametrize("covariance", ["shared", "own"])
-def test_selective_mahalanobis_is_the_smaller_of_both_domains(covariance: str) -> None:
+def test_selective_mahalanobis_is_the_smaller_of_both_domains() -> None:
     train, test = np.concatenate((clips(40), clips(12, seed=1, shift=9))), clips(7, seed=2)
     domains = np.array(["source"] * 40 + ["target"] * 12, object)
-    scores = score("selective_mahalanobis", train, test, domains, covariance=covariance)
+    scores = score("selective_mahalanobis", train, test, domains)
     groups = [train[:40], train[40:]]
-    centred = [g - g.mean(axis=0) for g in groups]
-    if covariance == "shared":
-        centred = [np.concatenate(centred)] * 2
+    centred = np.concatenate([g - g.mean(axis=0) for g in groups])
+    inverse = LedoitWolf(assume_centered=True).fit(centred).precision_
     distances = []
-    for group, rows in zip(groups, centred, strict=True):
-        inverse = LedoitWolf(assume_centered=True).fit(rows).precision_
+    for group in groups:
         away = test - group.mean(axis=0)
         distances.append(np.sqrt(np.einsum("nd,de,ne->n", away, inverse, away)))
     np.testing.assert_allclose(scores, np.min(distances, axis=0), rtol=1e-8)
@@ -435,16 +430,17 @@ def test_equal_clips_and_many_dimensions_are_survived(name: str, params: dict[st
         assert np.isfinite(scores).all()
 
 
-def test_few_target_clips_share_the_covariance_of_all() -> None:
-    """One clip has no covariance: its distance would be in other units than that of the source."""
-    train = np.concatenate((clips(40), clips(2, seed=1, shift=9)))
-    test, domains = clips(7, seed=2), np.array(["source"] * 40 + ["target"] * 2, object)
-    for n in (41, 42):
-        own, shared = (
-            score("selective_mahalanobis", train[:n], test, domains[:n], covariance=covariance)
-            for covariance in ("own", "shared")
-        )
-        assert (own / shared).max() < 3
+def test_back_ends_of_version_0_2_score_as_before() -> None:
+    """A covariance for each domain, and a seed, were parameters."""
+    means = np.stack([few_targets()[d == FEW].mean(axis=0) for d in ("source", "target")])
+    config = {"name": "selective_mahalanobis", "params": {"covariance": "own"}, "sections": ["a/b"]}
+    state = {"config": np.frombuffer(json.dumps(config).encode(), np.uint8)}
+    state |= {"0.mean": means, "0.whitening": np.stack([np.eye(D), np.eye(D) / 3])}
+    test = clips(7, seed=2)
+    near, far = (np.linalg.norm(test - mean, axis=1) for mean in means)
+    expected = np.minimum(near, far / 3)
+    found = backend_from_state(state).score(test, names(7, "a/b"))
+    np.testing.assert_allclose(found, expected)
 
 
 def test_level_sum_of_copies_has_an_ordinary_scale() -> None:
@@ -502,7 +498,6 @@ UNKNOWN = [
     ("knn", {"k": 1.5}, "is 1.5: .* valid integer"),
     ("knn", {"k": True}, "is True: .* valid integer"),
     ("knn", {"metric": "manhattan"}, "'manhattan': .*'cosine' or 'euclidean'"),
-    ("selective_mahalanobis", {"covariance": "diagonal"}, "'shared' or 'own'"),
     ("level_sum", {"levels": ()}, "at least 1 item"),
     *(("pooled_mahalanobis", {"share": a}, "share of back-end 'pooled") for a in NO_SHARES),
 ]

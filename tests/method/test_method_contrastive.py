@@ -89,6 +89,7 @@ def test_a_model_of_version_0_1_is_read(store: FeatureStore, tmp_path: Path) -> 
         del facts[key]
     facts["params"]["subclusters"] = 16  # what had no effect, and is no parameter any more
     facts["params"]["augmentation"] |= {"pre_norm_statistics": "fixed", "running_batches": None}
+    facts["params"]["augmentation"] |= {"mix_eps": 0.0}
     facts["params"]["pooling"] = "patches"
     (tmp_path / "model.json").write_text(json.dumps(facts))
     loaded = Contrastive.load(tmp_path)

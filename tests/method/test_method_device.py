@@ -135,7 +135,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
 
 AUGMENTATIONS: list[dict[str, Any]] = [
     {},
-    {"mixing": "high", "mix_eps": 1e-7, "bank_size": 10, "frequency_canvas": 1.5},
+    {"mixing": "high", "bank_size": 10, "frequency_canvas": 1.5},
     {"post_norm": False},
 ]
 SYSTEMS: list[dict[str, Any]] = [
