@@ -84,20 +84,23 @@ def run(
     as_json: console.AsJson = False,
 ) -> None:
     """Train a system on normal clips, score the test clips, write and print the metrics."""
+    from asdlib.study import run as run_system
     from asdlib.study.config import parse_overrides
-    from asdlib.study.held_out import check_folds, held_out as score_held_out
-    from asdlib.study.result import load_run
-    from asdlib.study.run import execute, plan
+    from asdlib.study.held_out import held_out as score_held_out
 
-    params = parse_overrides(assign or [])
-    planned = plan(
-        system, train, test or train, params=params, seed=seed, machines=machine, year=year
-    )
-    if held_out is not None:
-        check_folds(planned.detector, planned.train_rows, held_out)
-    donor = None if network_of is None else load_run(network_of)
     with progress_bar() as report:
-        result = execute(planned, out, donor=donor, progress=report)
+        result = run_system(
+            system,
+            train,
+            test or train,
+            out,
+            params=parse_overrides(assign or []),
+            seed=seed,
+            machines=machine,
+            year=year,
+            network_of=network_of,
+            progress=report,
+        )
     if held_out is not None:
         score_held_out(result, train, folds=held_out)
     done = f"fitted in {result.record.seconds.fit:.1f} s"
@@ -338,9 +341,10 @@ def compare(
 
     if kind is None:
         raise ConfigError("state what the recordings are: --kind real or --kind synthetic")
-    entries = [comparison.read_run(text, ground_truth, year) for text in runs or []]
+    entries = [comparison.read_entry(text, year, ground_truth) for text in runs or []]
     year = year or (entries[0].evaluation.year if entries else None)
-    entries += [comparison.read_score_files(text, year, ground_truth) for text in scores or []]
+    for text in scores or []:
+        entries.append(comparison.read_entry(text, year, ground_truth, only_scores=True))
     table = comparison.compare(
         entries,
         data_kind=kind.value,

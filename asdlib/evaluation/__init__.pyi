@@ -21,7 +21,6 @@ from .scores import (
     evaluate_folder as evaluate_folder,
     label_scores as label_scores,
     read_score_folder as read_score_folder,
-    read_truth as read_truth,
     write_score_folder as write_score_folder,
     year_of as year_of,
 )

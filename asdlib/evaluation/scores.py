@@ -36,8 +36,7 @@ from asdlib.data import (
     join_ground_truth,
     parse_name,
     plain_name,
-    read_ground_truth_2020,
-    read_ground_truth_folder,
+    read_ground_truth,
 )
 from asdlib.data.sources import where_truth_is
 from asdlib.errors import DataError, ScoreError
@@ -242,20 +241,6 @@ def score_lines(
     return by_file
 
 
-def read_truth(path: str | Path, year: int) -> pd.DataFrame:
-    """Read ground truth: the list CSV for 2020, a folder like the official evaluator's later.
-
-    Returns ``machine``, ``section``, ``clip``, ``label`` and, from 2021 on, ``domain``.
-    """
-    try:
-        if check_year(year) != 2020:
-            return read_ground_truth_folder(path)
-        truth = read_ground_truth_2020(path)
-    except DataError as error:
-        raise ScoreError(f"ground truth of {year}: {error}") from None
-    return truth.assign(section=truth["clip"].str.extract(r"^id_(\d\d)_", expand=False))
-
-
 def label_scores(
     scores: pd.DataFrame, year: int, truth: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -266,32 +251,24 @@ def label_scores(
     scores : ``machine``, ``section``, ``clip`` and any other columns
     year : 2020 to 2026
     truth
-        From :func:`read_truth`; not needed for names that hold labels (development set).
+        From `asdlib.data.read_ground_truth`; not needed for names that hold labels (development
+        set).
 
     Raises
     ------
     ScoreError
-        A name without a label and no ground truth for it; clips of a section that are in the
-        scores but not in the ground truth or the reverse; a name that contradicts the truth.
+        A name without a label and no ground truth for it.
+    DataError
+        Clips of a section that are in the scores but not in the ground truth or the reverse; a name
+        that contradicts the truth.
     """
-    out = scores.copy()
-    try:
-        clips = [
-            parse_name(clip, machine=machine, split="test", year=check_year(year))
-            for machine, clip in zip(out["machine"], out["clip"], strict=True)
-        ]
-        for clip, section in zip(clips, out["section"], strict=True):
-            if clip.section != section:
-                raise ScoreError(
-                    f"clip '{clip.clip}' of '{clip.machine}' is in another section than its name "
-                    f"says ('{clip.section}'); correct the section"
-                )
-        out["label"] = [clip.label for clip in clips]
-        out["domain"] = [clip.domain for clip in clips]
-        if truth is not None:
-            out = join_ground_truth(out, truth)
-    except DataError as error:
-        raise ScoreError(str(error)) from None
+    names = zip(scores["machine"], scores["clip"], strict=True)
+    clips = [parse_name(clip, machine=m, split="test", year=check_year(year)) for m, clip in names]
+    out = scores.assign(
+        label=[clip.label for clip in clips], domain=[clip.domain for clip in clips]
+    )
+    if truth is not None:
+        out = join_ground_truth(out, truth)
     bare = out.loc[out["label"] == ""]
     if not bare.empty:
         first = bare.iloc[0]
@@ -426,7 +403,7 @@ def evaluate_folder(
         file names (development set).
     """
     scores = read_score_folder(path, year)
-    truth = None if ground_truth is None else read_truth(ground_truth, year)
+    truth = None if ground_truth is None else read_ground_truth(ground_truth)
     labelled = label_scores(scores, year, truth)
     if any(Path(path).glob("decision_result_*.csv")):
         decided = read_score_folder(path, year, "decision_result")
@@ -439,8 +416,10 @@ def evaluate_folder(
 
 
 def _unscored(labelled: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
-    scored = set(zip(labelled["machine"], labelled["section"], strict=True))
-    known = set(zip(truth["machine"], truth["section"], strict=True))
+    scored, known = (
+        set(zip(df["machine"], df["clip"].str.extract(r"(?:id|section)_(\d\d)_")[0], strict=True))
+        for df in (labelled, truth)
+    )
     if not scored & known:
         return ["the ground truth has none of the scored sections; labels come from file names"]
     lacking = sorted(f"{machine}/{section}" for machine, section in known - scored)

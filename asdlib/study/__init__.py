@@ -21,7 +21,6 @@ from asdlib.study.report import (
     compare_runs as compare_runs,
     describe_difference as describe_difference,
     describe_runs as describe_runs,
-    machine_rows as machine_rows,
     over_seeds as over_seeds,
     overall_rows as overall_rows,
     paired_differences as paired_differences,

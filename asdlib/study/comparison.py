@@ -60,32 +60,29 @@ class Entry:
         return self.path.absolute().name
 
 
-def read_run(text: str, ground_truth: str | Path | None = None, year: int | None = None) -> Entry:
-    """Read a run, ``PATH`` or ``NAME=PATH``; without a name it gets that of its system."""
-    name, path = _split(text)
-    record = load_run(path).record
-    evaluation = evaluate_folder(path, year or record.year, ground_truth)
-    return Entry(name or label_of(record.config), path, evaluation, record)
-
-
-def read_score_files(
-    text: str, year: int | None = None, ground_truth: str | Path | None = None
+def read_entry(
+    text: str,
+    year: int | None = None,
+    ground_truth: str | Path | None = None,
+    *,
+    only_scores: bool = False,
 ) -> Entry:
-    """Read a folder of official score files, ``NAME=FOLDER``; the year is that of their names."""
-    name, path = _split(text)
-    if not name:
-        raise ConfigError(f"'{text}' is not of the form NAME=FOLDER, e.g. --scores theirs=scores/")
-    return Entry(name, path, evaluate_folder(path, year or year_of_folder(path), ground_truth))
+    """Read a run, ``PATH`` or ``NAME=PATH``; by default it has the name of its system.
 
-
-def _split(text: str) -> tuple[str, Path]:
-    """Split ``NAME=PATH``; what exists as a path is one."""
+    With `only_scores`, the official score files of any folder, ``NAME=FOLDER``.
+    """
     name, equals, path = text.partition("=")
-    if not equals or is_taken(Path(text)):
-        return "", Path(text)
+    if not equals or is_taken(Path(text)):  # what exists as a path is one
+        name, path = "", text
     if name and (not name.strip() or not name.isprintable() or len(name) > 200):
         raise ConfigError(f"{name!r} is no name of a system; give one line of 1 to 200 characters")
-    return name.strip(), Path(path)
+    if only_scores and not name:
+        raise ConfigError(f"'{text}' is not of the form NAME=FOLDER, e.g. --scores theirs=scores/")
+    record = None if only_scores else load_run(path).record
+    year = year or (record.year if record else year_of_folder(Path(path)))
+    evaluation = evaluate_folder(path, year, ground_truth)
+    name = name.strip() or (label_of(record.config) if record else "")
+    return Entry(name, Path(path), evaluation, record)
 
 
 def label_of(config: RunConfig) -> str:

@@ -137,7 +137,8 @@ def experiment(
             if own.share != 1:
                 epochs = make_system(own.system, params).params.model_dump()["epochs"]
                 params["epochs"] = round(epochs / own.share)
-                store = share_of_training(_open(store), own.share, seed, root / "stores")
+                whole = FeatureStore.open(_path(store))
+                store = share_of_training(whole, own.share, seed, root / "stores")
             stores = {"train": _path(store), "test": _path(own.test or test or own.train or train)}
             of_all = {"machines": tuple(machines or ()) or None, "year": year}
             names.append(name)
@@ -182,12 +183,8 @@ def share_of_training(store: FeatureStore, share: float, seed: int, folder: Path
         return subset_store(store, out, mask)
 
 
-def _open(store: Any) -> FeatureStore:
-    return store if isinstance(store, FeatureStore) else FeatureStore.open(store)
-
-
 def _path(store: Any) -> Path:
-    return (store.path if isinstance(store, FeatureStore) else Path(store)).absolute()
+    return Path(getattr(store, "path", store)).absolute()
 
 
 def _donors(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:

@@ -87,7 +87,10 @@ def held_out(
     folds = folds or 5
     rows = training_rows(store, record.config.machines)
     detector = system_class(record.config.system).load(run.path / "model")
-    scores = _scores_of_folds(detector, rows, folds)
+    try:
+        scores = _scores_of_folds(detector, rows, folds)
+    except RunError as error:
+        raise RunError(f"held-out scores of {folds} folds cannot be made: {error}") from None
     # Should it be cut between the two, the scores count as made with an unknown number.
     (run.path / FOLDS).unlink(missing_ok=True)
     written = write_held_out(rows.manifest.assign(anomaly_score=scores), run.path)
@@ -98,28 +101,6 @@ def held_out(
 def _folds_of(run: RunResult) -> Any:
     with suppress(RunError, OSError):
         return read_json(run.path / FOLDS, RunError, "delete it").get("folds")
-
-
-def check_folds(detector: System[Any], rows: Rows, folds: int) -> None:
-    """Refuse a number of folds that leaves a section too few clips, before a long training.
-
-    A fit on the section that keeps fewest, the network untrained, shows it in a second.
-    """
-    from asdlib.method.backends import divide
-
-    keys = section_keys(rows.manifest)
-    fold = divide(keys, rows.manifest["domain"].to_numpy(dtype=object), folds=folds)
-    kept = [(keys == key) & (fold != number) for key in set(keys) for number in set(fold)]
-    few = rows.select(min(kept, key=np.count_nonzero))
-    try:
-        if not len(few):
-            raise RunError("a section has a single training clip")
-        if detector.name in ("contrastive", "statistics"):
-            params = detector.params.model_dump()
-            untrained = {"epochs": 0} if "epochs" in params else {}
-            type(detector)(seed=detector.seed, **params | untrained).fit(few)
-    except RunError as error:
-        raise RunError(f"held-out scores of {folds} folds cannot be made: {error}") from None
 
 
 def write_held_out(table: pd.DataFrame, folder: Path) -> pd.DataFrame:

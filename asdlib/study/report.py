@@ -1,9 +1,9 @@
 """Tidy results → what a reader sees: means over seeds, paired differences, intervals.
 
 Metrics are between 0 and 1 in tidy results and in percent here. A table to summarise holds the rows
-of one mean: of all machines (`overall_rows`), or of each machine (`machine_rows`, with ``machine``
-in `by`). Intervals are 95 % Student-t intervals over seeds, NaN with one seed. A difference is
-*shown* where its p-value, adjusted for the number of comparisons, is below 0.05 (`adjusted`).
+of one mean: of all machines (`overall_rows`), or of each machine, with ``machine`` in `by`.
+Intervals are 95 % Student-t intervals over seeds, NaN with one seed. A difference is *shown* where
+its p-value, adjusted for the number of comparisons, is below 0.05 (`adjusted`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,6 @@ Scores = Mapping[str, Sequence[pd.DataFrame]]
 def overall_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the mean over all machines."""
     return table[table["machine"] == "Average"]
-
-
-def machine_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of each machine's mean over its sections."""
-    return table[(table["section"] == "Average") & (table["machine"] != "Average")]
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> pd.DataFrame:

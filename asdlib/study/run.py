@@ -65,8 +65,6 @@ SCORING = ("backend", "backend_params", "embedding", "score_batch_size", "segmen
 SLOTS = "ASDLIB_SLOTS"
 """Environment variable: folder with a lock file for each core."""
 
-_STALE = 14 * 24 * 3600.0
-
 PROCESSES = "ASDLIB_PROCESSES"
 """Environment variable: processes that a notebook may start."""
 
@@ -230,19 +228,9 @@ def execute(
                 **taken,
             )
 
-    _remove_stale(workdir.parent)
     result = find_or_make(out, config.key, make, wait=wait)
     shutil.rmtree(workdir, ignore_errors=True)
     return result
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove checkpoints of trainings that nobody has gone on with for a fortnight."""
-    for left in folder.iterdir() if folder.is_dir() else ():
-        with suppress(OSError):  # another process may have just removed it
-            times = [path.stat().st_mtime for path in (left, *left.glob("*"))]
-            if time.time() - max(times) > _STALE:
-                shutil.rmtree(left)
 
 
 def find_or_make(

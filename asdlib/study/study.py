@@ -156,20 +156,19 @@ class Study:
         self.profile = get_profile(profile)
         self.root = Path(workspace or project_folder() / "build" / "study") / profile
         self.processes = processes or self.profile.processes
-        self._given = Path((store if self.profile.source == "store" else data_root) or "")
-        if self.profile.source == "store" and not store:
+        name, given, maker = {
+            "synthetic": ("", None, ""),
+            "store": ("store", store, "asd features builds one"),
+            "download": ("data_root", data_root, f"asd download {profile} fetches them"),
+        }[self.profile.source]
+        if name and not given:
             raise ConfigError(
-                f"profile '{profile}' needs a feature store of real recordings: give store=PATH "
-                "(asd study --store PATH); asd features builds one"
+                f"profile '{profile}' needs real recordings: give {name}=PATH (asd study "
+                f"--{name.replace('_', '-')} PATH); {maker}"
             )
-        if self.profile.source == "download" and not data_root:
-            raise ConfigError(
-                f"profile '{profile}' needs the downloaded recordings: give data_root=PATH "
-                f"(asd study --data-root PATH); asd download {profile} fetches them"
-            )
-        if self.profile.source != "synthetic" and not self._given.is_dir():
-            what = "store" if self.profile.source == "store" else "data_root"
-            raise ConfigError(f"{what} '{self._given}' is no folder; give one that exists")
+        self._given = Path(given or "")
+        if not self._given.is_dir():
+            raise ConfigError(f"{name} '{given}' is no folder; give one that exists")
 
     @property
     def year(self) -> int:

@@ -61,7 +61,7 @@ def test_the_project_is_found_from_any_folder_inside(
 ) -> None:
     monkeypatch.chdir(EXERCISES)
     assert "unknown profile 'huge' (known: smoke" in asd("study", "--profile", "huge").error
-    assert "needs a feature store" in asd("study", "--profile", "toycar").error
+    assert "needs real recordings: give store=PATH" in asd("study", "--profile", "toycar").error
     told = asd("study", "--profile", "smoke", "--notebooks", tmp_path, "--out", tmp_path / "out")
     assert "no notebook in" in told.error
     for profile in (".", "..", ""):

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asdlib.data import read_ground_truth
 from asdlib.evaluation import (
     arithmetic_mean,
     evaluate,
     evaluate_folder,
     harmonic_mean,
     label_scores,
-    read_truth,
     write_score_folder,
 )
 from asdlib.evaluation.metrics import decision_metrics, omega_terms
@@ -114,8 +114,10 @@ def test_threshold_metrics_equal_the_official_result():
 
 @pytest.mark.parametrize(("year", "n"), [(2020, 7103), (2022, 4200)])
 def test_ground_truth_covers_a_whole_blind_folder(tmp_path, year, n):
-    truth = read_truth(Path(REFERENCE) / TRUTH[year], year)
+    truth = read_ground_truth(Path(REFERENCE) / TRUTH[year])
     assert len(truth) == n
+    if year == 2020:
+        truth["section"] = truth["clip"].str[3:5]
     rng = np.random.default_rng(0)
     blind = truth[["machine", "section", "clip"]].assign(anomaly_score=rng.normal(size=n))
     write_score_folder(blind, tmp_path, year)

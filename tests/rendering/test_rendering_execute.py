@@ -213,7 +213,7 @@ def test_the_longest_begin_first_and_only_those_that_are_chosen(
 def test_a_study_that_cannot_run_is_refused(tmp_path: Path) -> None:
     for profile, options, message in [
         ("huge", {}, "unknown profile 'huge'"),
-        ("toycar", {}, "needs a feature store"),
+        ("toycar", {}, "needs real recordings: give store=PATH"),
         ("smoke", {}, "no notebook in '.*'; give --notebooks FOLDER"),
         ("smoke", {"only": ["03", "x"]}, "no notebook that begins with 03 or x in"),
         ("smoke", {"jobs": 0}, "0 notebooks at a time; give --jobs 1 or more"),

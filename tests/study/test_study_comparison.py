@@ -21,9 +21,8 @@ from asdlib.study.comparison import (
     compare,
     label_of,
     published_rows,
+    read_entry,
     read_published,
-    read_run,
-    read_score_files,
     tidy,
     to_markdown,
 )
@@ -36,8 +35,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation"
 @pytest.fixture(scope="module")
 def entries(runs: dict[str, RunResult]) -> list[Entry]:
     return [
-        read_run(str(runs["statistics"].path)),
-        *(read_run(f"contrast={runs[f'c{seed}'].path}") for seed in (0, 1, 2)),
+        read_entry(str(runs["statistics"].path)),
+        *(read_entry(f"contrast={runs[f'c{seed}'].path}") for seed in (0, 1, 2)),
     ]
 
 
@@ -91,7 +90,7 @@ def test_seeds_are_one_row_and_intervals_say_what_they_speak_about(entries: list
 def test_score_files_and_published_figures_are_rows(entries: list[Entry], tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     write_score_folder(read_score_folder(entries[0].path, 2020), theirs, 2020)
-    other = read_score_files(f"somebody's={theirs}", 2020)
+    other = read_entry(f"somebody's={theirs}", 2020, only_scores=True)
     table = synthetic([entries[0], other], published=True)
     assert table.loc["somebody's", "auc"] == table.loc["statistics", "auc"]
     assert table.loc["somebody's", "training_data"] == "not stated"
@@ -252,11 +251,11 @@ def test_what_cannot_be_compared_is_refused(entries: list[Entry], tmp_path: Path
     with pytest.raises(ConfigError, match="no system 'contrats' to test against"):
         pairwise(entries, against=["contrats"])
     with pytest.raises(ConfigError, match="not of the form NAME=FOLDER"):
-        read_score_files("scores", 2020)
+        read_entry("scores", 2020, only_scores=True)
     scores = read_score_folder(entries[0].path, 2020)
     write_score_folder(scores[scores["machine"] == "fan"], tmp_path / "fan", 2020)
     with pytest.raises(ScoreError, match="compare on the same clips"):
-        pairwise([entries[0], read_score_files(f"fan={tmp_path / 'fan'}", 2020)])
+        pairwise([entries[0], read_entry(f"fan={tmp_path / 'fan'}", 2020, only_scores=True)])
 
 
 LABELS = [

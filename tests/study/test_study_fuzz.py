@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from asdlib.errors import AsdError
 from asdlib.study import RunResult, load_run
-from asdlib.study.comparison import read_run
+from asdlib.study.comparison import read_entry
 from asdlib.study.config import SYSTEMS, describe_parameters, make_system, parse_overrides
 from asdlib.study.held_out import decide_run, held_out
 
@@ -47,7 +47,7 @@ def run(runs: dict[str, RunResult], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def read_all(path: Path) -> None:
-    for read in (load_run, lambda where: read_run(str(where)), decide_run):
+    for read in (load_run, lambda where: read_entry(str(where)), decide_run):
         try:
             read(path)
         except AsdError as error:
