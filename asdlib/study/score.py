@@ -281,7 +281,8 @@ def open_recordings(inputs: Sequence[str | Path], stdin: Callable[[], bytes]) ->
             try:
                 about = soundfile.info(io.BytesIO(content))
             except soundfile.SoundFileError:
-                raise DataError("'-' is no sound file; send a whole one, or listen to it") from None
+                why = "standard input is no sound file; send a whole one (asd listen hears streams)"
+                raise DataError(why) from None
             facts = about.samplerate, about.channels, about.frames
             recordings.append(Recording("-", content, *facts))
             continue
