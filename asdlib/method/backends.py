@@ -498,9 +498,8 @@ SHARES = tuple(round(0.1 * k, 1) for k in range(1, 11))
 class PooledMahalanobis(Mahalanobis):
     """Distance from the section's mean in units of a covariance that leans on the machine type.
 
-    A section rarely has enough clips for a covariance of its own. That of section s is
-    (1 − a) Σ_s + a Σ: Σ_s from its own clips, Σ, shrunk, from those of all sections of the machine
-    type (the part of a section's name before "/"), each around its own mean.
+    That of section s is (1 − a) Σ_s + a Σ: Σ_s from its own clips, which rarely are enough, Σ,
+    shrunk, from those of all sections of the machine type, each around its own mean.
 
     Parameters
     ----------
@@ -576,15 +575,15 @@ def _decompose(x: Array, names: Array) -> tuple[Array, dict[str, tuple[Array, Ar
 class LevelSum(Backend):
     """Weighted sum over levels of the logarithm of a distance, each on the scale of normal clips.
 
-    Each level has a back-end of its own. The logarithms of its distances are brought to mean 0 and
-    deviation 1 over held-out training clips (five folds).
+    Each level has a back-end of its own (`level_backend`). The logarithms of its distances are
+    brought to mean 0 and deviation 1 over held-out training clips (five folds).
 
-    The weight of a level is d′², computed from normal clips alone: d′ is how many deviations the
-    held-out clips of a section lie below those of the other sections of its machine type. A level
-    that tells the machine's own IDs apart is expected to notice what else is different. Where there
-    is no other section all weights are equal. The weighted sum is brought to mean 0 and deviation 1
-    as well. Training to tell sections apart makes d′ useless for what it has changed: each of the
-    `trained` levels counts as much as all others together.
+    The weight of a level is d′²: d′ is how many deviations the held-out clips of a section lie
+    below those of the other sections of its machine type. A level that tells the machine's own IDs
+    apart is expected to notice what else is different. Where there is no other section all weights
+    are equal. The weighted sum is brought to mean 0 and deviation 1 as well. Training to tell
+    sections apart makes d′ useless for what it has changed: each of the `trained` levels counts as
+    much as all others together.
 
     Parameters
     ----------

@@ -150,6 +150,11 @@ class ContrastiveParams(Parameters):
     def _of_source(cls, given: Any) -> Any:
         return {"source": given} if isinstance(given, str) else given
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder stays as it is."""
+        return self.pretrained is not None and self.pretrained.mode == "frozen"
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.classifier == "none" and self.contrast_weight == 0:
@@ -383,8 +388,7 @@ class Contrastive(System[ContrastiveParams]):
             self.params.pretrained.resolved()
             check_front_end(self.params.encoder, self.params.pretrained, rows.store)
         self.fit_network(rows, workdir, progress)
-        frozen = self.params.pretrained and self.params.pretrained.mode == "frozen"
-        if self.params.batch_norm == "clean" and not frozen:
+        if self.params.batch_norm == "clean" and not self.params.frozen:
             measure_batch_norm(
                 self.network_.to(self.device).encoder,
                 self.augmentation_.to(self.device).eval().pre_normalise,
@@ -497,11 +501,9 @@ class Contrastive(System[ContrastiveParams]):
     @property
     def _trained(self) -> tuple[str, ...]:
         """Levels that the training of this system has changed."""
-        frozen = self.params.pretrained is not None and self.params.pretrained.mode == "frozen"
-        untouched = {"spectrum", "deviation"}
-        if frozen or not self.params.epochs:
-            untouched = {*self.levels_} - {"projection"}
-        return tuple(level for level in self.levels_ if level not in untouched)
+        if self.params.frozen or not self.params.epochs:
+            return tuple(level for level in self.levels_ if level == "projection")
+        return tuple(level for level in self.levels_ if level not in ("spectrum", "deviation"))
 
     def _score(self, rows: Rows) -> np.ndarray:
         scores: np.ndarray = self.backend_.score(self.embed(rows), section_keys(rows.manifest))
@@ -524,7 +526,7 @@ class Contrastive(System[ContrastiveParams]):
         # Version 0.1 did not keep the front end.
         self.front_end_ = self.front_end_ or {"n_mels": len(frequencies)}
         weights = with_prefix(tensors, "network.")
-        if self.params.pretrained and self.params.pretrained.mode == "frozen":
+        if self.params.frozen:
             # Up to version 0.2 a frozen encoder was wrapped in another module.
             weights = {re.sub(r"^encoder\.encoder\.", "encoder.", k): v for k, v in weights.items()}
         n_classes = len(weights.get("classifier.centres", ()))

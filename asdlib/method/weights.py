@@ -91,10 +91,12 @@ def check_extra() -> None:
 
 
 def add_adapters(model: nn.Module, params: PretrainedParams, layers: list[str]) -> None:
-    """Put low-rank adapters beside layers of these names; nothing else is trained then.
+    """With mode "lora", put low-rank adapters beside layers of these names, and train no others.
 
     E. Hu et al., "LoRA", ICLR 2022, arXiv 2106.09685, Section 4.2: on query and value layers.
     """
+    if params.mode != "lora":
+        return
     check_extra()
     from peft import LoraConfig, inject_adapter_in_model
 

@@ -22,11 +22,10 @@ from torch.nn import functional
 
 from asdlib.errors import AsdError, ConfigError, DownloadError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd, write_store
-from asdlib.method import transformer, weights
+from asdlib.method import pretrained, weights
 from asdlib.method.contrastive import Contrastive
-from asdlib.method.efficientat import EfficientAT
 from asdlib.method.encoders import Encoder, SmallCNN
-from asdlib.method.pretrained import check_front_end, make_encoder
+from asdlib.method.pretrained import EfficientAT, check_front_end, make_encoder
 from asdlib.method.weights import (
     Offer,
     PretrainedParams,
@@ -356,7 +355,7 @@ def test_a_store_of_another_front_end_is_refused(checkpoint: Path, tmp_path: Pat
 
 
 def test_optional_packages_are_imported_inside_functions_only() -> None:
-    for module in [transformer, weights]:
+    for module in [pretrained, weights]:
         source = inspect.getsource(module)
         assert re.search(r"^    +from (transformers|huggingface_hub)", source, re.MULTILINE)
         at_top = r"^(from|import) (transformers|peft|huggingface_hub)"
