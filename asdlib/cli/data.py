@@ -13,11 +13,11 @@ from asdlib.cli.console import (
     Commands,
     app,
     count,
-    err_console,
     note,
     print_frame,
     print_json,
     progress_bar,
+    remark,
     say,
 )
 from asdlib.errors import ConfigError, DataError, DownloadError
@@ -140,10 +140,6 @@ def check(
     official: Annotated[
         bool, typer.Option(help="compare with the official counts; --no-official for own data")
     ] = True,
-    machine: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TYPE", help="machine that has to be there; may be repeated"),
-    ] = None,
     jobs: console.Jobs = None,
     as_json: console.AsJson = False,
 ) -> None:
@@ -155,17 +151,15 @@ def check(
             root,
             year=year,
             official=official,
-            machines=machine or (),
             jobs=jobs,
             on_progress=lambda done, total: report("headers", done, total),
         )
     if as_json:
         print_json({"clips": len(table), "faults": [fault._asdict() for fault in faults]})
-    else:
-        for fault in faults[:_SHOWN]:
-            err_console.print(f"{fault.kind}: {fault.message}", soft_wrap=True, markup=False)
-        if len(faults) > _SHOWN:
-            note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
+    for fault in faults[:_SHOWN]:
+        remark(f"{fault.kind}: {fault.message}")
+    if len(faults) > _SHOWN:
+        note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
     if faults:
         counts = Counter(fault.kind for fault in faults)
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items())

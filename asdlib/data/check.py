@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +33,6 @@ TOLERANCE = 0.001
 """Deviation of a length that is allowed, in seconds."""
 
 _GROUP = ["subset", "machine", "section", "split", "domain", "label"]
-_NUMBER = re.compile(r"_([0-9]{8}|[0-9]{4})(_.*)?(\.[^.]*)$")
 
 RATES, MOST_CHANNELS = (1_000, 1_000_000), 64
 
@@ -70,7 +68,6 @@ def check_folder(
     *,
     year: int | None = None,
     official: bool = True,
-    machines: Sequence[str] = (),
     jobs: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[pd.DataFrame, list[Fault]]:
@@ -83,8 +80,6 @@ def check_folder(
     official
         Compare with the official counts (known for 2020 and 2022), channels and seconds of the
         year. Without, one channel and any length are right.
-    machines
-        Machines that must be there; others are compared only if present.
     jobs, on_progress
         See `read_headers`.
 
@@ -103,11 +98,8 @@ def check_folder(
     year, clips, faults = scan_folder(root, year=year)
     table = clip_table(clips)
     channels, seconds = _official_audio(year) if official else (1, {})
-    for machine in sorted(set(machines) - set(table["machine"])):
-        message = f"machine '{machine}' has no clip here; unpack or download its archives"
-        faults.append(Fault("", "missing", message))
     if official:
-        faults += compare_counts(table, year, machines)
+        faults += compare_counts(table, year)
     paths = [f"{root}/{path}" for path in table["path"]]
     headers = read_headers(paths, jobs=jobs, on_progress=on_progress)
     for path, machine, header in zip(table["path"], table["machine"], headers, strict=True):
@@ -129,10 +121,9 @@ def _unexpected(header: Header, channels: int, seconds: tuple[float, float]) -> 
     if shortest - TOLERANCE <= length <= longest + TOLERANCE:
         return None
     wanted = f"{shortest:g}" if shortest == longest else f"{shortest:g} to {longest:g}"
-    return BadFile("length", f"lasts {length:.3f} s, expected {wanted} s; fetch or record it again")
+    return BadFile("length", f"lasts {length:.3f} s, expected {wanted} s; {_AGAIN}")
 
 
-@cache
 def _official(name: str, year: int) -> pd.DataFrame:
     """Return the rows of a year of one of the two official tables, all cells as text."""
     with (files("asdlib.data") / name).open(encoding="utf-8") as lines:
@@ -146,19 +137,16 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
     Machines whose length is not known are left out; an unknown year is taken as one channel.
     """
     rows = _official("official_audio.csv", year)
-    seconds = {
-        machine: (float(shortest), float(longest))
-        for machine, shortest, longest in rows[["machine", "seconds_min", "seconds_max"]].values
-        if longest
-    }
-    return max(map(int, rows["channels"]), default=1), seconds
+    known = rows[rows["seconds_max"] != ""].set_index("machine")
+    seconds = known[["seconds_min", "seconds_max"]].astype(float).T.to_dict("list")
+    return max(map(int, rows["channels"]), default=1), {m: tuple(s) for m, s in seconds.items()}
 
 
-def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ()) -> list[Fault]:
+def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:
     """Compare a clip table with the official counts of its year, none if they are not known.
 
-    Single files are named where the numbering tells which are missing or too many, else one fault
-    per group says how many. Clips of groups that no official row covers are surplus.
+    There is one fault for each group that differs. Clips of groups that no official row covers are
+    surplus.
     """
     counts = _official("official_counts.csv", year)
     if counts.empty:
@@ -179,11 +167,10 @@ def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ())
             if all(want in ("*", have) for want, have in zip(row, group, strict=True))
         ]
         covered.update(groups)
-        needed = everything if row[1] == "*" else {row[1]}
-        here = present[_unit(row)]
-        if here and needed <= here | set(machines):
-            clips = [clip for group in groups for clip in found[group]]
-            faults += _differences(_text(row), clips, int(number), one_group=len(groups) <= 1)
+        needed, here = everything if row[1] == "*" else {row[1]}, present[_unit(row)]
+        clips = [clip for group in groups for clip in found[group]]
+        if here and needed <= here and len(clips) != int(number):
+            faults.append(_difference(_text(row), clips, int(number), numbered=len(groups) == 1))
     for group in sorted(found.keys() - covered):
         message = (
             f"{_text(group)}: {len(found[group])} clips that {year} does not have; "
@@ -191,6 +178,20 @@ def compare_counts(table: pd.DataFrame, year: int, machines: Sequence[str] = ())
         )
         faults.append(Fault(found[group][0][0].rpartition("/")[0], "surplus", message))
     return faults
+
+
+def _difference(
+    group: str, clips: list[tuple[str, int]], expected: int, *, numbered: bool
+) -> Fault:
+    """Say how many clips are missing or too many, and which where their numbers run from 0."""
+    kind, way_out = "surplus", "remove the others"
+    if len(clips) < expected:
+        kind, way_out = "missing", "unpack or download its archive again"
+    odd, which = sorted({index for _, index in clips} ^ set(range(expected))), ""
+    if numbered and len(odd) == abs(len(clips) - expected):
+        which = f": {', '.join(map(str, odd[:5]))}{', …' if len(odd) > 5 else ''}"
+    message = f"{group}: {len(clips)} clips, expected {expected} ({kind}{which}); {way_out}"
+    return Fault(clips[0][0].rpartition("/")[0] if clips else "", kind, message)
 
 
 def _unit(group: Sequence[str]) -> tuple[str, str]:
@@ -204,37 +205,6 @@ def _text(group: Sequence[str]) -> str:
     subset, machine, section, split, domain, label = group
     parts = [machine, f"section {section}", subset, split, domain, label]
     return " ".join(part for part in parts if part and "*" not in part) or "all machines"
-
-
-def _differences(
-    group: str, clips: list[tuple[str, int]], expected: int, *, one_group: bool
-) -> list[Fault]:
-    """Name the clips that are missing or too many if numbers run from 0, else only count them."""
-    have, numbers = len(clips), {index for _, index in clips}
-    if have == expected:
-        return []
-    kind = "missing" if have < expected else "surplus"
-    wayout = "unpack or download its archive again" if kind == "missing" else "remove the others"
-    beyond = [path for path, index in clips if index >= expected]
-    counted = len(numbers) == have and len(beyond) == max(0, have - expected)
-    if not (one_group and clips and counted):
-        message = f"{group}: {have} clips, expected {expected} ({kind}); {wayout}"
-        return [Fault(clips[0][0].rpartition("/")[0] if clips else "", kind, message)]
-    if kind == "surplus":
-        text = f"is surplus: {group} has {expected} clips; remove it"
-        return [Fault(path, kind, f"file '{path}' {text}") for path in beyond]
-    absent = [_with_number(clips[0][0], n) for n in sorted(set(range(expected)) - numbers)]
-    return [Fault(path, kind, f"file '{path}' is missing; {wayout}") for path in absent]
-
-
-def _with_number(path: str, number: int) -> str:
-    """Return the path with another running number; its attributes are not known: ``*``."""
-    folder, slash, name = path.rpartition("/")
-
-    def numbered(match: re.Match[str]) -> str:
-        return f"_{number:0{len(match[1])}d}{'_*' if match[2] else ''}{match[3]}"
-
-    return folder + slash + _NUMBER.sub(numbered, name)
 
 
 def read_headers(

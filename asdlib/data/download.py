@@ -21,7 +21,6 @@ Sizes are in bytes.
 
 import hashlib
 import json
-import re
 import shutil
 import stat
 import zipfile
@@ -34,7 +33,6 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from asdlib.data.fetch import Fetcher
@@ -123,10 +121,8 @@ class Plan:
     """What Zenodo records said, to be pinned by the download."""
     note: str
     """Where the labels of the evaluation are, if they are not among the files."""
-    base_url: str | None
-    """Mirror in place of the hosts, without user and password."""
-    login: tuple[str, str] | None = field(default=None, repr=False)
-    """User and password for the mirror."""
+    mirror: str | None = field(repr=False)
+    """Address in place of the hosts, maybe with user and password."""
 
     @property
     def missing(self) -> tuple[Archive, ...]:
@@ -180,37 +176,19 @@ def plan_download(
         be read or contradicts a declared checksum.
     """
     root = Path(root)
-    base_url, login = (None, None) if base_url is None else _without_login(base_url)
     data = _read_lock(root)
     rows = of_machines(archives_for(dataset, subsets), machines)
     records = dict(data.records)
-    for row in rows:
-        if "zenodo.org" in row.url and not (row.md5 and row.size) and row.record not in records:
-            records[row.record] = _read_record(row.record, base_url, login)
+    with Fetcher(base_url) as web:
+        for row in rows:
+            if "zenodo.org" in row.url and not (row.md5 and row.size) and row.record not in records:
+                records[row.record] = _read_record(web, row.record)
     full = [archive for row in rows for archive in _resolved(row, records.get(row.record))]
     archives = [_on_disk(root, archive, data) for archive in of_machines(full, machines)]
     note = ""
     if (not subsets or "evaluation" in subsets) and all(a.subset != "ground_truth" for a in full):
         note = f"the ground truth of the evaluation set: {where_truth_is(rows[0].year)}"
-    return Plan(dataset, root, tuple(archives), records, note, base_url, login)
-
-
-def _without_login(base_url: str) -> tuple[str, tuple[str, str] | None]:
-    """Take user and password out of the address of a mirror: nothing shows or keeps them."""
-    with suppress(httpx.InvalidURL, ValueError):
-        url = httpx.URL(base_url)
-        if url.host and url.scheme in ("http", "https") and not (url.query or url.fragment):
-            login = (url.username, url.password) if url.userinfo else None
-            return str(url.copy_with(userinfo=b"")), login
-    shown = re.sub(r"^(\w+://)?.*@", r"\1***@", base_url, flags=re.DOTALL)
-    raise DownloadError(
-        f"base URL {shown!r} is not an http(s) address, e.g. https://mirror.example/asd"
-    )
-
-
-def _on_mirror(address: str, base_url: str | None) -> str:
-    """Replace scheme and host of an address by those (and the path prefix) of a mirror, if any."""
-    return f"{base_url.rstrip('/')}/{address.split('/', 3)[3]}" if base_url else address
+    return Plan(dataset, root, tuple(archives), records, note, base_url)
 
 
 def _part(path: Path) -> Path:
@@ -236,10 +214,9 @@ def _on_disk(root: Path, archive: Archive, data: LockData) -> Archive:
     return replace(archive, there=there, fetched=max(held, default=0))
 
 
-def _read_record(record: str, base_url: str | None, login: tuple[str, str] | None) -> Record:
-    url, content = _on_mirror(f"https://zenodo.org/api/records/{record}", base_url), BytesIO()
-    with Fetcher(login) as web:
-        web.fetch(url, content, largest=16 << 20)
+def _read_record(web: Fetcher, record: str) -> Record:
+    url, content = f"https://zenodo.org/api/records/{record}", BytesIO()
+    web.fetch(url, content, largest=16 << 20)
     try:
         said = json.loads(content.getvalue())
         files = {
@@ -292,7 +269,7 @@ def download(plan: Plan, *, on_progress: OnProgress = lambda what, done, total: 
     new = [folder for folder in (root, *root.absolute().parents) if not folder.exists()]
     failed: dict[str, DownloadError] = {}
     try:
-        with only_process(root / LOCK_NAME, DownloadError, wait=True), Fetcher(plan.login) as web:
+        with only_process(root / LOCK_NAME, DownloadError, wait=True), Fetcher(plan.mirror) as web:
             # Another process may have done some of the work since the plan was made.
             data = _read_lock(root)
             here = tuple(_on_disk(root, archive, data) for archive in plan.archives)
@@ -358,7 +335,7 @@ def _fetch(plan: Plan, archive: Archive, expected: str, web: Fetcher, report: On
     Without an expected checksum, the file is taken as it comes this once.
     """
     path, size = archive.path(plan.root), archive.size
-    part, url = _part(path), _on_mirror(archive.address, plan.base_url)
+    part, url = _part(path), archive.address
 
     def on_bytes(done: int) -> None:
         report(f"{archive.file} fetch", done, size or max(1, done))

@@ -43,13 +43,25 @@ class _Again(Exception):  # noqa: N818 - a signal to try once more, not an error
 
 
 class Fetcher(httpx.Client):
-    """Fetches files; its `login` is the user and password that the server asks for."""
+    """Fetches files; from `mirror`, if it is given, an address that serves the same paths.
 
-    def __init__(self, login: tuple[str, str] | None = None) -> None:
+    User and password of the mirror, ``https://user:password@…``, are neither shown nor kept.
+    """
+
+    def __init__(self, mirror: str | None = None) -> None:
+        url = httpx.URL() if mirror is None else _mirror(mirror)
+        self.mirrored = mirror is not None
+        login = (url.username, url.password) if url.userinfo else None
         # Compressed on the way, the bytes could neither be counted nor resumed.
         headers = {"Accept-Encoding": "identity", "User-Agent": "asdlib"}
         try:
-            super().__init__(follow_redirects=True, timeout=TIMEOUT, headers=headers, auth=login)
+            super().__init__(
+                base_url=url.copy_with(userinfo=b""),
+                auth=login,
+                headers=headers,
+                follow_redirects=True,
+                timeout=TIMEOUT,
+            )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise DownloadError(
                 f"the proxy of the environment cannot be used ({error}); set HTTP_PROXY, "
@@ -81,6 +93,8 @@ class Fetcher(httpx.Client):
         DownloadError
             If the file cannot be had or has another size. What can be continued stays in `sink`.
         """
+        if self.mirrored:
+            url = f"{self.base_url}{url.split('/', 3)[3]}"
         resumed, failures = False, 0
         while True:
             have = start = sink.tell()
@@ -163,6 +177,17 @@ class Fetcher(httpx.Client):
                     f"{url} sends less than {SLOWEST / 1000:g} kB a second; call again later to go "
                     "on"
                 )
+
+
+def _mirror(address: str) -> httpx.URL:
+    with suppress(httpx.InvalidURL, ValueError):
+        url = httpx.URL(address)
+        if url.host and url.scheme in ("http", "https") and not (url.query or url.fragment):
+            return url
+    shown = re.sub(r"^(\w+://)?.*@", r"\1***@", address, flags=re.DOTALL)
+    raise DownloadError(
+        f"base URL {shown!r} is not an http(s) address, e.g. https://mirror.example/asd"
+    )
 
 
 def _discard(late: Future[httpx.Response]) -> None:
