@@ -137,9 +137,11 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
     Machines whose length is not known are left out; an unknown year is taken as one channel.
     """
     rows = _official("official_audio.csv", year)
-    known = rows[rows["seconds_max"] != ""].set_index("machine")
-    seconds = known[["seconds_min", "seconds_max"]].astype(float).T.to_dict("list")
-    return max(map(int, rows["channels"]), default=1), {m: tuple(s) for m, s in seconds.items()}
+    seconds = {
+        row.machine: (float(row.seconds_min), float(row.seconds_max))
+        for row in rows[rows["seconds_max"] != ""].itertuples()
+    }
+    return max(map(int, rows["channels"]), default=1), seconds
 
 
 def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:

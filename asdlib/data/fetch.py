@@ -94,7 +94,7 @@ class Fetcher(httpx.Client):
             If the file cannot be had or has another size. What can be continued stays in `sink`.
         """
         if self.mirrored:
-            url = f"{self.base_url}{url.split('/', 3)[3]}"
+            url = f"{str(self.base_url).rstrip('/')}/{url.split('/', 3)[3]}"
         resumed, failures = False, 0
         while True:
             have = start = sink.tell()
