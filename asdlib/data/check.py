@@ -11,6 +11,7 @@ evaluation test); only units that are present are judged.
 Of a file only the header is read, in threads, by libsndfile.
 """
 
+import csv
 import os
 import re
 import stat
@@ -124,11 +125,10 @@ def _unexpected(header: Header, channels: int, seconds: tuple[float, float]) -> 
     return BadFile("length", f"lasts {length:.3f} s, expected {wanted} s; {_AGAIN}")
 
 
-def _official(name: str, year: int) -> pd.DataFrame:
-    """Return the rows of a year of one of the two official tables, all cells as text."""
+def _official(name: str, year: int) -> list[dict[str, str]]:
+    """Return the rows of a year of one of the two official tables."""
     with (files("asdlib.data") / name).open(encoding="utf-8") as lines:
-        table = pd.read_csv(lines, dtype=str, keep_default_na=False)
-    return table[table["year"] == str(year)]
+        return [row for row in csv.DictReader(lines) if row["year"] == str(year)]
 
 
 def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
@@ -138,10 +138,11 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
     """
     rows = _official("official_audio.csv", year)
     seconds = {
-        row.machine: (float(row.seconds_min), float(row.seconds_max))
-        for row in rows[rows["seconds_max"] != ""].itertuples()
+        row["machine"]: (float(row["seconds_min"]), float(row["seconds_max"]))
+        for row in rows
+        if row["seconds_max"]
     }
-    return max(map(int, rows["channels"]), default=1), seconds
+    return max((int(row["channels"]) for row in rows), default=1), seconds
 
 
 def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:
@@ -151,7 +152,7 @@ def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:
     surplus.
     """
     counts = _official("official_counts.csv", year)
-    if counts.empty:
+    if not counts:
         return []
     found: dict[tuple[str, ...], list[tuple[str, int]]] = defaultdict(list)
     for *cells, path, index in table[[*_GROUP, "path", "index"]].itertuples(index=False):
@@ -159,10 +160,11 @@ def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:
     present: dict[tuple[str, str], set[str]] = defaultdict(set)
     for group in found:
         present[_unit(group)].add(group[1])
-    everything = set(counts["machine"]) - {"*"}
+    everything = {row["machine"] for row in counts} - {"*"}
     covered: set[tuple[str, ...]] = set()
     faults: list[Fault] = []
-    for *row, number in counts[[*_GROUP, "clips"]].itertuples(index=False):
+    for official in counts:
+        row, expected = [official[cell] for cell in _GROUP], int(official["clips"])
         groups = [
             group
             for group in found
@@ -171,8 +173,8 @@ def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:
         covered.update(groups)
         needed, here = everything if row[1] == "*" else {row[1]}, present[_unit(row)]
         clips = [clip for group in groups for clip in found[group]]
-        if here and needed <= here and len(clips) != int(number):
-            faults.append(_difference(_text(row), clips, int(number), numbered=len(groups) == 1))
+        if here and needed <= here and len(clips) != expected:
+            faults.append(_difference(_text(row), clips, expected, numbered=len(groups) == 1))
     for group in sorted(found.keys() - covered):
         message = (
             f"{_text(group)}: {len(found[group])} clips that {year} does not have; "
