@@ -52,7 +52,7 @@ def score(
     from asdlib.study.explain import explain as find_reason
     from asdlib.study.score import load_model, open_recordings, score_recordings
 
-    recordings = open_recordings(inputs, sys.stdin.buffer.read)
+    recordings = open_recordings(inputs)
     loaded = load_model(model, train=train, quantile=quantile)
     scored = score_recordings(
         loaded, recordings, section=section, channel=channel, window=window, note=note
@@ -115,7 +115,7 @@ def listen(
         raise ConfigError(f"--confirm {confirm} is not of the form K/N, e.g. 3/4") from None
     make = partial(Listener, loaded, of, confirm=(k, n), window=window)
     if normal:
-        recordings = open_recordings(normal, sys.stdin.buffer.read)
+        recordings = open_recordings(normal)
         found = false_alarms(make(recordings[0].rate), recordings, channel)
         typer.echo(json.dumps({"event": "false alarms"} | found))
     if source is None:

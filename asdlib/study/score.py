@@ -14,6 +14,7 @@ Shapes: B batch, S samples, F mel bins, T frames, N clips.
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -266,7 +267,7 @@ class Recording:
         return sorted({*range(0, last, max(length // 2, 1)), last}), length
 
 
-def open_recordings(inputs: Sequence[str | Path], stdin: Callable[[], bytes]) -> list[Recording]:
+def open_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
     """Look at files, all files below folders, and standard input (``-``), before any is scored.
 
     Raises
@@ -277,7 +278,7 @@ def open_recordings(inputs: Sequence[str | Path], stdin: Callable[[], bytes]) ->
     recordings = []
     for path in map(Path, inputs):
         if str(path) == "-":
-            content = stdin()
+            content = sys.stdin.buffer.read()
             try:
                 about = soundfile.info(io.BytesIO(content))
             except soundfile.SoundFileError:
