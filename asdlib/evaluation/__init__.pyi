@@ -13,7 +13,6 @@ from .metrics import (
     omega as omega,
     pauc as pauc,
     pooled as pooled,
-    precision_recall_f1 as precision_recall_f1,
 )
 from .scores import (
     Evaluation as Evaluation,

@@ -90,7 +90,8 @@ def official_score(frame: pd.DataFrame, year: int) -> dict[str, Interval]:
     """Pick the official score out of an interval frame: Ω since 2021, before it AUC and pAUC."""
     overall = frame[(frame["machine"] == "Average") & (frame["section"] == "Average")]
     rows = overall.set_index("metric")[list(Interval._fields)]
-    return {name: Interval(*rows.loc[name]) for name in metrics.official_columns(year)}
+    names = ("auc", "pauc") if year == 2020 else ("omega",)
+    return {name: Interval(*rows.loc[name]) for name in names}
 
 
 def paired_frame(

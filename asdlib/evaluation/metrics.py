@@ -1,10 +1,10 @@
 """Metrics of DCASE Task 2, 2020 to 2026, as pure functions; fractions from 0 to 1.
 
 ``y_true`` (N,) is 0 for a normal and 1 for an anomalous clip, ``score`` (N,) the anomaly score,
-higher = more anomalous, ``decision`` (N,) is 1 where a system reports an anomaly; N clips. A *score
-table* has one row per clip and the columns ``machine``, ``section``, ``domain`` ("source", "target"
-or "" for unknown), ``label`` ("normal" or "anomaly"), ``clip`` and ``anomaly_score``. A *section
-table* has one row per section: ``machine``, ``section`` and :func:`metric_columns`.
+higher = more anomalous; N clips. A *score table* has one row per clip and the columns ``machine``,
+``section``, ``domain`` ("source", "target" or "" for unknown), ``label`` ("normal" or "anomaly"),
+``clip`` and ``anomaly_score``. A *section table* has one row per section: ``machine``, ``section``
+and :func:`metric_columns`.
 
 A metric is not defined where one of the two classes is missing. It is then NaN in a section table,
 and :func:`section_metrics` names it in a notice. Means skip NaN; a mean of nothing is NaN. Bad
@@ -77,19 +77,6 @@ def omega_columns(year: int) -> list[str]:
     return ["auc_source", "auc_target", *averaged_columns("pauc", year)]
 
 
-def official_columns(year: int) -> tuple[str, ...]:
-    """Return the names of the official figures of ``year`` in a table of averages."""
-    return ("auc", "pauc") if check_year(year) == 2020 else ("omega",)
-
-
-def _binary(values: ArrayLike, name: str) -> NDArray[np.int64]:
-    array = np.asarray(values)
-    unknown = [value for value in array.ravel().tolist() if value not in (0, 1)]
-    if unknown:
-        raise ScoreError(f"{name} holds {unknown[0]!r}; expected 0 (normal) or 1 (anomaly)")
-    return array.astype(np.int64)
-
-
 def validate(y_true: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
     """Check ``y_true`` (N,) and ``score`` (N,) and return them as arrays."""
     s = np.asarray(score, dtype=np.float64)
@@ -98,7 +85,10 @@ def validate(y_true: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.int64], Fl
             f"y_true has shape {np.shape(y_true)} and score {s.shape}; give one label and one "
             "score per clip"
         )
-    y = _binary(y_true, "y_true")
+    unknown = [value for value in np.ravel(y_true).tolist() if value not in (0, 1)]
+    if unknown:
+        raise ScoreError(f"y_true holds {unknown[0]!r}; expected 0 (normal) or 1 (anomaly)")
+    y = np.asarray(y_true).astype(np.int64)
     if not np.isfinite(s).all():
         row = int(np.flatnonzero(~np.isfinite(s))[0])
         raise ScoreError(f"score {row} is {s[row]}; expected finite numbers")
@@ -148,23 +138,6 @@ def added_area(above: NDArray[Any], beside: NDArray[Any], n: int, max_fpr: float
     area: Floats = used * share / 2 + np.clip(max_fpr - left - width, 0.0, None)
     least = max_fpr**2 / 2
     return area if max_fpr == 1 else 0.5 * (1.0 + (area - least) / (max_fpr - least))
-
-
-def precision_recall_f1(y_true: ArrayLike, decision: ArrayLike) -> tuple[float, float, float]:
-    """Compute precision, recall and F1 of decisions (N,).
-
-    Each domain is taken within itself: anomalies are not shared, unlike for the AUC since 2022.
-    """
-    if np.ndim(y_true) != 1 or np.shape(y_true) != np.shape(decision) or not np.size(y_true):
-        raise ScoreError(
-            f"y_true has shape {np.shape(y_true)} and decision {np.shape(decision)}; give one "
-            "decision per clip"
-        )
-    y, d = _binary(y_true, "y_true"), _binary(decision, "decision")
-    true_positives = float(np.sum((y == 1) & (d == 1)))
-    precision = true_positives / max(float(np.sum(d == 1)), FLOOR)
-    recall = true_positives / max(float(np.sum(y == 1)), FLOOR)
-    return precision, recall, 2.0 * precision * recall / max(precision + recall, FLOOR)
 
 
 def validate_frame(df: pd.DataFrame) -> None:
@@ -257,21 +230,27 @@ def decision_metrics(df: pd.DataFrame, year: int) -> pd.DataFrame:
     """Compute precision, recall and F1 of every section, from 2021 on for each domain.
 
     ``df`` is a score table with the column ``decision`` (0 or 1). Returns ``machine``, ``section``
-    and columns like ``precision`` or ``precision_source``; NaN where a domain has no clips.
+    and columns like ``precision`` or ``precision_source``; NaN where a domain has no clips. Each
+    domain is taken within itself: anomalies are not shared, unlike for the AUC since 2022.
     """
     suffixes = {"": ""} if year == 2020 else {domain: f"_{domain}" for domain in DOMAINS}
-    names = ("precision", "recall", "f1")
     rows: list[dict[str, object]] = []
     for (machine, section), group in df.groupby(["machine", "section"], sort=True):
         row: dict[str, object] = {"machine": str(machine), "section": str(section)}
         for domain, suffix in suffixes.items():
             part = group if year == 2020 else group.loc[group["domain"] == domain]
             if not part.empty:
-                figures = precision_recall_f1(labels_of(part), part["decision"].to_numpy())
-                row |= {name + suffix: value for name, value in zip(names, figures, strict=True)}
+                y, reported = labels_of(part), part["decision"].to_numpy()
+                precision = (y * reported).sum() / max(reported.sum(), FLOOR)
+                recall = (y * reported).sum() / max(y.sum(), FLOOR)
+                f1 = 2.0 * precision * recall / max(precision + recall, FLOOR)
+                row |= {f"precision{suffix}": precision, f"recall{suffix}": recall}
+                row[f"f1{suffix}"] = f1
         rows.append(row)
-    columns = [name + suffix for name in names for suffix in suffixes.values()]
-    return pd.DataFrame(rows, columns=["machine", "section", *columns])
+    names = [
+        name + suffix for name in ("precision", "recall", "f1") for suffix in suffixes.values()
+    ]
+    return pd.DataFrame(rows, columns=["machine", "section", *names])
 
 
 def pooled(df: pd.DataFrame) -> pd.DataFrame:

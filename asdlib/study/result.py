@@ -171,7 +171,12 @@ def load_run(path: str | Path) -> RunResult:
             what = "it is a file" if path.is_file() else what
             raise RunError(f"'{path}' holds no finished run ({what}); give the folder of one")
         record = RunRecord.model_validate_json((path / RUN_JSON).read_bytes())
-        _check_scores(path, record)
+        found = score_files(path)
+        written = record.scores or found  # earlier versions do not say
+        for name in sorted({*written, *found}):
+            if written.get(name) != found.get(name):
+                what = "is missing" if name not in found else "is not as the run wrote it"
+                raise ValueError(f"{name} {what}")
         # Every digit counts: a run that is found gives the very numbers of the one that was made.
         types: dict[Any, Any] = {"machine": str, "section": str, "auc": float, "pauc": float}
         metrics = pd.read_csv(path / METRICS_CSV, dtype=types, float_precision="round_trip")
@@ -198,17 +203,6 @@ def load_run(path: str | Path) -> RunResult:
     raise RunError(
         f"'{path}' holds no finished run, it is damaged ({reason}); remove it and run it again"
     )
-
-
-def _check_scores(path: Path, record: RunRecord) -> None:
-    """Refuse a run whose score files are not those that it wrote."""
-    if record.scores is None:
-        return
-    found = score_files(path)
-    for name in sorted({*record.scores, *found}):
-        if record.scores.get(name) != found.get(name):
-            what = "is missing" if name not in found else "is not as the run wrote it"
-            raise ValueError(f"{name} {what}")
 
 
 def score_files(path: Path) -> dict[str, ScoreFile]:
