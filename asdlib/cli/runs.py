@@ -262,9 +262,9 @@ def ablate(
         failures=failures,
         on_done=report,
     )
+    summary = summarise(table)
     table.insert(2, "changes", table.pop("changes"))
     table["run"] = [Path(run).name for run in table["run"]]
-    summary = summarise(table)
     names = {"auc": "AUC", "pauc": "pAUC", "omega": "Ω"}
     means = summary[(summary["machine"] == "Average") & summary["metric"].isin(names)]
     means = means.replace({"metric": names})

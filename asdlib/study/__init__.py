@@ -23,7 +23,6 @@ from asdlib.study.report import (
     describe_runs as describe_runs,
     over_seeds as over_seeds,
     overall_rows as overall_rows,
-    paired_differences as paired_differences,
     pairwise as pairwise,
     scores_of as scores_of,
 )

@@ -30,8 +30,8 @@ from asdlib.features import FeatureStore, subset_store
 from asdlib.files import end_with_parent, lock_file, only_process
 from asdlib.study.cluster import Scheduler, use_one_thread
 from asdlib.study.config import make_system, merge
-from asdlib.study.report import adjusted, describe_difference, over_seeds, paired_differences
-from asdlib.study.result import RunResult
+from asdlib.study.report import adjusted, describe_difference, over_seeds, pairwise, scores_of
+from asdlib.study.result import RunResult, load_run
 from asdlib.study.run import PROCESSES, SCORING, execute, plan
 
 Store = str | Path | FeatureStore
@@ -402,28 +402,32 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    ``group, variant, changes, machine, metric, seeds, mean, low, high`` (percent), then
-    ``difference, difference_low, difference_high`` in percentage points, paired over seeds,
-    ``p_value, p_holm, p_bh`` and ``verdict`` in words. ``full`` has no difference. The mean over
-    machines is named ``Average``; the comparisons of a machine, and those of the mean, are adjusted
-    together.
+    ``group, variant, changes, machine, metric, seeds, mean, low, high`` (percent; over seeds), then
+    ``difference, difference_low, difference_high`` in percentage points, about other clips and
+    seeds, ``p_value, p_holm, p_bh`` and ``verdict`` in words. ``full`` has no difference. The mean
+    over machines is named ``Average``; the comparisons of a machine, and those of the mean, are
+    adjusted together.
     """
     rows, metrics = ["group", "variant", "changes", "machine"], ["auc", "pauc"]
     metrics += [name for name in ("auc_source", "auc_target", "omega") if name in table]
-    means = table[table["section"] == "Average"]
+    means = table[table["section"] == "Average"].melt([*rows, "seed"], metrics, "metric", "value")
     means = pd.concat([part for _, part in means.groupby("machine", sort=False)])
-    means = means.melt([*rows, "seed"], metrics, "metric", "value")
-    gains = paired_differences(means, FULL, "value", by=["machine", "metric"])
-    gains = gains.drop(columns=["seeds", "p_holm", "p_bh", "shown"])
-    gains = gains.rename(columns={"low": "difference_low", "high": "difference_high"})
     summary = over_seeds(means, [*rows, "metric"], "value")
-    summary = summary.merge(gains, how="left", on=["machine", "metric", "variant"])
+    points = ["difference", "difference_low", "difference_high"]
+    scores, year = scores_of(table), load_run(table["run"].iloc[0]).record.year
+    tests = pd.DataFrame(columns=["variant", "machine", "metric", *points, "p_value"])
+    if len(scores) > 1:
+        found = pairwise(scores, [FULL], year).query("section == 'Average'")
+        names = {"system": "variant", "low": points[1], "high": points[2]}
+        tests = found.rename(columns=names)[list(tests)]
+    tests[points] *= 100
+    summary = summary.merge(tests, how="left", on=["variant", "machine", "metric"])
+    summary = summary.astype(dict.fromkeys([*points, "p_value"], float))
     by_machine = summary.groupby("machine")["p_value"]
     summary = summary.join(pd.concat([adjusted(p_values) for _, p_values in by_machine]))
-    differences = ["difference", "difference_low", "difference_high"]
     summary["verdict"] = [
         "" if np.isnan(difference[0]) else describe_difference(*difference)
-        for difference in summary[[*differences, "p_holm"]].to_numpy(dtype=float)
+        for difference in summary[[*points, "p_holm"]].to_numpy(dtype=float)
     ]
-    columns = ["metric", "seeds", "mean", "low", "high", *differences]
-    return summary[[*rows, *columns, "p_value", "p_holm", "p_bh", "verdict"]]
+    columns = ["metric", "seeds", "mean", "low", "high", *points, "p_value", "p_holm", "p_bh"]
+    return summary[[*rows, *columns, "verdict"]]

@@ -1,9 +1,9 @@
 """Tidy results → what a reader sees: means over seeds, paired differences, intervals.
 
 Metrics are between 0 and 1 in tidy results and in percent here. A table to summarise holds the rows
-of one mean: of all machines (`overall_rows`), or of each machine, with ``machine`` in `by`.
-Intervals are 95 % Student-t intervals over seeds, NaN with one seed. A difference is *shown* where
-its p-value, adjusted for the number of comparisons, is below 0.05 (`adjusted`).
+of one mean: of all machines (`overall_rows`), or of each machine, with ``machine`` in `by`. A
+difference is *shown* where its p-value, adjusted for the number of comparisons, is below 0.05
+(`adjusted`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,78 +37,19 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> p
     ConfigError
         If a group holds a seed twice.
     """
-    _check_one_row_a_seed(table, [*by, "seed"])
+    twice = table[table.duplicated([*by, "seed"])]
+    if len(twice):
+        place = ", ".join(f"{name} {twice.iloc[0][name]}" for name in [*by, "seed"])
+        raise ConfigError(
+            f"several rows of {place}; choose those of one mean, as overall_rows(table), or name "
+            "the column that tells them apart in by"
+        )
     rows = [
         (*key, *t_interval(values), len(values))
         for key, group in table.groupby(list(by), sort=False)
         if len(values := 100 * group[metric].dropna().to_numpy())
     ]
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
-
-
-def paired_differences(
-    table: pd.DataFrame,
-    reference: str,
-    metric: str = "auc",
-    *,
-    by: Sequence[str] = (),
-    variant: str = "variant",
-) -> pd.DataFrame:
-    """Differences of all variants to one of them, paired over seeds, in percentage points.
-
-    A variant with one run only, because nothing in it is random, is paired with every seed.
-
-    Parameters
-    ----------
-    table
-        Rows of one mean.
-    reference
-        Name of the variant that the others are compared with.
-    metric
-        Column to compare.
-    by
-        Columns within which variants are compared, such as ``["machine"]`` or ``["band"]``.
-    variant
-        Column that names the variants.
-
-    Returns
-    -------
-    Columns `by`, `variant`, ``difference, low, high, seeds, p_value``, and those of `adjusted` for
-    all rows of the table.
-
-    Raises
-    ------
-    ConfigError
-        If a variant holds a seed twice, or there is no such reference.
-    """
-    from scipy import stats
-
-    _check_one_row_a_seed(table, [*by, variant, "seed"])
-    if reference not in set(table[variant]):
-        known = ", ".join(map(str, dict.fromkeys(table[variant])))
-        raise ConfigError(f"no {variant} '{reference}' to compare with (known: {known})")
-    rows = []
-    for key, part in table.groupby(list(by), sort=False) if by else [((), table)]:
-        values = part.pivot(index="seed", columns=variant, values=metric)
-        for name in dict.fromkeys(part[variant]):
-            if name == reference or reference not in values:
-                continue
-            pair = values[[name, reference]].copy()
-            once = pair.columns[pair.notna().sum() == 1]
-            if len(once) == 1:  # the only run of what is not random stands for every seed
-                pair[once[0]] = pair[once[0]].max()
-            difference = 100 * (pair[name] - pair[reference]).dropna().to_numpy()
-            if len(difference):
-                rows.append((*key, name, *t_interval(difference), len(difference)))
-    columns = [*by, variant, "difference", "low", "high", "seeds"]
-    found = pd.DataFrame(rows, columns=columns)
-    mean, high, seeds = found[["difference", "high", "seeds"]].to_numpy(dtype=float).T
-    # Of the same t distribution as the interval; where all seeds agree, p is 0 or 1.
-    error = (high - mean) / stats.t.ppf(0.975, seeds - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(mean == 0, 0.0, np.abs(mean) / error)
-    found["p_value"] = 2 * stats.t.sf(t, seeds - 1)
-    return found.join(adjusted(found["p_value"]))
 
 
 def scores_of(table: pd.DataFrame) -> Scores:
@@ -179,16 +120,6 @@ def adjusted(p_values: "pd.Series[float]") -> pd.DataFrame:
     return table.reindex(p_values.index).assign(shown=lambda rows: rows["p_holm"] < 0.05)
 
 
-def _check_one_row_a_seed(table: pd.DataFrame, columns: list[str]) -> None:
-    twice = table[table.duplicated(columns)]
-    if len(twice):
-        place = ", ".join(f"{name} {twice.iloc[0][name]}" for name in columns)
-        raise ConfigError(
-            f"several rows of {place}; choose those of one mean, as overall_rows(table), or name "
-            "the column that tells them apart in by"
-        )
-
-
 def with_bounds(mean: float, low: float, high: float) -> str:
     """Write a share in percent, with its interval in brackets; nothing for what is not defined."""
     if np.isnan(mean):
@@ -204,7 +135,7 @@ def signed(value: float, digits: int = 1) -> str:
 def describe_difference(mean: float, low: float, high: float, p: float) -> str:
     """Write a difference in points, its interval, an adjusted p-value, and whether it is shown."""
     if np.isnan(low):
-        return f"{signed(mean)} points (one seed: no interval)"
+        return f"{signed(mean)} points (no interval)"
     word = "shown" if p < 0.05 else "not shown to differ"
     # Enough digits to see that an interval leaves out zero.
     apart = [abs(bound) for bound in (low, high) if low * high > 0]

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from study_stores import QUICK, make_store
@@ -97,27 +96,3 @@ def test_an_ablation_is_tidy_resumed_and_names_what_failed(tmp_path: Path) -> No
     ):
         with pytest.raises(ConfigError, match=message):
             ablation(**bad)
-
-
-def test_a_summary_pairs_seeds_and_says_what_is_shown() -> None:
-    rows = [
-        (group, variant, "{}", seed, machine, "Average", auc + shift, auc + 2 * shift)
-        for group, variant, shift in (("reference", "full", 0.0), ("steps", "less", -0.1))
-        for machine in ("fan", "Average")
-        for seed, auc in enumerate((0.8, 0.85, 0.9))
-    ]
-    columns = ["group", "variant", "changes", "seed", "machine", "section", "auc", "pauc"]
-    summary = summarise(pd.DataFrame(rows, columns=columns)).set_index(
-        ["variant", "machine", "metric"]
-    )
-    less = summary.loc["less", "fan", "auc"]
-    assert less["mean"] == pytest.approx(75.0)
-    assert less["difference"] == pytest.approx(-10.0)
-    assert less["difference_low"] == pytest.approx(-10.0)
-    assert "shown" in less["verdict"]
-    assert "not shown" not in less["verdict"]
-    assert less["seeds"] == 3
-    assert summary.loc["less", "fan", "pauc"]["difference"] == pytest.approx(-20.0)
-    full = summary.loc["full", "Average", "pauc"]
-    assert np.isnan(full["difference"])
-    assert full["verdict"] == ""

@@ -1,7 +1,5 @@
 """Tidy results → means over seeds, intervals and counts."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +8,7 @@ from scipy import stats
 from asdlib.errors import ConfigError
 from asdlib.evaluation import paired_frame
 from asdlib.study import RunResult, read_scores, report
+from asdlib.study.experiment import summarise
 
 
 def tidy(values: dict[str, list[float]]) -> pd.DataFrame:
@@ -49,73 +48,20 @@ def test_one_seed_has_no_interval_and_nothing_defined_no_row() -> None:
     assert summary[["low", "high"]].isna().all(axis=None)
 
 
-def differences(values: dict[str, list[float]], **told: Any) -> pd.DataFrame:
-    table = report.overall_rows(tidy(values))
-    return report.paired_differences(table, "b", **told).set_index("variant")
+def test_rows_of_several_means_are_refused() -> None:
+    with pytest.raises(ConfigError, match="several rows of variant a, seed 0; choose those of one"):
+        report.over_seeds(tidy({"a": [0.8, 0.9], "b": [0.7, 0.75]}), ["variant"])
 
 
-def test_differences_are_paired_over_seeds() -> None:
-    a, b = np.array([0.80, 0.85, 0.90]), np.array([0.79, 0.83, 0.89])
-    table = report.overall_rows(tidy({"a": [*a], "b": [*b], "c": [0.8, 0.7, 0.9]}))
-    found = report.paired_differences(table.sample(frac=1, random_state=0), "b")
-    found = found.set_index("variant")
-    difference = 100 * (a - b)
-    low, high = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
-    assert found.loc["a", ["difference", "low", "high"]].tolist() == pytest.approx(
-        [difference.mean(), low, high]
-    )
-    # Unpaired, the spread over seeds would hide it.
-    assert found["shown"].to_dict() == {"a": False, "c": False}
-    assert differences({"a": [0.6, 0.7, 0.8], "b": [0.51, 0.6, 0.69]}).loc["a", "shown"]
-    half = differences({"a": [*a], "b": [*b]}, metric="pauc")
-    assert half.loc["a", "difference"] == pytest.approx(difference.mean() / 2)
-
-
-def test_seeds_are_matched_by_number() -> None:
-    table = report.overall_rows(tidy({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.65]}))
-    lacking = table[(table["variant"] == "a") | (table["seed"] != 2)]
-    found = report.paired_differences(lacking, "b").iloc[0]
-    assert (found["difference"], found["seeds"]) == (pytest.approx(10.0), 2)
-    assert not report.paired_differences(table[table["seed"] == 0], "b")["shown"].any()
-
-
-def test_what_is_not_random_is_paired_with_every_seed() -> None:
-    for values, expected in (
-        ({"a": [0.80, 0.85, 0.90], "b": [0.5]}, 35.0),
-        ({"a": [0.5], "b": [0.80, 0.85, 0.90]}, -35.0),
-    ):
-        found = differences(values).iloc[0]
-        assert (found["difference"], found["seeds"]) == (pytest.approx(expected), 3)
-        assert found["low"] < expected < found["high"]
-
-
-def test_differences_within_groups() -> None:
-    table = tidy({"a": [0.8, 0.9], "b": [0.7, 0.75]}).rename(columns={"variant": "system"})
-    rows = table[(table["section"] == "Average") & (table["machine"] != "Average")]
-    found = report.paired_differences(rows, "a", by=["machine"], variant="system")
-    assert found[["machine", "system"]].to_numpy().tolist() == [["fan", "b"]]
-    assert found["difference"].tolist() == pytest.approx([-12.5])
-    with pytest.raises(ConfigError, match="several rows of system a, seed 0; choose those of one"):
-        report.paired_differences(table, "b", variant="system")
-    with pytest.raises(ConfigError, match="several rows of system a, seed 0"):
-        report.over_seeds(table, ["system"])
-    with pytest.raises(ConfigError, match=r"no system 'c' to compare with \(known: a, b\)"):
-        report.paired_differences(rows, "c", variant="system")
-
-
-def test_p_values_are_those_of_the_t_test_and_adjusted_for_their_number() -> None:
-    aucs = {"b": [0.80, 0.85, 0.90], "a": [0.79, 0.83, 0.89], "c": [0.7, 0.9, 0.8], "d": [0.7]}
-    found = differences(aucs)
-    a, b, c = (np.array(aucs[name]) for name in "abc")
-    p = [stats.ttest_rel(other, b).pvalue for other in (a, c)]
-    assert found["p_value"].tolist()[:2] == pytest.approx(p)
-    p.append(found["p_value"]["d"])
-    rank = stats.rankdata(p)
-    assert found["p_bh"].to_numpy() == pytest.approx(stats.false_discovery_control(p))
-    # Holm (1979): the smallest times three, the next times two, never falling.
-    holm = np.minimum(1, np.maximum.accumulate(np.sort(p) * [3, 2, 1]))[rank.astype(int) - 1]
-    assert found["p_holm"].to_numpy() == pytest.approx(holm)
-    assert found["shown"].tolist() == (holm < 0.05).tolist()
+def test_p_values_are_adjusted_for_their_number() -> None:
+    p = pd.Series([0.04, 0.001, np.nan, 0.03, 0.02])
+    found, known = report.adjusted(p), p.dropna()
+    rank = stats.rankdata(known)
+    assert found["p_bh"].dropna().to_numpy() == pytest.approx(stats.false_discovery_control(known))
+    # Holm (1979): the smallest times four, the next times three, never falling.
+    holm = np.minimum(1, np.maximum.accumulate(np.sort(known) * [4, 3, 2, 1]))[rank.astype(int) - 1]
+    assert found["p_holm"].dropna().to_numpy() == pytest.approx(holm)
+    assert found["shown"].tolist() == [False, True, False, False, False]
     one = report.adjusted(pd.Series([0.03, np.nan, 0.03]))
     assert one["p_holm"].tolist()[::2] == [0.06, 0.06]
     assert one["shown"].tolist() == [False] * 3
@@ -130,7 +76,7 @@ def test_a_difference_is_written_with_the_digits_that_it_needs() -> None:
         "+3.100 points [+0.004, +5.800], p = 0.04997, shown"
     )
     assert written(-17.0, -20.0, -14.0, 1e-9).endswith("p < 0.0001, shown")
-    assert written(1.0, np.nan, np.nan, np.nan) == "+1.0 points (one seed: no interval)"
+    assert written(1.0, np.nan, np.nan, np.nan) == "+1.0 points (no interval)"
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +108,24 @@ def test_variants_are_compared_on_the_clips_that_all_have_scored(
     assert found["p_holm"].max() == pytest.approx(
         max(expected["p_value"].max(), 2 * expected["p_value"].min())
     )
+
+
+def test_an_ablation_is_compared_on_clips_by_machine(of_runs: pd.DataFrame) -> None:
+    table = of_runs.replace({"variant": {"reference": "full"}}).assign(group="a", changes="{}")
+    summary = summarise(table).set_index(["variant", "machine", "metric"]).sort_index()
+    expected = report.compare_runs(report.scores_of(table), "full", 2020).set_index("metric")
+    names = {"difference_low": "low", "difference_high": "high", "difference": "difference"}
+    found = summary.loc["ours", "Average"]
+    for ours, theirs in (names | {"p_holm": "p_holm"}).items():
+        pd.testing.assert_series_equal(found[ours], expected[theirs], check_names=False)
+    assert found.loc["auc", "mean"] - summary.loc["full", "Average", "auc"]["mean"] == (
+        pytest.approx(found.loc["auc", "difference"])
+    )
+    assert found["verdict"].str.contains("points").all()
+    assert summary.loc["full", "fan", "auc"]["verdict"] == ""
+    assert set(summary.index.get_level_values("machine")) == {"fan", "pump", "Average"}
+    alone = summarise(table[table["variant"] == "full"])
+    assert alone["difference"].isna().all()
 
 
 def test_a_line_says_what_results_rest_on(of_runs: pd.DataFrame) -> None:
