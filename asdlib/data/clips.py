@@ -207,9 +207,8 @@ def scan_folder(
         if split in SPLIT_FOLDERS:
             placed.append((machine, split, name, path))
             continue
-        where = f"'{'/'.join(folders)}'" if folders else f"the root '{root}'"
         message = (
-            f"file '{path}' lies in {where}, not in a split folder of a machine "
+            f"file '{path}' does not lie in a split folder of a machine "
             f"({', '.join(SPLIT_FOLDERS)}); move it to <machine>/<split>"
         )
         faults.append(Fault(path, "name", message))

@@ -307,17 +307,13 @@ def _put_in_place(
     if archive.is_zip:
         folder = archive.folder(plan.root)
         scratch = folder.with_name(".unpack") / archive.subset / path.stem
-        try:
-            placed = unpack(
-                path,
-                folder,
-                archive.machine,
-                scratch,
-                lambda done, total: report(f"{archive.file} unpack", done, total),
-            )
-        except RefusedError:
-            path.unlink(missing_ok=True)
-            raise
+        placed = unpack(
+            path,
+            folder,
+            archive.machine,
+            scratch,
+            lambda done, total: report(f"{archive.file} unpack", done, total),
+        )
         data.unpacked[archive.key] = Unpacked(checksum=expected, placed=placed)
     else:
         digest = _digest(path, "sha256").removeprefix("sha256:")
@@ -377,10 +373,6 @@ def _digest(path: Path, like: str) -> str:
 _LITTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
-class RefusedError(DownloadError):
-    """The archive itself is damaged or unsafe; unpacking it again cannot help."""
-
-
 def unpack(
     archive: Path,
     destination: Path,
@@ -396,11 +388,10 @@ def unpack(
 
     Raises
     ------
-    RefusedError
-        If the archive is damaged, unsafe, too large or not in the official layout.
     DownloadError
-        If the disk is full or the folder cannot be written. In no case is anything half-written
-        left under a final name.
+        If the archive is damaged, unsafe, too large or not in the official layout, and then it is
+        deleted; if the disk is full or the folder cannot be written. In no case is anything
+        half-written left under a final name.
     """
     try:
         with writing(destination, DownloadError), zipfile.ZipFile(archive) as bundle:
@@ -419,8 +410,10 @@ def unpack(
                 (destination / place).parent.mkdir(parents=True, exist_ok=True)
                 (scratch / place).replace(destination / place)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        raise RefusedError(
-            f"{archive.name} is damaged or unsafe ({error}); nothing of it was put in place"
+        archive.unlink()
+        raise DownloadError(
+            f"{archive.name} is damaged or unsafe ({error}); it was deleted, and nothing of it put "
+            "in place"
         ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -130,9 +130,9 @@ MISFITS = [
     ("dev_data/fan/train/normal_id_0_00000001.wav", "has no train name of 2020"),
     ("dev_data/fan/train/my recording.wav", "expected <label>_id_<section>_<id>"),
     ("dev_data/fan/train/anomaly_id_00_00000001.wav", "only normal clips"),
-    ("dev_data/fan/normal_id_00_00000001.wav", "not in a split folder of a machine"),
-    ("dev_data/fan/train/more/normal_id_00_00000001.wav", "not in a split folder"),
-    ("normal_id_00_00000001.wav", "lies in the root"),
+    ("dev_data/fan/normal_id_00_00000001.wav", "does not lie in a split folder of a machine"),
+    ("dev_data/fan/train/more/normal_id_00_00000001.wav", "not lie in a split folder"),
+    ("normal_id_00_00000001.wav", "not lie in a split folder"),
     ("again/fan/train/normal_id_00_00000000.wav", "repeats 'again/fan"),
     ("fan/test/section_03_0000.wav", "index the folder of each year by itself"),
 ]

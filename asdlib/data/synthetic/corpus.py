@@ -415,8 +415,6 @@ def write_corpus(
     """
     # model_copy(update=…) does not validate.
     spec = SyntheticSpec.model_validate(spec.model_dump())
-    if jobs is not None and jobs < 1:
-        raise DataError(f"jobs {jobs} must be at least 1")
     target = Path(out).absolute()
     with only_process(target, DataError, "writing"):
         plans = plan_corpus(spec)
