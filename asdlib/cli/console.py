@@ -229,12 +229,16 @@ Resources = Annotated[
 def cluster(address: str | None, resources: str | None) -> "Cluster | None":
     """Find the scheduler, if one is named; say where to watch it."""
     from asdlib.study.cluster import Scheduler
+    from asdlib.study.config import parse_overrides
 
-    asked = Scheduler(address or "", (resources or "").replace(" ", ""))
-    if asked.needs and not address:
-        raise ConfigError("--resources belong to a cluster; give --scheduler too")
     if not address:
+        if resources:
+            raise ConfigError("--resources belong to a cluster; give --scheduler too")
         return None
+    needs = parse_overrides(resources.split(",") if resources else ())
+    if not all(isinstance(number, int | float) for number in needs.values()):
+        raise ConfigError(f"resources are '{resources}', expected NAME=NUMBER such as GPU=1")
+    asked = Scheduler(address, needs)
     with asked.connect() as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         remark(f"scheduler {address}: {workers} workers; dashboard: {client.dashboard_link}")

@@ -6,6 +6,7 @@ installed library. So these commands work in a checkout of the project: they loo
 """
 
 import importlib
+import json
 import os
 import sys
 import time
@@ -71,7 +72,7 @@ def study_command(
     if cluster := console.cluster(scheduler, resources):
         from asdlib.study.study import SCHEDULER
 
-        os.environ[SCHEDULER] = f"{cluster.address} {cluster.resources}"
+        os.environ[SCHEDULER] = json.dumps([cluster.address, cluster.needs])
     outcomes = load(project, "book.tools.execute").run_notebooks(
         profile,
         notebooks=notebooks or project / "notebooks",

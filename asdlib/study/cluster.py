@@ -9,9 +9,9 @@ worker that finds the folder of a run does not compute it again.
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from asdlib.errors import ConfigError, RunError
@@ -26,21 +26,10 @@ _alone = threading.Lock()  # torch's random numbers belong to the process: one r
 
 @dataclass(frozen=True)
 class Scheduler:
-    """Address of a scheduler, and what a run takes of its worker: ``NAME=NUMBER``, with commas."""
+    """Address of a scheduler, and what a run takes of its worker, such as ``{"GPU": 1}``."""
 
     address: str
-    resources: str = ""
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """The resources by name; a ConfigError says what is wrong."""
-        try:
-            pairs = [part.split("=") for part in self.resources.split(",") if part]
-            return {name.strip(): float(number) for name, number in pairs}
-        except ValueError:
-            raise ConfigError(
-                f"resources are '{self.resources}', expected NAME=NUMBER such as GPU=1"
-            ) from None
+    needs: Mapping[str, float] = field(default_factory=dict)
 
     @contextmanager
     def connect(self, patience: float = _PATIENCE[0]) -> "Iterator[Client]":

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 SCHEDULER = "ASDLIB_SCHEDULER"
-"""Environment variable: the scheduler of the notebooks' experiments, and their resources.
+"""Environment variable: JSON of the notebooks' `Scheduler`, its address and needs.
 
 A notebook runs in a kernel of its own and gets nothing from ``asd study`` but the parameters of its
 page, which are about the study, and the environment.
@@ -263,31 +263,17 @@ class Study:
         machines: Sequence[str] | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Run every variant over seeds on this profile; what is there is not computed again.
+        """Run every variant over seeds on this profile, see `asdlib.study.experiment.experiment`.
 
-        Parameters
-        ----------
-        variants
-            By name; their parameters are laid over the profile's.
-        year
-            Layout of the recordings, by default the profile's first.
-        seeds
-            By default the profile's.
-        machines
-            Machine types to keep, by default all.
-        params
-            Changes of all variants of the contrastive system, below their own.
-
-        Returns
-        -------
-        The tidy table of `asdlib.study.experiment.experiment`.
+        Their parameters are laid over `params`, which only contrastive variants have, and these
+        over the profile's; stores (of the layout of `year`) and seeds are the profile's, too.
         """
         chosen = {}
         for name, variant in variants.items():
             common = params or {} if variant.system == "contrastive" else {}
             own = self.params_of(variant.system, merge(common, variant.params))
             chosen[name] = replace(variant, params=own)
-        scheduler = os.environ.get(SCHEDULER, "").split()
+        scheduler = json.loads(os.environ.get(SCHEDULER, "[]"))
         with_stores = all(variant.train and variant.test for variant in chosen.values())
         return experiment(
             chosen,
