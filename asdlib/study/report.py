@@ -163,7 +163,7 @@ def describe_runs(table: pd.DataFrame) -> str:
             words.append(f"scored by {by}".replace("levels with level_sum", "the sum over levels"))
         systems[", ".join(words)] = None
     return (
-        f"machines {', '.join(machines)}; "
+        f"Machines {', '.join(machines)}; "
         f"{each(r.train.clips for r in records)} training clips, "
         f"{each(r.test.clips for r in records)} test clips; "
         f"seeds {', '.join(map(str, sorted({r.config.seed for r in records})))}; "

@@ -91,11 +91,21 @@ def keep_prose(
             lines[head + 2 : following] = [PROSE, *(f"    {line}".rstrip() for line in body)]
 
 
+def keep_colon(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
+) -> None:
+    """Write a colon in the first line on a constant as a dash: napoleon ends a type there."""
+    if what in ("data", "attribute", "property") and lines:
+        lines[0] = re.sub(r":(?= |$)", " –", lines[0])
+
+
 def escape_signs(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
     """Escape bars and stars outside of literals, and add the fields of parameter models."""
     for number, whole in enumerate(lines):
+        if whole.lstrip().startswith(".. "):  # a directive and its names
+            continue
         line = whole.replace(f" *{PROSE}* --", "")
         marked = MARKED.match(line)
         made = marked[0] if marked else ""
@@ -141,6 +151,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.napoleon")
     app.add_directive("library-package", LibraryPackage)
     app.connect("autodoc-process-docstring", keep_prose, priority=400)
+    app.connect("autodoc-process-docstring", keep_colon, priority=400)
     app.connect("autodoc-process-docstring", escape_signs, priority=900)
     app.connect("autodoc-skip-member", leave_out)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
