@@ -74,6 +74,8 @@ def download(
     ] = None,
     root: Annotated[Path, typer.Option(help="data root")] = Path("data"),
     base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 2,
+    keep: Annotated[bool, typer.Option("--keep", help="keep the archives")] = False,
     yes: console.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
@@ -100,7 +102,7 @@ def download(
     licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
         f"to fetch: {decimal(sum(size or 0 for size in sizes))}{unknown}; disk needed: about "
-        f"{decimal(plan.disk_needed)} of {decimal(free_bytes(root))} free; "
+        f"{decimal(plan.disk_needed(jobs=jobs, keep=keep))} of {decimal(free_bytes(root))} free; "
         f"licence: {'; '.join(licences)}"
     )
     if dry_run:
@@ -112,7 +114,7 @@ def download(
         if not agreed:
             raise DownloadError("nothing was downloaded; --yes answers the question beforehand")
     with progress_bar(sizes=True) as report:
-        fetched = len(fetch(plan, on_progress=report))
+        fetched = len(fetch(plan, jobs=jobs, keep=keep, on_progress=report))
     say(f"{fetched} files fetched, {len(plan.archives) - fetched} were there; all in {root}")
 
 

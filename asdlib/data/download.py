@@ -1,9 +1,9 @@
 """Download of a dataset: plan, fetch, verify, unpack, and remember that it is done.
 
-A plan says what will be done and writes nothing. Each file then goes through the same steps:
-transfer to a ``.part`` name, checksum, rename, unpacking, marker in the lock file, removal of the
-archive. Every step can be killed; the next call goes on from what is there, and a call after the
-last step finds the markers and needs no network.
+A plan says what will be done and writes nothing. Each file then goes through the same steps,
+several files at once: transfer to a ``.part`` name, checksum, rename, unpacking, marker in the lock
+file, removal of the archive. Every step can be killed; the next call goes on from what is there,
+and a call after the last step finds the markers and needs no network.
 
 An archive is checked as a whole before its first byte is written, then unpacked into a scratch
 folder on the same disk, and its files are renamed to their final place.
@@ -23,6 +23,7 @@ import hashlib
 import json
 import shutil
 import stat
+import threading
 import zipfile
 import zlib
 from collections import Counter
@@ -31,7 +32,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -42,6 +43,7 @@ from asdlib.errors import DownloadError
 from asdlib.files import only_process, write_text, writing
 
 LOCK_NAME = "asdlib-lock.json"
+_WRITING = threading.Lock()
 
 # An estimate on the safe side: 16-bit recordings of noisy machines shrink little.
 UNPACKED_BY_PACKED = 1.4
@@ -129,12 +131,14 @@ class Plan:
         """Files that are not in place."""
         return tuple(archive for archive in self.archives if not archive.there)
 
-    @property
-    def disk_needed(self) -> int:
-        """Estimate of the free disk space that the download needs: all, and one archive more."""
+    def disk_needed(self, *, jobs: int = 2, keep: bool = False) -> int:
+        """Estimate the free disk space that a `download` with these options needs at its peak.
+
+        Archives lie beside what was unpacked: all if they are kept, else those in work.
+        """
         zips = [archive for archive in self.missing if archive.is_zip]
-        packed = [archive.size or 0 for archive in zips]
-        needed = int(sum(packed) * UNPACKED_BY_PACKED) + max(packed, default=0)
+        packed = sorted((archive.size or 0 for archive in zips), reverse=True)
+        needed = int(sum(packed) * UNPACKED_BY_PACKED) + sum(packed if keep else packed[:jobs])
         return max(0, needed - sum(archive.fetched for archive in zips))
 
 
@@ -248,15 +252,25 @@ def _resolved(row: Archive, record: Record | None) -> list[Archive]:
     return [row.filled(name, file.md5, file.size, record.licence) for name, file in said]
 
 
-def download(plan: Plan, *, on_progress: OnProgress = lambda what, done, total: None) -> list[str]:
+def download(
+    plan: Plan,
+    *,
+    jobs: int = 2,
+    keep: bool = False,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> list[str]:
     """Carry out a plan, and return the names of the files that were fetched.
 
     Parameters
     ----------
     plan
         From `plan_download`.
+    jobs
+        Files in work at once, at least 1. Zenodo answers many parallel downloads with 429.
+    keep
+        Whether to keep the archives after unpacking.
     on_progress
-        Called as ``on_progress(what, done, total)``, in bytes.
+        Called as ``on_progress(what, done, total)``, in bytes, from several threads.
 
     Raises
     ------
@@ -267,37 +281,58 @@ def download(plan: Plan, *, on_progress: OnProgress = lambda what, done, total: 
         return []
     root, base = plan.root, plan.root / plan.dataset
     new = [folder for folder in (root, *root.absolute().parents) if not folder.exists()]
-    failed: dict[str, DownloadError] = {}
+    failed: dict[str, BaseException] = {}
+    stop = threading.Event()
+
+    def report(what: str, done: int, total: int) -> None:
+        if stop.is_set():
+            raise DownloadError("the download was stopped")
+        on_progress(what, done, total)
+
     try:
         with only_process(root / LOCK_NAME, DownloadError, wait=True), Fetcher(plan.mirror) as web:
             # Another process may have done some of the work since the plan was made.
             data = _read_lock(root)
             here = tuple(_on_disk(root, archive, data) for archive in plan.archives)
             plan = replace(plan, archives=here)
-            needed, free = plan.disk_needed, free_bytes(root)
+            needed, free = plan.disk_needed(jobs=jobs, keep=keep), free_bytes(root)
             if needed > free:
                 raise DownloadError(
                     f"about {needed / 1e9:.1f} GB are needed in {root}, {free / 1e9:.1f} GB "
                     "are free; free some space, choose another root or fewer machines"
                 )
-            for archive in plan.missing:
-                try:
-                    _put_in_place(plan, archive, data, web, on_progress)
-                except DownloadError as error:
-                    failed[archive.file] = error
+            todo = iter(plan.missing)
+
+            def work() -> None:
+                while not stop.is_set() and (archive := next(todo, None)):
+                    try:
+                        _put_in_place(plan, archive, data, keep, web, report)
+                    except BaseException as error:
+                        failed[archive.file] = error
+                        if not isinstance(error, DownloadError):
+                            return
+
+            # A pool would wait for a silent server after Ctrl-C; daemons end with the process.
+            threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
     finally:
+        stop.set()
         for folder in (*base.glob("*/*"), *base.glob("*"), base, *new):
             with suppress(OSError):  # only what is empty can be removed
                 folder.rmdir()
     if failed:
-        first, *others = failed
-        rest = f" (failed too: {', '.join(others)})" if others else ""
-        raise DownloadError(f"{failed[first]}{rest}")
+        error, *others = failed.values()
+        if others and isinstance(error, DownloadError):
+            raise DownloadError(f"{error} (failed too: {', '.join(list(failed)[1:])})")
+        raise error
     return [archive.file for archive in plan.missing]
 
 
 def _put_in_place(
-    plan: Plan, archive: Archive, data: LockData, web: Fetcher, report: OnProgress
+    plan: Plan, archive: Archive, data: LockData, keep: bool, web: Fetcher, report: OnProgress
 ) -> None:
     """Fetch and verify a file, unpack it if it is an archive, and record that it is done."""
     path, pin = archive.path(plan.root), data.files.get(archive.key)
@@ -314,14 +349,16 @@ def _put_in_place(
             scratch,
             lambda done, total: report(f"{archive.file} unpack", done, total),
         )
-        data.unpacked[archive.key] = Unpacked(checksum=expected, placed=placed)
+        done: tuple[dict[str, Any], Any] = data.unpacked, Unpacked(checksum=expected, placed=placed)
     else:
         digest = _digest(path, "sha256").removeprefix("sha256:")
-        data.files[archive.key] = FilePin(sha256=digest, size=path.stat().st_size)
-    if archive.record in plan.records:
-        data.records.setdefault(archive.record, plan.records[archive.record])
-    write_text(plan.root / LOCK_NAME, data.model_dump_json(indent=1), DownloadError)
-    if archive.is_zip:
+        done = data.files, FilePin(sha256=digest, size=path.stat().st_size)
+    with _WRITING:
+        done[0][archive.key] = done[1]
+        if archive.record in plan.records:
+            data.records.setdefault(archive.record, plan.records[archive.record])
+        write_text(plan.root / LOCK_NAME, data.model_dump_json(indent=1), DownloadError)
+    if archive.is_zip and not keep:
         path.unlink()
 
 

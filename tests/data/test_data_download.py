@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ def test_a_download_ends_in_the_official_layout(server: FaultServer, tmp_path: P
     made = plan(server, tmp_path)
     assert not any(tmp_path.iterdir())
     assert [(a.size, a.licence) for a in made.missing] == [(SIZE, "cc-by-4.0")]
-    assert made.disk_needed == int(SIZE * 1.4) + SIZE
+    assert made.disk_needed() == int(SIZE * 1.4) + SIZE
     seen: list[tuple[str, int, int]] = []
     assert download(made, on_progress=lambda *step: seen.append(step)) == ["dev_fan.zip"]
     assert in_place(tmp_path)
@@ -115,14 +116,14 @@ def test_a_download_ends_in_the_official_layout(server: FaultServer, tmp_path: P
 def test_a_second_call_needs_no_network_and_repairs_what_was_lost(
     server: FaultServer, tmp_path: Path
 ) -> None:
-    fetch(server, tmp_path)
+    fetch(server, tmp_path, keep=True)
+    archive = tmp_path / "dcase2022/archives/dev_fan.zip"
+    assert archive.read_bytes() == GOOD
     asked = len(server.log)
     assert fetch(server, tmp_path) == []
-    assert plan(server, tmp_path).disk_needed == 0
+    assert plan(server, tmp_path).disk_needed() == 0
     (tmp_path / "dcase2022/dev_data/fan/attributes_00.csv").unlink()
     # An archive that is there, and right, is not fetched again.
-    (tmp_path / "dcase2022/archives").mkdir()
-    (tmp_path / "dcase2022/archives/dev_fan.zip").write_bytes(GOOD)
     assert fetch(server, tmp_path) == ["dev_fan.zip"]
     assert in_place(tmp_path)
     assert leftovers(tmp_path) == set()
@@ -276,6 +277,20 @@ def test_other_files_are_finished_when_one_is_missing(server: FaultServer, tmp_p
     with pytest.raises(DownloadError, match="404"):
         download(both)
     assert in_place(tmp_path, SLIDER)
+
+
+def test_files_are_fetched_side_by_side(server: FaultServer, tmp_path: Path) -> None:
+    both_begin = threading.Barrier(2, timeout=60)
+    begun: set[str] = set()
+
+    def meet(what: str, done: int, total: int) -> None:
+        if what not in begun and what.endswith("fetch"):
+            begun.add(what)
+            both_begin.wait()
+
+    assert len(download(plan(server, tmp_path, "fan", "slider"), on_progress=meet)) == 2
+    assert in_place(tmp_path, WAVS | SLIDER)
+    assert plan(server, tmp_path, "fan", "slider").missing == ()
 
 
 def test_no_server_at_all(tmp_path: Path) -> None:
