@@ -88,20 +88,15 @@ def download(
     if not plan.missing:
         say(f"all {len(plan.archives)} files of {dataset} are in place in {root}")
         return
-    sizes = [archive.size and max(0, archive.size - archive.fetched) for archive in plan.missing]
+    left = [max(0, (archive.size or 0) - archive.fetched) for archive in plan.missing]
     rows = [
-        {
-            "file": archive.file,
-            "subset": archive.subset,
-            "to fetch": "?" if size is None else decimal(size),
-        }
-        for archive, size in zip(plan.missing, sizes, strict=True)
+        {"file": a.file, "subset": a.subset, "to fetch": decimal(n) if a.size else "?"}
+        for a, n in zip(plan.missing, left, strict=True)
     ]
     print_frame(rows, f"{dataset} → {root}")
-    unknown = f", {sizes.count(None)} files of unknown size" if None in sizes else ""
     licences = dict.fromkeys(archive.licence or "not stated" for archive in plan.archives)
     say(
-        f"to fetch: {decimal(sum(size or 0 for size in sizes))}{unknown}; disk needed: about "
+        f"to fetch: {decimal(sum(left))}; disk needed: about "
         f"{decimal(plan.disk_needed(jobs=jobs, keep=keep))} of {decimal(free_bytes(root))} free; "
         f"licence: {'; '.join(licences)}"
     )

@@ -44,10 +44,10 @@ _FIELDS = {
 
 def _forms(section: str, blind: str = "[test_]<index>") -> dict[str, tuple[str, ...]]:
     """Return the forms of a year after 2020; `blind` ends a test name without label."""
-    form = f"section_{section}_<domain>_{{}}_<label>_<index>[_<attributes>]"
+    start, end = f"section_{section}_<domain>", "<index>[_<attributes>]"
     return {
-        "train": (form.format("train"),),
-        "test": (form.format("test"), f"section_{section}_{blind}"),
+        "train": (f"{start}_train_<label:normal>_{end}",),
+        "test": (f"{start}_test_<label>_{end}", f"section_{section}_{blind}"),
     }
 
 
@@ -55,7 +55,7 @@ _SUPPLEMENTAL = {"supplemental": ("section_<section:00>_<words>_<index>[_<attrib
 
 FORMS: dict[int, dict[str, tuple[str, ...]]] = {
     2020: {
-        "train": ("<label>_id_<section>_<id>",),
+        "train": ("<label:normal>_id_<section>_<id>",),
         "test": ("<label>_id_<section>_<id>", "id_<section>_<id>"),
     },
     2021: _forms("<section>", "<domain>_test_<index>"),
@@ -152,7 +152,8 @@ def plain_name(name: str, what: str, error: type[AsdError] = DataError) -> str:
 def _pattern(form: str) -> re.Pattern[str]:
     form = form.replace("[", "(?:").replace("]", ")?")
     form = re.sub(r"<(\w+):(\w+)>", r"(?P<\1>\2)", form)
-    return re.compile(re.sub(r"(?<!P)<(\w+)>", lambda m: f"(?P{m[0]}{_FIELDS[m[1]]})", form))
+    form = re.sub(r"(?<!P)<(\w+)>", lambda m: f"(?P{m[0]}{_FIELDS[m[1]]})", form)
+    return re.compile(rf"{form}(?i:\.wav|\.flac)")
 
 
 def parse_name(
@@ -179,42 +180,33 @@ def parse_name(
     Raises
     ------
     DataError
-        If the name does not fit the grammar, if it contradicts its folder, or if it says that an
-        anomalous clip is there to train on.
+        If the name does not fit the grammar (a training clip is normal) or contradicts its folder.
     """
     if split not in SPLIT_FOLDERS:
         raise DataError(f"split '{split}' is not known; use one of {', '.join(SPLIT_FOLDERS)}")
     plain_name(machine, "machine")
     folder, (split, promised) = split, SPLIT_FOLDERS[split]
-    where = path or f"{machine}/{folder}/{name}"
-    if not name.isprintable():
-        raise DataError(f"file {where!r} has a control character in its name; rename or remove it")
+    where = repr(path or f"{machine}/{folder}/{name}")
     if year is None:
         year = detect_year([f"{folder}/{name}"])
     if year not in FORMS:
         raise DataError(f"year {year} has no file-name grammar; give one of 2020 to 2026")
-    stem, dot, suffix = name.rpartition(".")
-    if dot + suffix.lower() not in AUDIO_SUFFIXES:
-        raise DataError(f"file '{where}' does not end in .wav or .flac; convert or remove it")
     forms = FORMS[year].get(split, ())
-    match = next(filter(None, (_pattern(form).fullmatch(stem) for form in forms)), None)
+    match = next(filter(None, (_pattern(form).fullmatch(name) for form in forms)), None)
     if match is None:
-        why = f"expected {' or '.join(forms)}" if forms else f"{year} has no {split} clips"
+        why = f"{year} has no {split} clips"
+        if forms:
+            why = f"expected {' or '.join(forms)}, and .wav or .flac"
         raise DataError(
-            f"file '{where}' has no {split} name of {year}: {why}; "
+            f"file {where} has no {split} name of {year}: {why}; "
             "rename or remove it, or give the right year"
         )
     said = {key: value or "" for key, value in match.groupdict().items()}
     section, label, attributes = said["section"], said.get("label", ""), said.get("attributes", "")
     domain = "source" if year == 2020 else said.get("domain", "")
-    if split == "train" and label == "anomaly":
-        raise DataError(
-            f"file '{where}' is anomalous, but a train folder holds only normal clips; "
-            "move it to the test folder"
-        )
     if promised and domain != promised:
         raise DataError(
-            f"file '{where}' is of domain '{domain}', but its folder '{folder}' holds only "
+            f"file {where} is of domain '{domain}', but its folder '{folder}' holds only "
             f"'{promised}' clips; move it to {domain}_test"
         )
     if "words" in said:

@@ -128,8 +128,8 @@ def test_folders_above_the_root_and_a_given_year_count(tmp_path: Path) -> None:
 
 MISFITS = [
     ("dev_data/fan/train/normal_id_0_00000001.wav", "has no train name of 2020"),
-    ("dev_data/fan/train/my recording.wav", "expected <label>_id_<section>_<id>"),
-    ("dev_data/fan/train/anomaly_id_00_00000001.wav", "only normal clips"),
+    ("dev_data/fan/train/my recording.wav", "expected <label:normal>_id_<section>_<id>"),
+    ("dev_data/fan/train/anomaly_id_00_00000001.wav", "expected <label:normal>_"),
     ("dev_data/fan/normal_id_00_00000001.wav", "does not lie in a split folder of a machine"),
     ("dev_data/fan/train/more/normal_id_00_00000001.wav", "not lie in a split folder"),
     ("normal_id_00_00000001.wav", "not lie in a split folder"),

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -248,16 +248,10 @@ def plan_clip(
     place = (spec.year, "development", split, machine, section, domain, label)
     clip = Clip("", *place, index, "", "")
     key = _key(spec, clip)
-    rng = generator(*key, "conditions")
     number = _SINCE_2022.index(machine) if spec.first_shot else int(section)
-    conditions = draw_conditions(
-        rng,
-        spec.layout,
-        machine,
-        number,
-        spec.shift if domain == "target" else "source",
-        spec.variation,
-    )
+    values = spec.shift if domain == "target" else "source"
+    rng = generator(*key, "conditions")
+    conditions = draw_conditions(rng, spec.layout, machine, number, values, spec.variation)
     said, part = conditions.attributes, "both"
     name = f"{label}_id_{section}_{index:08d}.wav"
     if spec.year >= 2024 and machine in HIDDEN:
@@ -340,12 +334,8 @@ def render_clip(
         If there is no such clip, cause, severity or band.
     """
     plan = plan_clip(spec, machine, section, split, label, index, domain=domain)
-    plan = replace(
-        plan,
-        cause=plan.cause if cause is None else cause,
-        severity=plan.severity if severity is None else severity,
-        band=(plan.band or spec.band) if band is None else band,
-    )
+    fault: dict[str, Any] = {"cause": cause, "severity": severity, "band": band or spec.band}
+    plan = replace(plan, **{key: value for key, value in fault.items() if value is not None})
     if plan.cause and plan.cause not in CAUSES:
         raise ConfigError(f"unknown cause '{plan.cause}' (known: {', '.join(CAUSES)})")
     if plan.band and plan.band not in (*BANDS, "natural"):
