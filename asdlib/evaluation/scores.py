@@ -307,12 +307,18 @@ class Evaluation:
 
     Attributes
     ----------
-    year : whose definitions were used
-    scores : the labelled score table
-    frame : metrics frame, sections and averages
-    pooled : ``machine``, ``auc``, ``pauc`` over all clips of a machine
-    notices : what is not defined, missing or skipped; one line each
-    decisions : precision, recall and F1 of every section, if decisions were given
+    year
+        Whose definitions were used.
+    scores
+        The labelled score table.
+    frame
+        Metrics of sections, and averages.
+    pooled
+        ``machine``, ``auc``, ``pauc`` over all clips of a machine.
+    notices
+        What is not defined, missing or skipped; one line each.
+    decisions
+        Precision, recall and F1 of every section, if decisions were given.
     """
 
     year: int

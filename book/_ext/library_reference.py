@@ -26,8 +26,15 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 # What stays as it is: code, and words that are emphasised.
-LITERAL = re.compile(r"(``.+?``|`[^`\n]+`|(?<![\w*\\])\*[A-Za-z][\w ]*\*(?![\w*]))")
+LITERAL = re.compile(r"(``.+?``|`[^`\n]+`|(?<![\w*\\])\*[A-Za-z][\w -]*\*(?![\w*]))")
 PROSE = "PROSE"
+# What signatures are shortened by: patterns and their replacements.
+SHORTER = (
+    (r"<(?:function [^<>]*<lambda>|factory|object object at \w+)>", "..."),
+    (r"<(?:class '|function )(?:\w+\.)*(\w+)'?>", r"\1"),
+    (r"[\w~.]*ndarray\[tuple\[[\w.~]+, \.\.\.\], [\w~.]*dtype\[([\w~.]+)\]\]", r"NDArray[\1]"),
+    (r"[\w~.]*\b_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]", "ArrayLike"),
+)
 # What napoleon itself writes before the text of a returned value: a bullet, a name, a type.
 MARKED = re.compile(
     r"(?::returns:|:Yields:|\s+)\s*(?:\* )?(?:\*\*[^*]+\*\*)?(?: ?\(?\*[^*]+\*\)?)?(?= --|$)"
@@ -103,9 +110,14 @@ def escape_signs(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
     """Escape bars and stars outside of literals, and add the fields of parameter models."""
+    verbatim: int | None = None  # how far the line before a literal block is indented
     for number, whole in enumerate(lines):
-        if whole.lstrip().startswith(".. "):  # a directive and its names
+        indent = len(whole) - len(whole.lstrip())
+        if verbatim is not None and whole.strip() and indent <= verbatim:
+            verbatim = None
+        if verbatim is not None or whole.lstrip().startswith(".. "):  # a directive and its names
             continue
+        verbatim = indent if whole.endswith("::") else None
         line = whole.replace(f" *{PROSE}* --", "")
         marked = MARKED.match(line)
         made = marked[0] if marked else ""
@@ -138,11 +150,54 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
+def short_signature(
+    app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str, returned: str
+) -> tuple[str | None, str | None]:
+    """Write types by their usual names, without the bounds of parameters.
+
+    What no parser can read, such as the default ``<lambda>``, would also keep Sphinx from
+    shortening the names of types. The fields of a parameter model stand in its table.
+    """
+    if (
+        what == "class"
+        and isinstance(obj, type)
+        and issubclass(obj, BaseModel)
+        and field_table(obj)
+    ):
+        return "(**params)", None
+    shorter = []
+    for text in (signature, returned):
+        text = without_bounds(text or "")
+        for pattern, replacement in SHORTER:
+            text = re.sub(pattern, replacement, text)
+        shorter.append(text or None)
+    return shorter[0], shorter[1]
+
+
+def without_bounds(text: str) -> str:
+    """Replace each ``Annotated[TYPE, …]`` by its type."""
+    while (start := text.find("Annotated[")) >= 0:
+        head = text[:start].removesuffix("~typing.").removesuffix("typing.")
+        inside = text[start + len("Annotated[") :]
+        depth, first = 0, len(inside)
+        for place, sign in enumerate(inside):
+            depth += (sign in "[(") - (sign in "])")
+            if sign == "," and depth == 0:
+                first = min(first, place)
+            if depth < 0:
+                text = head + inside[: min(first, place)] + inside[place + 1 :]
+                break
+        else:
+            return text
+    return text
+
+
 def leave_out(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what pydantic adds to every model."""
-    return True if name.startswith("model_") else None
+    """Leave out what pydantic adds to every model, and fields of which nothing is said."""
+    silent = str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
+    return True if name.startswith("model_") or silent else None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -153,5 +208,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", keep_prose, priority=400)
     app.connect("autodoc-process-docstring", keep_colon, priority=400)
     app.connect("autodoc-process-docstring", escape_signs, priority=900)
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("autodoc-skip-member", leave_out)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
