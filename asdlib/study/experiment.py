@@ -129,7 +129,7 @@ def experiment(
         make_system(own.system, own.params)
         if not (own.train or train):
             raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
-    names, asked = [], []
+    jobs: list[tuple[str, dict[str, Any]]] = []
     for name, own in variants.items():
         # What is not random is run once.
         for seed in own.seeds or ((0,) if own.system == "statistics" else seeds):
@@ -141,21 +141,19 @@ def experiment(
                 store = share_of_training(whole, own.share, seed, root / "stores")
             stores = {"train": _path(store), "test": _path(own.test or test or own.train or train)}
             of_all = {"machines": tuple(machines or ()) or None, "year": year}
-            names.append(name)
-            asked.append({"system": own.system, **stores, "params": params, "seed": seed, **of_all})
-    if not asked:
+            asked = {"system": own.system, **stores, "params": params, "seed": seed, **of_all}
+            jobs.append((name, asked))
+    if not jobs:
         raise ConfigError("nothing to run; give at least one variant and one seed")
-    labels = [f"{name}, seed {run['seed']}" for name, run in zip(names, asked, strict=True)]
     how = processes, scheduler, failures, on_done
-    results = _run_all(asked, labels, root / "runs", *how)
     tables = []
-    for i, result in sorted(results.items()):
-        table, variant = result.metrics.copy(), variants[names[i]]
+    for i, result in sorted(_run_all(jobs, root / "runs", *how).items()):
+        (name, asked), table = jobs[i], result.metrics.copy()
         if len(result.intervals) and result.record.year != 2020:
             score = official_score(result.intervals, result.record.year)["omega"].estimate
             table["omega"] = np.where(table["machine"] == "Average", score, np.nan)
-        front = {"variant": names[i], "system": variant.system, "seed": asked[i]["seed"]}
-        for place, (column, value) in enumerate({**variant.columns, **front}.items()):
+        front = {"variant": name, "system": asked["system"], "seed": asked["seed"]}
+        for place, (column, value) in enumerate({**variants[name].columns, **front}.items()):
             table.insert(place, column, value)
         tables.append(table.assign(seconds=result.record.seconds.fit, run=str(result.path)))
     return pd.concat(tables, ignore_index=True)
@@ -202,34 +200,36 @@ def _donors(asked: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
 
 
 def _run_all(
-    asked: Sequence[dict[str, Any]],
-    labels: Sequence[str],
+    jobs: Sequence[tuple[str, dict[str, Any]]],
     folder: Path,
     processes: int | None,
     scheduler: Scheduler | None,
     failures: list[str] | None,
     on_done: Done | None,
 ) -> dict[int, RunResult]:
-    """Do all runs, several at a time; return the results by their place in `asked`."""
+    """Do all runs, several at a time; return the results by their place."""
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[int, RunResult] = {}
     failed: list[str] = []
+    asked = [run for _, run in jobs]
     calls = [(folder, *pair) for pair in zip(asked, _donors(asked), strict=True)]
     # Those that take a network come last, when it is there, instead of waiting for it.
     order = sorted(range(len(calls)), key=lambda i: calls[i][2] is not None)
     workers = min(processes or default_processes(), len(calls))
     with closing(_outcomes([calls[i] for i in order], workers, scheduler)) as outcomes:
         for place, outcome in outcomes:
+            i = order[place]
+            label = f"{jobs[i][0]}, seed {asked[i]['seed']}"
             made: RunResult | str
             try:
-                made = results[order[place]] = outcome()
+                made = results[i] = outcome()
             except Exception as error:
                 if failures is None and not isinstance(error, AsdError):
                     raise
                 made = str(error) if isinstance(error, AsdError) else repr(error)
-                failed.append(f"{labels[order[place]]}: {made}")
+                failed.append(f"{label}: {made}")
             if on_done:
-                on_done(labels[order[place]], made, len(results) + len(failed), len(calls))
+                on_done(label, made, len(results) + len(failed), len(calls))
     if failures is not None:
         failures += failed
     if failed and (failures is None or not results):

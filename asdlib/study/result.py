@@ -1,7 +1,6 @@
 """What is written about results and read back: ``run.json``, metrics, tables, provenance.
 
-``run.json`` is read through one model, `RunRecord`: what is missing, unknown or of another type is
-named in one line.
+``run.json`` is read through one model, `RunRecord`.
 """
 
 import hashlib
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 import asdlib
-from asdlib.errors import RunError, ScoreError
+from asdlib.errors import RunError
 from asdlib.evaluation import label_scores, read_score_folder, year_of
 from asdlib.features import FeatureStore
 from asdlib.files import (
@@ -30,6 +29,7 @@ from asdlib.files import (
     check_regular,
     hidden_name,
     read_json,
+    reading,
     write_text,
     writing,
 )
@@ -164,12 +164,13 @@ def load_run(path: str | Path) -> RunResult:
         If there is no finished run at `path`, it is damaged, or it cannot be read.
     """
     path = Path(path)
-    try:
+    if not (path / RUN_JSON).is_file():
+        what = "it lacks run.json" if path.is_dir() else "no such folder"
+        what = "it is a file" if path.is_file() else what
+        raise RunError(f"'{path}' holds no finished run ({what}); name another folder")
+    way_out = "damaged, or of another version of asdlib? Run it again with another --out"
+    with reading(path, RunError, way_out):
         check_regular(path)
-        if not (path / RUN_JSON).is_file():
-            what = "it lacks run.json" if path.is_dir() else "no such folder"
-            what = "it is a file" if path.is_file() else what
-            raise RunError(f"'{path}' holds no finished run ({what}); give the folder of one")
         record = RunRecord.model_validate_json((path / RUN_JSON).read_bytes())
         found = score_files(path)
         written = record.scores or found  # earlier versions do not say
@@ -180,29 +181,7 @@ def load_run(path: str | Path) -> RunResult:
         # Every digit counts: a run that is found gives the very numbers of the one that was made.
         types: dict[Any, Any] = {"machine": str, "section": str, "auc": float, "pauc": float}
         metrics = pd.read_csv(path / METRICS_CSV, dtype=types, float_precision="round_trip")
-        return RunResult(path, record, metrics, cached=True)
-    except FileNotFoundError as error:
-        reason = f"it lacks {Path(error.filename).name}"
-    except OSError as error:
-        raise RunError(
-            f"'{error.filename or path}' cannot be read ({error.strerror}); check its permissions"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise RunError(
-                f"'{path}' is a run of another version of asdlib: {RUN_JSON} holds '{place}', "
-                "which this one does not know; read it with that version, or run it again with "
-                "another --out"
-            ) from None
-        reason = f"{RUN_JSON}: {place + ': ' if place else ''}{first['msg'].lower()}"
-        reason = f"{RUN_JSON} lacks {place}" if first["type"] == "missing" else reason
-    except (ValueError, ScoreError) as error:
-        reason = str(error).split("\n", 1)[0]
-    raise RunError(
-        f"'{path}' holds no finished run, it is damaged ({reason}); remove it and run it again"
-    )
+    return RunResult(path, record, metrics, cached=True)
 
 
 def score_files(path: Path) -> dict[str, ScoreFile]:

@@ -239,10 +239,6 @@ def find_or_make(
     """Return the run of this key in `out`; if there is nothing, let `make` fill its folder."""
     with only_process(out, RunError, lock=lock_file(out), wait=wait):
         if is_taken(out):
-            if out.is_file() or not (out / RUN_JSON).exists():
-                raise RunError(
-                    f"'{out}' exists and holds no run; choose another --out or remove it"
-                )
             result = load_run(out)
             if result.record.key != key:
                 raise RunError(

@@ -151,7 +151,7 @@ def test_a_folder_of_something_else_is_not_touched(store: FeatureStore, tmp_path
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
     for taken in (out, out / "thesis.txt"):
-        with pytest.raises(RunError, match="exists and holds no run"):
+        with pytest.raises(RunError, match="holds no finished run .*; name another folder"):
             quick_run(store, taken)
     assert listing(out) == ["thesis.txt"]
 
@@ -187,55 +187,33 @@ def change(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-JSON_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty": (lambda at: at.write_text(""), "run.json: invalid json"),
-    "cut": (lambda at: at.write_text('{"key": "a'), "run.json: invalid json"),
-    "no bytes of text": (lambda at: at.write_bytes(b"\xff\xfe\x00"), "run.json: invalid json"),
-    "a list": (lambda at: at.write_text("[1, 2]"), "run.json: input should be an object"),
-    "an empty object": (lambda at: at.write_text("{}"), "run.json lacks key"),
-    "no seed": (lambda at: change(at, config__seed=None), "run.json lacks config.seed"),
-    "no seconds": (lambda at: change(at, seconds=None), "run.json lacks seconds"),
-    "another type": (
-        lambda at: change(at, train__clips="many"),
-        "run.json: train.clips: input should be a valid integer",
-    ),
-    "no metrics": (lambda at: at.with_name("metrics.csv").unlink(), "it lacks metrics.csv"),
-    "words for metrics": (
-        lambda at: at.with_name("metrics.csv").write_text("machine,section,auc,pauc\na,b,c,d\n"),
-        "metrics.csv is not as the run wrote it",
-    ),
-}
+JSON_DAMAGES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda at: at.write_text(""), "Invalid JSON"),
+    (lambda at: at.write_text('{"key": "a'), "Invalid JSON"),
+    (lambda at: at.write_bytes(b"\xff\xfe\x00"), "Invalid JSON"),
+    (lambda at: at.write_text("[1, 2]"), "Input should be an object"),
+    (lambda at: at.write_text("{}"), "key: Field required"),
+    (lambda at: change(at, config__seed=None), "config.seed: Field required"),
+    (lambda at: change(at, train__clips="many"), "train.clips: Input should be a valid integer"),
+    (lambda at: change(at, config__colour=1), "config.colour: Extra inputs are not permitted"),
+    (lambda at: at.with_name("metrics.csv").unlink(), "No such file"),
+    (lambda at: at.with_name("metrics.csv").write_text("machine\na\n"), "metrics.csv is not as"),
+]
 
 
 def test_a_damaged_run_is_named_in_one_line(
     runs: dict[str, RunResult], store: FeatureStore, tmp_path: Path
 ) -> None:
-    for number, (make, reason) in enumerate(JSON_DAMAGES.values()):
+    for number, (make, reason) in enumerate(JSON_DAMAGES):
         out = tmp_path / f"run{number}"
         shutil.copytree(runs["statistics"].path, out)
         make(out / "run.json")
         for read in (load_run, read_scores, lambda path: quick_run(store, path)):
             with pytest.raises(RunError) as caught:
                 read(out)
-            assert str(caught.value).startswith(
-                f"'{out}' holds no finished run, it is damaged ({reason}"
-            )
-            assert str(caught.value).endswith("; remove it and run it again")
+            assert str(caught.value).startswith(f"'{out}")
+            assert f"cannot be read ({reason}" in str(caught.value)
             assert "\n" not in str(caught.value)
-
-
-def test_a_run_of_another_version_is_not_called_damaged(
-    runs: dict[str, RunResult], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    shutil.copytree(runs["statistics"].path, out)
-    for place in ("colour", "config__colour", "train__colour"):
-        shutil.copy(runs["statistics"].path / "run.json", out)
-        change(out / "run.json", **{place: 1})
-        with pytest.raises(RunError) as caught:
-            load_run(out)
-        assert "is a run of another version of asdlib: run.json holds '" in str(caught.value)
-        assert "remove" not in str(caught.value)
 
 
 def _pipe_beside(file: Path) -> None:
@@ -290,7 +268,9 @@ def test_a_run_knows_its_score_files(
         shutil.copytree(runs["statistics"].path, out)
         make(out / "anomaly_score_fan_id_02.csv")
         for read in readers:
-            with pytest.raises(RunError, match=f"damaged .*{reason}.*; remove it and run it again"):
+            with pytest.raises(
+                RunError, match=rf"cannot be read \(.*{reason}.*Run it again with another"
+            ):
                 read(out)
     assert not (tmp_path / "fused").exists()
 
@@ -322,10 +302,9 @@ def test_there_is_no_run_to_load(tmp_path: Path, runs: dict[str, RunResult]) -> 
         )
         with pytest.raises(RunError) as caught:
             load_run(runs["statistics"].path)
-    assert str(caught.value) == (
-        f"'{runs['statistics'].path / 'run.json'}' cannot be read (Permission denied); check its "
-        "permissions"
-    )
+    file = runs["statistics"].path / "run.json"
+    said = f"'{file}' cannot be read (Permission denied); check it and its permissions"
+    assert str(caught.value) == said
 
 
 def test_training_and_test_clips_are_those_of_the_stores(tmp_path: Path) -> None:
