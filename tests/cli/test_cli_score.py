@@ -350,6 +350,10 @@ def test_a_folder_of_recordings_is_trained_on(asd: Asd, tmp_path: Path) -> None:
         ("file,label\nTuesday.wav,normal", "file 'Tuesday.wav' is not there"),
         ("file,label\nMonday 3.wav,broken", "label 'broken' is not there or not allowed"),
         ("name\nMonday 3.wav", "its columns are name, expected file"),
+        (
+            "file,label\nMonday 3.wav,\nMonday 3.wav,normal",
+            "duplicate keys: Index(['Monday 3.wav']",
+        ),
         ("file,label,split\nMonday 3.wav,anomaly,train", "is not normal and marked for training"),
     ):
         (mine / "labels.csv").write_text(text)
