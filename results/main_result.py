@@ -45,8 +45,8 @@ def main_result() -> pd.DataFrame:
 
 def draw(table: pd.DataFrame) -> plt.Figure:
     """Draw two panels, AUC and pAUC, for each machine."""
-    figure = plt.figure(figsize=(8.6, 5.6))
-    parts = figure.subfigures(2, 1, hspace=0.04)
+    figure = plt.figure(figsize=(8.6, 6.2))
+    parts = figure.subfigures(2, 1, hspace=0.04, height_ratios=[5.4, 6])
     for part, (machine, title) in zip(parts, MACHINES.items(), strict=True):
         part.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
         own = table[table["machine"] == machine]
@@ -63,9 +63,9 @@ def draw(table: pd.DataFrame) -> plt.Figure:
                     markersize=5.5, alpha=0.75, clip_on=False,
                 )  # fmt: skip
                 mean = values.mean()
-                axes.plot([mean], [row], "|", color=INK, markersize=14, markeredgewidth=1.6)
+                axes.plot([mean], [row], "|", color=INK, markersize=10, markeredgewidth=1.6)
                 axes.annotate(
-                    f"{mean:.1f}", (mean, row), (0, 9), textcoords="offset points", ha="center",
+                    f"{mean:.1f}", (mean, row), (0, 6), textcoords="offset points", ha="center",
                     fontsize=9.5,
                 )  # fmt: skip
             axes.set(xlabel=label, xlim=(50, 100), ylim=(-0.5, len(shown) - 0.15))
