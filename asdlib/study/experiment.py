@@ -127,7 +127,7 @@ def experiment(
     root = Path(root).absolute()
     for name, own in variants.items():
         make_system(own.system, own.params)
-        if not (own.train or train):
+        if None in (own.train or train, own.test or test or train):
             raise ConfigError(f"variant '{name}' has no store; give the experiment train=STORE")
     jobs: list[tuple[str, dict[str, Any]]] = []
     for name, own in variants.items():
@@ -139,7 +139,7 @@ def experiment(
                 params["epochs"] = round(epochs / own.share)
                 whole = FeatureStore.open(_path(store))
                 store = share_of_training(whole, own.share, seed, root / "stores")
-            stores = {"train": _path(store), "test": _path(own.test or test or own.train or train)}
+            stores = {"train": _path(store), "test": _path(own.test or test or train)}
             of_all = {"machines": tuple(machines or ()) or None, "year": year}
             asked = {"system": own.system, **stores, "params": params, "seed": seed, **of_all}
             jobs.append((name, asked))

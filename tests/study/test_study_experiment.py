@@ -179,6 +179,8 @@ def test_failures(store: FeatureStore, tmp_path: Path, failing: Variant) -> None
             experiment(variants, tmp_path / "bad", **told)
     with pytest.raises(ConfigError, match="variant 'x' has no store; give the experiment train="):
         experiment({"x": Variant()}, tmp_path / "bad")
+    with pytest.raises(ConfigError, match="variant 'x' has no store"):
+        experiment({"x": Variant(train=store)}, tmp_path / "bad")
     with pytest.raises(ConfigError, match="nothing to run"):
         experiment({}, tmp_path / "bad", **told)
     assert not (tmp_path / "bad").exists()
