@@ -19,7 +19,6 @@ Classes = Literal["section", "machine", "attribute"]
 
 MOST_CLUSTERS = 8
 _COMPONENTS = 8
-_HIDDEN = ("", "noAttribute")
 
 
 def class_names(rows: Rows, classes: Classes, seed: int = 0) -> np.ndarray:
@@ -38,18 +37,18 @@ def class_names(rows: Rows, classes: Classes, seed: int = 0) -> np.ndarray:
     """
     keys = section_keys(rows.manifest)
     if classes == "machine":
-        return np.array([key.rpartition("/")[0] for key in keys], dtype=str)
-    names = keys.copy()
-    if classes == "attribute":
-        said = np.full(len(rows), "", object)
-        if "attributes" in rows.manifest:
-            said = rows.manifest["attributes"].to_numpy(dtype=object)
-        hidden = np.isin(said.astype(str), _HIDDEN)
-        names = keys + "/" + said
-        for key in sorted(set(keys[hidden])):
-            here = np.flatnonzero(hidden & (keys == key))
-            clusters = pseudo_classes(time_means(rows.select(here)), seed)
-            names[here] = [f"{key}/cluster {number}" for number in clusters]
+        return rows.manifest["machine"].to_numpy(dtype=str)
+    if classes == "section":
+        return keys.astype(str)
+    said = np.full(len(rows), "", object)
+    if "attributes" in rows.manifest:
+        said = rows.manifest["attributes"].to_numpy(dtype=object)
+    hidden = np.isin(said.astype(str), ("", "noAttribute"))
+    names = keys + "/" + said
+    for key in sorted(set(keys[hidden])):
+        here = np.flatnonzero(hidden & (keys == key))
+        clusters = pseudo_classes(time_means(rows.select(here)), seed)
+        names[here] = [f"{key}/cluster {number}" for number in clusters]
     return names.astype(str)
 
 

@@ -434,9 +434,8 @@ class Contrastive(System[ContrastiveParams]):
                 "all training clips are of one class: the contrast has no negatives and learns "
                 "nothing about it; train on more sections or machines, or set loss=nt_xent"
             )
-        mean, std = mean_and_deviation(rows)
-        n_mels, frequencies = rows.store.n_mels, rows.store.mel_frequencies()
-        self._build(n_mels, mean, std, frequencies, batches.n_classes)
+        statistics, frequencies = mean_and_deviation(rows), rows.store.mel_frequencies()
+        self._build(statistics, frequencies, batches.n_classes)
         if not self.params.epochs:
             return
         training = ContrastiveTraining(
@@ -531,8 +530,7 @@ class Contrastive(System[ContrastiveParams]):
             weights = {re.sub(r"^encoder\.encoder\.", "encoder.", k): v for k, v in weights.items()}
         n_classes = len(weights.get("classifier.centres", ()))
         config = facts.get("encoder", {}).get("config") or {}
-        statistics = facts["mean"], facts["std"]
-        self._build(len(frequencies), *statistics, frequencies, n_classes, config)
+        self._build((facts["mean"], facts["std"]), frequencies, n_classes, config)
         self.network_.load_state_dict(weights)
         backend = {k: v.numpy() for k, v in with_prefix(tensors, "backend.").items()}
         self.backend_ = backend_from_state(backend)
@@ -543,15 +541,13 @@ class Contrastive(System[ContrastiveParams]):
 
     def _build(
         self,
-        n_mels: int,
-        mean: float,
-        std: float,
+        statistics: tuple[float, float],
         mel_frequencies: np.ndarray,
         n_classes: int,
         config: dict[str, Any] | None = None,
     ) -> None:
         """Make the augmentation and a network with the seed's initial weights."""
-        params = self.params
+        params, (mean, std), n_mels = self.params, statistics, len(mel_frequencies)
         self.augmentation_ = SpectrumAugmentation(
             params.augmentation, mean=mean, std=std, mel_frequencies=mel_frequencies
         )
@@ -561,7 +557,7 @@ class Contrastive(System[ContrastiveParams]):
             # In this order: each takes its initial weights from the same random numbers.
             encoder = make_encoder(params.encoder, n_mels, params.pretrained, config)
             if params.augmentation.pre_norm:
-                encoder.statistics = mean, std
+                encoder.statistics = statistics
             size = encoder.embedding_size
             head = ProjectionHead(size, params.projection_size)
             classifier: nn.Module | None = None

@@ -177,7 +177,6 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, embedding_size: int, projection_size: int = 128) -> None:
         super().__init__()
-        self.size = projection_size
         self.layers = nn.Sequential(
             nn.Linear(embedding_size, embedding_size),
             nn.ReLU(),
@@ -206,30 +205,23 @@ class Network(nn.Module):
         return projected
 
     def size_of(self, levels: Sequence[str]) -> list[int]:
-        """Size D of each level, found by sending silence through the network."""
-        was_training = self.training
-        like = next(self.parameters())
+        """Size D of each level, found by sending silence through the network for evaluation."""
+        silence = torch.zeros(1, self.encoder.n_mels, 64, device=next(self.parameters()).device)
         with torch.inference_mode():
-            silence = torch.zeros(1, self.encoder.n_mels, 64, device=like.device)
-            found = self.eval()._levels(silence, levels)
-        self.train(was_training)
-        return [found[level].shape[1] for level in levels]
+            return [self.eval().embed(silence, [level]).shape[1] for level in levels]
 
     def embed(self, log_mel: Tensor, levels: Sequence[str]) -> Tensor:
         """Embed (B, F, T) as (B, D): one level of the encoder, or several side by side.
 
         "projection", the output of the head, counts as a level.
         """
-        found = self._levels(log_mel, levels)
-        return torch.cat([found[level] for level in levels], dim=1)
-
-    def _levels(self, log_mel: Tensor, levels: Sequence[str]) -> dict[str, Tensor]:
         if {*levels} <= {"spectrum", "deviation"}:
-            return spectrum_levels(log_mel)
-        found = self.encoder.levels(log_mel)
-        return found | (
-            {"projection": self.head(found["encoder"])} if "projection" in levels else {}
-        )
+            found = spectrum_levels(log_mel)
+        else:
+            found = self.encoder.levels(log_mel)
+        if "projection" in levels:
+            found["projection"] = self.head(found["encoder"])
+        return torch.cat([found[level] for level in levels], dim=1)
 
 
 def measure_batch_norm(

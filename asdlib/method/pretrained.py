@@ -44,7 +44,19 @@ class _Config(BaseModel, extra="allow", strict=True):
     num_mel_bins: int = Field(128, gt=0, le=4096)
 
 
-class AudioSpectrogramTransformer(Encoder):
+class PublicEncoder(Encoder):
+    """An encoder that exists only with the weights of a public checkpoint.
+
+    It is made by ``from_folder(folder, params)``, or from its ``config`` and params alone; the
+    static method ``front_end(folder)`` describes what it was trained on.
+    """
+
+    def embed(self, time_mean: Tensor) -> Tensor:
+        """Average over frequency too: the embedding (B, D)."""
+        return time_mean.reshape(len(time_mean), self.embedding_size, -1).mean(dim=2)
+
+
+class AudioSpectrogramTransformer(PublicEncoder):
     """The Audio Spectrogram Transformer of a public checkpoint; `body` is the model.
 
     A clip is cut into overlapping patches of 16 mel bins × 16 frames; each becomes a token, and two
@@ -81,7 +93,6 @@ class AudioSpectrogramTransformer(Encoder):
         self.n_frequency = (self.n_mels - self.patch_size) // settings.frequency_stride + 1
         add_adapters(model, params, _LORA_TARGETS)
         self.body = model
-        self.last = nn.Identity()
         self.embedding_size = int(settings.hidden_size)
 
     @staticmethod
@@ -94,10 +105,7 @@ class AudioSpectrogramTransformer(Encoder):
     def from_folder(cls, folder: Path, params: PretrainedParams) -> Self:
         """Read a checkpoint as ``save_pretrained`` of transformers writes it.
 
-        Raises
-        ------
-        RunError, ConfigError
-            If files or weights are missing or damaged, or it is of another kind of model.
+        A `RunError` or `ConfigError` if it is damaged, incomplete or of another kind of model.
         """
         check_extra()
         from transformers import ASTModel
@@ -156,10 +164,6 @@ class AudioSpectrogramTransformer(Encoder):
             grid = interpolate(over_time, n_time, mode="linear").transpose(1, 2)
         return torch.cat((learned[:2], grid.flatten(0, 1)))[None]
 
-    def embed(self, time_mean: Tensor) -> Tensor:
-        """Turn the result of `time_mean` into the embedding (B, H)."""
-        return time_mean.reshape(len(time_mean), self.embedding_size, -1).mean(dim=2)
-
 
 def _read_config(folder: Path) -> dict[str, Any]:
     config = read_facts(folder / CONFIG, _Config, "save_pretrained of transformers")
@@ -192,7 +196,7 @@ _LAST = "features.16.0.weight"  # of shape (960 · width, C, 1, 1)
 _DEPTHS = (3, 6, 12, 15)  # the last block of each resolution, of at most 512 numbers for mn04
 
 
-class EfficientAT(Encoder):
+class EfficientAT(PublicEncoder):
     """The MobileNetV3 of AudioSet that EfficientAT publishes, mn01 to mn40.
 
     The embedding is what the published classifier reads: the mean of the last feature map over time
@@ -252,9 +256,6 @@ class EfficientAT(Encoder):
         for module in self.body.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, 0.01
-        n_bins = -(-self.n_mels // 32)
-        over_frequency = nn.Unflatten(1, (self.embedding_size, n_bins)), nn.AdaptiveAvgPool1d(1)
-        self.last = nn.Sequential(*over_frequency, nn.Flatten())
         if published:
             renamed = {k.replace("conc_se_layers.0.", ""): v for k, v in published.items()}
             self.body.load_state_dict(with_prefix(renamed, "features."))
@@ -289,13 +290,7 @@ class EfficientAT(Encoder):
 
     @classmethod
     def from_folder(cls, folder: Path, params: PretrainedParams) -> Self:
-        """Read the published weights in `folder`, in the safetensors format.
-
-        Raises
-        ------
-        RunError
-            If weights are missing or damaged, or of another network.
-        """
+        """Read the published weights in `folder`; a `RunError` if they are damaged or missing."""
         files = weight_files(folder)
         try:
             published = load_file(files[0])
@@ -346,11 +341,7 @@ PUBLIC: dict[str, type[AudioSpectrogramTransformer] | type[EfficientAT]] = {
     "ast": AudioSpectrogramTransformer,
     "efficientat": EfficientAT,
 }
-"""Encoders that exist only with weights of a public checkpoint.
-
-Each is made by ``from_folder(folder, params)``, or from its ``config`` and params alone, and has a
-static method ``front_end(folder)`` that describes what it was trained on.
-"""
+"""Public encoders by name, for configurations."""
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
 

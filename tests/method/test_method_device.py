@@ -184,7 +184,7 @@ def build(rows: Rows, params: dict[str, Any]) -> Contrastive:
     system.sections_ = ("fan/00", "fan/02", "pump/00", "pump/02")
     n_mels = 128 if name == "efficientat" else 16
     frequencies = np.linspace(50, 4000, n_mels)
-    system._build(n_mels, -40.0, 6.0, frequencies, n_classes=4)
+    system._build((-40.0, 6.0), frequencies, n_classes=4)
     if name in PUBLISHED:
         system.network_.encoder = encoder = PUBLISHED[name]()
         system.network_.head = ProjectionHead(encoder.embedding_size, 8)
