@@ -49,7 +49,7 @@ def class_names(rows: Rows, classes: Classes, seed: int = 0) -> np.ndarray:
         here = np.flatnonzero(hidden & (keys == key))
         clusters = pseudo_classes(time_means(rows.select(here)), seed)
         names[here] = [f"{key}/cluster {number}" for number in clusters]
-    return names.astype(str)
+    return np.asarray(names, dtype=str)
 
 
 def pseudo_classes(vectors: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -53,7 +53,7 @@ class PublicEncoder(Encoder):
 
     def embed(self, time_mean: Tensor) -> Tensor:
         """Average over frequency too: the embedding (B, D)."""
-        return time_mean.reshape(len(time_mean), self.embedding_size, -1).mean(dim=2)
+        return torch.unflatten(time_mean, 1, (self.embedding_size, -1)).mean(dim=2)
 
 
 class AudioSpectrogramTransformer(PublicEncoder):
