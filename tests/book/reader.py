@@ -191,7 +191,7 @@ def faults_written(folder: Path, name: str) -> list[str]:
     text = page.read_text(encoding="utf-8")
     faults = []
     sounds = sum(len(found) for found in re.findall(r'"data:audio/[^"]*"', text))
-    sources = set(re.findall(r'<img(?! loading="lazy")[^>]*\ssrc="([^":]+)"', text))
+    sources = set(re.findall(r'<img[^>]*\ssrc="([^":]*/_images/[^":]+)"', text))
     pictures = sum((page.parent / source).stat().st_size for source in sources)
     if (size := len(text.encode()) - sounds + pictures) > 1_500_000:
         faults.append(f"{size} bytes without its sounds")

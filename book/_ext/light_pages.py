@@ -1,4 +1,4 @@
-"""Keep of the theme's icons those that the book shows: all 2,000 are 1.5 MB of a first visit."""
+"""Keep pages light: no index of the search, pictures when they come near, few of 2,000 icons."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ ICON = re.compile(
     r'(?:"[^"]*"|\[(?:"[^"]*",?)*\])\],?'
 )
 """Name, width, height, other names, code point and outline of an icon."""
+SEARCH = re.compile(
+    r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js"></script>\s*'
+)
+"""What answers while one types, which the book does not; the page of results has its own."""
+PICTURE = re.compile(r'<img (?=[^>]*src="[./]*_images/[^"]*\.png")')
 
 
-def drop_unused(app: Sphinx, error: Exception | None) -> None:
-    """Rewrite the script of the icons with those whose names stand in a page."""
+def lighten(app: Sphinx, error: Exception | None) -> None:
+    """Drop the index of the search from pages and unused icons; fetch pictures when they near."""
     script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
     if error is not None or not script.is_file():
         return
     used: set[str] = set()
     for page in Path(app.outdir).rglob("*.html"):
-        used.update(re.findall(r"\bfa-([a-z0-9-]+)", page.read_text(encoding="utf-8")))
+        text = page.read_text(encoding="utf-8")
+        used.update(re.findall(r"\bfa-([a-z0-9-]+)", text))
+        if page.name != "search.html":
+            page.write_text(PICTURE.sub('<img loading="lazy" ', SEARCH.sub("", text)), "utf-8")
 
     def kept(icon: re.Match[str]) -> str:
         names = {icon[1] or icon[2], *re.findall(r'"([a-z0-9-]+)"', icon[3])}
@@ -33,5 +41,5 @@ def drop_unused(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    app.connect("build-finished", drop_unused)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
