@@ -47,7 +47,7 @@ MEANS: dict[Mean, str] = {"arithmetic": "Average", "harmonic": "Harmonic mean"}
 
 
 def check_year(year: int) -> int:
-    """Return ``year``, or raise :class:`ScoreError` if it has no metric definition here."""
+    """Return ``year``, or raise :class:`~asdlib.errors.ScoreError` if it has no metrics here."""
     if year not in YEARS:
         raise ScoreError(f"year {year!r} has no metrics (known: {YEARS[0]} to {YEARS[-1]})")
     return year
