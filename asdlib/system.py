@@ -15,6 +15,7 @@ Shape legend: N clips, B batch, F mel bins, T frames.
 import difflib
 import hashlib
 import json
+import re
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -373,8 +374,9 @@ def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -
         location = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":
             schema = model.model_json_schema()
-            parts = (schema, *schema.get("$defs", {}).values())
-            known = sorted({key for part in parts for key in part.get("properties", {})})
+            nested = re.findall(r"#/\$defs/(\w+)", str(schema["properties"].get(location[0])))
+            parts = [schema["$defs"][part] for part in nested[: len(location) - 1]] or [schema]
+            known = sorted({key for part in parts for key in part["properties"]})
             near = difflib.get_close_matches(location[-1], known, n=1)
             names = textwrap.shorten(", ".join(known), 160, placeholder=" …")
             hint = f"did you mean '{near[0]}'?" if near else f"known: {names}"
