@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 SCORING = ("backend", "backend_params", "embedding", "score_batch_size", "segment")
 """Parameters of the contrastive system that do not enter training."""
 
+_FORTNIGHT = 14 * 24 * 3600.0
+
 SLOTS = "ASDLIB_SLOTS"
 """Environment variable: folder with a lock file for each core."""
 
@@ -230,6 +232,11 @@ def execute(
 
     result = find_or_make(out, config.key, make, wait=wait)
     shutil.rmtree(workdir, ignore_errors=True)
+    for left in workdir.parent.glob("*"):  # trainings that nobody has gone on with
+        with suppress(OSError):  # another process may have just removed it
+            newest = max(path.stat().st_mtime for path in (left, *left.glob("*")))
+            if newest < time.time() - _FORTNIGHT:
+                shutil.rmtree(left)
     return result
 
 
