@@ -94,8 +94,10 @@ def assemble(folder: Path, names: list[str]) -> str:
             for attribute in ("href", "src"):
                 _moved(tag, attribute, name, slugs)
         # Each coloured word would be an element of the PDF's structure, half of its size.
-        for word in article.select("pre span, code span, .sig span.pre"):
+        for word in article.select("pre span, code span, .sig span, .sig em"):
             word.unwrap()
+        for useless in article.select("a.headerlink, button, script"):
+            useless.decompose()
         for folded in article.find_all("details"):
             folded["open"] = ""
         article["id"] = slug
