@@ -102,7 +102,7 @@ def assemble(folder: Path, names: list[str]) -> str:
             folded["open"] = ""
         article["id"] = slug
         heading = article.find("h1")
-        title = " ".join(heading.get_text().removesuffix("#").split()) if heading else name
+        title = " ".join(heading.get_text().split()) if heading else name
         entries += f'<li><a href="#{slug}">{html.escape(title)}</a></li>'
         articles.append(str(article))
     articles.insert(

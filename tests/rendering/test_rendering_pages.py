@@ -261,7 +261,8 @@ def test_pages_become_one_page_with_contents_whose_links_lead_within_it(
     html = tmp_path / "html"
     pages = {
         "book/intro": '<h1 id="top">One &amp; all<a class="headerlink" href="#top">#</a></h1>'
-        '<details><summary>Sources</summary></details><a href="../notebooks/01_a.html#x">a</a>'
+        '<a href="#top">up</a><details><summary>Sources</summary></details>'
+        '<a href="../notebooks/01_a.html#x">a</a>'
         '<a href="https://example.org/b.html">out</a><img src="../_images/p.png">',
         "book/task": '<a href="intro.html">back</a><a href="../genindex.html">index</a>',
         "notebooks/01_a": '<h1 id="x">A</h1>',
@@ -287,6 +288,7 @@ def test_pages_become_one_page_with_contents_whose_links_lead_within_it(
         "#book-intro",
         "genindex.html",
     ]
+    assert page.select(".headerlink") == []
     assert page.select_one("#notebooks-01_a--x").get_text() == "A"
     assert page.select_one("link")["href"] == "_static/a.css?v=1"
     assert page.select_one("img")["src"] == "_images/p.png"
