@@ -132,10 +132,9 @@ def translate_store(store: FeatureStore, out: str | Path, target: FrontEnd | str
     shape = (len(store), target.n_mels, int(frames.max()))
 
     def blocks() -> Iterator[NDArray[np.float16]]:
-        for _, log_mel in store.rows().batches(1):
+        for log_mel, before, after in zip(store.features, store.frames, frames, strict=True):
             block = np.zeros((1, *shape[1:]), np.float16)
-            translated = translation(log_mel[0])
-            block[0, :, : translated.shape[1]] = translated
+            block[0, :, :after] = translation(log_mel[:, :before])
             yield block
 
     manifest = store.manifest.assign(frames=frames.astype(str))
