@@ -151,9 +151,9 @@ def check(
         )
     if as_json:
         print_json({"clips": len(table), "faults": [fault._asdict() for fault in faults]})
-    for fault in faults[:_SHOWN]:
+    for fault in [] if as_json else faults[:_SHOWN]:
         remark(f"{fault.kind}: {fault.message}")
-    if len(faults) > _SHOWN:
+    if len(faults) > _SHOWN and not as_json:
         note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
     if faults:
         counts = Counter(fault.kind for fault in faults)

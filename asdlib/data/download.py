@@ -32,7 +32,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -349,12 +349,12 @@ def _put_in_place(
             scratch,
             lambda done, total: report(f"{archive.file} unpack", done, total),
         )
-        done: tuple[dict[str, Any], Any] = data.unpacked, Unpacked(checksum=expected, placed=placed)
-    else:
-        digest = _digest(path, "sha256").removeprefix("sha256:")
-        done = data.files, FilePin(sha256=digest, size=path.stat().st_size)
     with _WRITING:
-        done[0][archive.key] = done[1]
+        if archive.is_zip:
+            data.unpacked[archive.key] = Unpacked(checksum=expected, placed=placed)
+        else:
+            digest = _digest(path, "sha256").removeprefix("sha256:")
+            data.files[archive.key] = FilePin(sha256=digest, size=path.stat().st_size)
         if archive.record in plan.records:
             data.records.setdefault(archive.record, plan.records[archive.record])
         write_text(plan.root / LOCK_NAME, data.model_dump_json(indent=1), DownloadError)

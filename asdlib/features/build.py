@@ -306,7 +306,8 @@ def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
         Shape (S,), int16 where the file holds 16 bits, float32 with full scale 1.0 otherwise.
     """
     samples: NDArray[Any] = np.empty((0, 1))
-    with suppress(wave.Error, EOFError, OSError), wave.open(file) as plain:
+    broken = wave.Error, EOFError, OSError, RuntimeError, ValueError
+    with suppress(*broken), wave.open(file) as plain:  # what it cannot read, libsndfile may
         if plain.getsampwidth() == 2:  # takes 60 % of libsndfile's time
             found = np.frombuffer(plain.readframes(plain.getnframes()), "<i2")
             samples = found.reshape(-1, plain.getnchannels())

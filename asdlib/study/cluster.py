@@ -55,8 +55,8 @@ class Scheduler:
     ) -> Generator[tuple[int, Callable[[], Any]]]:
         """Call a function of a module on the workers, with each of several arguments.
 
-        Calls with arguments that look the same (``repr``) are one task. As it is done, the place of
-        each call is given with a function that returns its result, or raises what it raised.
+        Calls with arguments that look the same (``repr``) are one task. Yields the place of each
+        call as it finishes, and a function that returns its result or raises its error.
         """
         from distributed import as_completed
 

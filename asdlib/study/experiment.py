@@ -240,7 +240,7 @@ def _run_all(
 def _outcomes(
     calls: Sequence[tuple[Any, ...]], workers: int, scheduler: Scheduler | None
 ) -> Generator[tuple[int, Callable[[], RunResult]]]:
-    """Give the place of each run, as it is done, and a function that returns its result."""
+    """Yield the place of each run as it finishes, and a function that returns its result."""
     if scheduler:
         yield from scheduler.send(_do, calls)
     elif workers == 1:

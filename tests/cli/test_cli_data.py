@@ -123,7 +123,9 @@ def test_data_check_compares_with_the_official_counts(asd: Any, wav_root: Path) 
     assert " missing, " in outcome.err
     *shown, told, error = outcome.err.splitlines()
     assert len(shown) == 20
-    faults = json.loads(asd("data", "check", wav_root, "--json").out)["faults"]
+    as_json = asd("data", "check", wav_root, "--json")
+    assert as_json.err.startswith("error: "), "JSON has all faults; they are not printed as well"
+    faults = json.loads(as_json.out)["faults"]
     assert told == f"note: {len(faults) - 20} more faults are not shown; --json lists all"
     assert error.endswith("; for recordings of your own give --no-official")
 

@@ -42,6 +42,10 @@ def test_a_file_that_shrank_after_the_look_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"clip\.wav' ends after 650 of 700 samples"):
         decode(str(file), header, None)
+    # In the middle of a sample, too.
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"clip\.wav' ends after 649 of 700 samples"):
+        decode(str(file), header, None)
     file.unlink()
     with pytest.raises(DataError, match=r"clip\.wav' cannot be decoded \(Error opening"):
         decode(str(file), header, None)
