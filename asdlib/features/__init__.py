@@ -2,7 +2,7 @@
 
 ``front_end`` holds the parameters and presets, ``logmel`` the transform and the translation to
 another front end, ``store`` what every system reads and how stores are cut and joined, ``build``
-makes a store from recordings with the faster ``clip_transform``.
+makes a store from recordings.
 """
 
 import lazy_loader

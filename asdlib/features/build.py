@@ -5,7 +5,7 @@ goes on where it ends. Then the folder gets its name. What a store was built fro
 ``source.json``: asking for it again costs nothing, asking for another one under its name is an
 error.
 
-Threads are enough: reading, the compiled loops and the Fourier transform all release Python's lock.
+Threads are enough: reading, arithmetic and the Fourier transform all release Python's lock.
 
 Of a near and a far microphone, what the far one hears of the noise can be taken away. The noise
 reaches both along different paths. If a path is short against a window, it is one complex factor
@@ -26,11 +26,10 @@ import math
 import os
 import shutil
 import warnings
-import wave
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
@@ -49,7 +48,6 @@ from torchaudio.functional import resample as resample_waveform
 from asdlib.data.check import Header, read_headers
 from asdlib.data.clips import index_folder, index_own_folder
 from asdlib.errors import DataError, StoreError
-from asdlib.features.clip_transform import ClipTransform, Samples
 from asdlib.features.front_end import FrontEnd, differences, preset as find_preset
 from asdlib.features.logmel import LogMel
 from asdlib.features.store import FeatureStore, fill_store, rows_written
@@ -203,7 +201,7 @@ class Sources:
     def pair(self, row: int) -> Pair:
         """Read near and far channel of a clip, full scale 1.0."""
         path = f"{self.root}/{self.table['path'].iloc[row]}"
-        near, far = (as_waveform(decode(path, self.headers[row], channel)) for channel in (0, 1))
+        near, far = (decode(path, self.headers[row], channel) for channel in (0, 1))
         return near, far
 
     @property
@@ -249,14 +247,14 @@ class Sources:
                 header = self.headers[row]
                 if self.factors:
                     factors = self.factors[f"{clip.machine}/{clip.section}"]
-                    samples: NDArray[Any] = subtract_far(self.pair(row), factors)
+                    waveform = subtract_far(self.pair(row), factors)
                 else:
                     channel = 1 if clip.split == "far" else self.channel
-                    samples = decode(f"{self.root}/{clip.path}", header, channel)
+                    waveform = decode(f"{self.root}/{clip.path}", header, channel)
                 if header.rate != rate:
-                    waveform = torch.from_numpy(as_waveform(samples))
-                    samples = resample_waveform(waveform, header.rate, rate).numpy()
-                transform(samples, out[:, : self.frames[row]])
+                    original = torch.from_numpy(waveform)
+                    waveform = resample_waveform(original, header.rate, rate).numpy()
+                out[:, : self.frames[row]] = transform.of_clip(waveform)
         return block
 
 
@@ -297,26 +295,13 @@ def inspect_sources(
     return Sources(root, table, front_end, n_samples, headers, channel, far)
 
 
-def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
-    """Read one channel of a file.
-
-    Returns
-    -------
-    ndarray
-        Shape (S,), int16 where the file holds 16 bits, float32 with full scale 1.0 otherwise.
-    """
-    samples: NDArray[Any] = np.empty((0, 1))
-    broken = wave.Error, EOFError, OSError, RuntimeError, ValueError
-    with suppress(*broken), wave.open(file) as plain:  # what it cannot read, libsndfile may
-        if plain.getsampwidth() == 2:  # takes 60 % of libsndfile's time
-            found = np.frombuffer(plain.readframes(plain.getnframes()), "<i2")
-            samples = found.reshape(-1, plain.getnchannels())
+def decode(file: str, header: Header, channel: int | None) -> NDArray[np.float32]:
+    """Read one channel of a file: a waveform (S,), full scale 1.0."""
     try:
-        if not len(samples):
-            with soundfile.SoundFile(file) as stream:
-                # 16-bit samples are read as they are: converting them takes five times longer.
-                dtype = "int16" if stream.subtype == "PCM_16" else "float32"
-                samples = stream.read(dtype=dtype, always_2d=True)
+        with soundfile.SoundFile(file) as stream:
+            # 16-bit samples are read as they are: libsndfile takes five times longer to scale them.
+            dtype = "int16" if stream.subtype == "PCM_16" else "float32"
+            samples = stream.read(dtype=dtype, always_2d=True)
     except soundfile.SoundFileError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(
@@ -327,24 +312,13 @@ def decode(file: str, header: Header, channel: int | None) -> NDArray[Any]:
             f"file '{file}' ends after {len(samples)} of {header.frames} samples; fetch or record "
             "it again"
         )
-    picked: NDArray[Any] = samples[:, channel or 0]
-    return picked
-
-
-def as_waveform(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale samples (S,) as `decode` returns them to full scale 1.0, float32."""
     scale = 1.0 if samples.dtype == np.float32 else 1 / 32768
-    waveform: NDArray[np.float32] = np.multiply(samples, scale, dtype=np.float32)
+    waveform: NDArray[np.float32] = np.multiply(samples[:, channel or 0], scale, dtype=np.float32)
     return waveform
 
 
-@cache
-def transform_of(front_end: FrontEnd) -> Callable[[Samples, torch.Tensor], Any]:
-    """Return the transform that threads share; ``transform(samples, out)`` fills `out` (F, T)."""
-    if front_end.framing != "kaldi":
-        return ClipTransform(front_end)
-    log_mel = LogMel(front_end)
-    return lambda samples, out: out.copy_(log_mel(torch.from_numpy(as_waveform(samples))[None])[0])
+transform_of = cache(LogMel)
+"""The transform of a front end, one for all threads."""
 
 
 def _fill(

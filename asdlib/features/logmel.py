@@ -2,8 +2,7 @@
 
 The values agree with librosa for the same parameters (a test holds both to 1e-3 dB), the preset
 ``ast`` with the feature extractor of the transformers library (1e-5), and ``efficientat`` with its
-formulas (1e-4). `LogMel` takes batches on any device; stores are built by the faster
-``clip_transform``.
+formulas (1e-4).
 
 Public feature sets come without recordings, and a pre-trained encoder needs its own front end. A
 log-mel value gives the power density near one frequency and time. A `Translation` interpolates its
@@ -15,12 +14,14 @@ Shapes: B batch, S samples, K frequencies, F mel bins, T frames; a prime stands 
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchaudio.compliance.kaldi import get_mel_banks
@@ -29,6 +30,9 @@ from torchaudio.functional import melscale_fbanks
 from asdlib.errors import ConfigError, DataError
 from asdlib.features.front_end import PREEMPHASIS, FrontEnd, preset
 from asdlib.features.store import FeatureStore, write_blocks
+
+_FRAMES_AT_ONCE = 320
+"""Frames of a piece: a clip of ten seconds at once, an hour not."""
 
 
 class LogMel(nn.Module):
@@ -55,28 +59,62 @@ class LogMel(nn.Module):
 
         Clips that are shorter than the mirror padding, or one frame, needs raise a `DataError`.
         """
+        magnitude = torch.fft.rfft(self._windowed(self._frames(waveform))).abs()
+        return self._logarithm(self.filters @ magnitude.pow(self.front_end.power).mT)
+
+    def of_clip(self, waveform: NDArray[np.float32]) -> Tensor:
+        """Transform one waveform (S,) to its log-mel (F, T), on one processor.
+
+        It takes less than half the time of `forward`, as filters are summed only where they are not
+        zero, and little memory however long the clip is.
+        """
+        frames = self._frames(torch.from_numpy(waveform)[None])[0]
+        mel = np.empty((self.front_end.n_mels, len(frames)), dtype=np.float32)
+        for start in range(0, len(frames), _FRAMES_AT_ONCE):
+            piece = frames[start : start + _FRAMES_AT_ONCE]
+            spectrum = torch.fft.rfft(self._windowed(piece)).numpy()
+            power = spectrum.real**2 + spectrum.imag**2
+            if self.front_end.power != 2:
+                power **= self.front_end.power / 2
+            mel[:, start : start + len(piece)] = self._sparse_filters @ power.T
+        return self._logarithm(torch.from_numpy(mel))
+
+    @cached_property
+    def _sparse_filters(self) -> Any:
+        return csr_array(self.filters.numpy())
+
+    def _frames(self, waveform: Tensor) -> Tensor:
+        """Cut waveforms (B, S) into frames (B, T, W), a view."""
         front_end, waveform = self.front_end, waveform.to(self.dtype)
         if waveform.ndim != 2 or waveform.shape[1] < front_end.shortest:
             raise DataError(
                 f"waveforms of shape {tuple(waveform.shape)} cannot be transformed; expected "
                 f"(clips, samples) with at least {front_end.shortest} samples"
             )
+        if front_end.framing == "kaldi":
+            return waveform.unfold(-1, front_end.win_length, front_end.hop_length)
         if front_end.framing == "efficientat":
             waveform = waveform[:, 1:] - PREEMPHASIS * waveform[:, :-1]
+        half = front_end.n_fft // 2
+        if front_end.pad_mode == "reflect":  # several times as fast as by torch's pad
+            ends = waveform[:, 1 : half + 1].flip(1), waveform[:, -half - 1 : -1].flip(1)
+            padded = torch.cat([ends[0], waveform, ends[1]], dim=1)
+        else:
+            padded = pad(waveform, (half, half))
+        return padded.unfold(-1, front_end.n_fft, front_end.hop_length)
+
+    def _windowed(self, frames: Tensor) -> Tensor:
+        front_end = self.front_end
         if front_end.framing == "kaldi":
-            frames = waveform.unfold(-1, front_end.win_length, front_end.hop_length)
             frames = frames - frames.mean(dim=-1, keepdim=True)
             frames = frames - PREEMPHASIS * torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
             frames = pad(frames, (0, front_end.n_fft - front_end.win_length))
-        else:
-            half = front_end.n_fft // 2
-            padded = pad(waveform, (half, half), mode=front_end.pad_mode)
-            frames = padded.unfold(-1, front_end.n_fft, front_end.hop_length)
-        magnitude = torch.fft.rfft(frames * self.window).abs()
-        mel = self.filters @ magnitude.pow(front_end.power).mT
-        eps = front_end.eps
-        log_mel: Tensor = (mel.clamp(min=eps) if "max" in front_end.scale else mel + eps).log()
-        if front_end.unit == "dB":
+        return frames * self.window
+
+    def _logarithm(self, mel: Tensor) -> Tensor:
+        eps = self.front_end.eps
+        log_mel: Tensor = (mel.clamp(min=eps) if "max" in self.front_end.scale else mel + eps).log()
+        if self.front_end.unit == "dB":
             log_mel = log_mel * (10.0 / math.log(10.0))
         return log_mel.to(torch.float32)
 

@@ -222,7 +222,7 @@ def log_mels(waveforms: Waveform, front_end: FrontEnd) -> LogMels:
     out = torch.empty(len(waveforms), front_end.n_mels, n_frames, dtype=torch.float16)
     with torch.inference_mode():
         for samples, row in zip(waveforms, out, strict=True):
-            transform_of(front_end)(samples, row)
+            row[:] = transform_of(front_end).of_clip(samples)
     return out.numpy()
 
 

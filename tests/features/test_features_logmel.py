@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import librosa
 import numpy as np
@@ -47,6 +48,10 @@ def ours(waveform: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return transform(torch.from_numpy(waveform)[None])[0].numpy()
 
 
+def clip_by_clip(waveform: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    return LogMel(front_end).of_clip(waveform.astype(np.float32)).numpy()
+
+
 def noise(seconds: float = 1.0) -> np.ndarray:
     rng = np.random.default_rng(0)
     return rng.normal(scale=0.05, size=int(16000 * seconds)).astype(np.float32)
@@ -54,12 +59,15 @@ def noise(seconds: float = 1.0) -> np.ndarray:
 
 @pytest.mark.slow
 def test_noise_equals_librosa() -> None:
+    waveform = noise(11.0)  # more frames than one piece of a clip
     for name in CENTRED:
         front_end = PRESETS[name]
-        got, expected = ours(noise(), front_end), by_librosa(noise(), front_end)
-        assert got.dtype == np.float32
-        assert got.shape == expected.shape == (front_end.n_mels, front_end.n_frames(16000))
-        np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
+        expected = by_librosa(waveform, front_end)
+        for compute in (ours, clip_by_clip):
+            got = compute(waveform, front_end)
+            assert got.dtype == np.float32
+            assert got.shape == expected.shape == (front_end.n_mels, front_end.n_frames(176000))
+            np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
 
 
 def test_tones_equal_librosa() -> None:
@@ -77,12 +85,12 @@ def test_tones_in_single_precision_differ_only_in_empty_bins() -> None:
         tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(16000) / 16000)
         front_end = PRESETS["dcase2020"]
         expected = by_librosa(tone, front_end)
-        got = ours(tone.astype(np.float32), front_end)
-        loud = expected > expected.max(axis=0) - 80
+        loud, empty = (expected > expected.max(axis=0) - 80, expected < expected.max(axis=0) - 130)
         assert loud.sum() > 3 * loud.shape[1]
-        np.testing.assert_allclose(got[loud], expected[loud], rtol=0, atol=0.01)
-        empty = expected < expected.max(axis=0) - 130
-        assert (got[empty] < (got.max(axis=0) - 110)[np.nonzero(empty)[1]]).all()
+        for compute in (ours, clip_by_clip):
+            got = compute(tone.astype(np.float32), front_end)
+            np.testing.assert_allclose(got[loud], expected[loud], rtol=0, atol=0.01)
+            assert (got[empty] < (got.max(axis=0) - 110)[np.nonzero(empty)[1]]).all()
 
 
 @settings(max_examples=25)
@@ -105,10 +113,38 @@ def test_any_parameters_equal_librosa(n_samples: int, **parameters: object) -> N
     np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
 
 
+@settings(max_examples=60)
+@given(
+    n_samples=st.integers(1025, 5000),
+    n_fft=st.sampled_from([256, 512, 1000, 1024, 2048]),
+    hop_length=st.integers(50, 600),
+    n_mels=st.integers(5, 40),
+    power=st.sampled_from([1.0, 1.5, 2.0]),
+    scale=st.sampled_from(get_args(FrontEnd.model_fields["scale"].annotation)),
+    pad_mode=st.sampled_from(["reflect", "constant"]),
+)
+def test_clip_by_clip_equals_batches_in_double(n_samples: int, **parameters: object) -> None:
+    front_end = FrontEnd.model_validate(parameters)
+    waveform = noise()[:n_samples]
+    expected = ours(waveform.astype(np.float64), front_end)
+    got = clip_by_clip(waveform, front_end)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
+    for name in ("ast", "efficientat"):
+        got, expected = clip_by_clip(waveform, PRESETS[name]), ours(waveform, PRESETS[name])
+        np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
+
+
 def test_silence_is_eps() -> None:
     assert ours(np.zeros(16000), PRESETS["dcase2020"]) == pytest.approx(-156.5356, abs=1e-3)
     assert ours(np.zeros(16000), PRESETS["dcase2022"]) == pytest.approx(-156.5356, abs=1e-3)
     assert ours(np.zeros(16000), PRESETS["byola"]) == pytest.approx(-15.9424, abs=1e-3)
+
+
+def test_a_missing_value_stays_within_its_frames() -> None:
+    waveform = noise()
+    waveform[8000] = np.nan
+    missing = np.isnan(clip_by_clip(waveform, PRESETS["dcase2020"])).all(axis=0)
+    assert np.flatnonzero(missing).tolist() == [15, 16]
 
 
 def test_presets_differ_only_at_the_ends() -> None:
@@ -163,8 +199,9 @@ def test_real_recordings_equal_librosa(real_data: Path) -> None:
         waveform, _ = soundfile.read(file, dtype="float32")
         for name in ("dcase2020", "dcase2022"):
             expected = by_librosa(waveform, PRESETS[name])
-            got = ours(waveform, PRESETS[name])
-            np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
+            for compute in (ours, clip_by_clip):
+                got = compute(waveform, PRESETS[name])
+                np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE_DB)
 
 
 def test_toycar_store_equals_its_recordings(real_data: Path) -> None:
