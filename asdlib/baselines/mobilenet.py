@@ -29,6 +29,7 @@ from torch.nn.functional import pad
 from asdlib.baselines.windows import WindowedBaseline, WindowParams
 from asdlib.errors import RunError
 from asdlib.features import Rows
+from asdlib.method.encoders import whole_width
 from asdlib.system import MOST, Count, Progress
 
 
@@ -68,13 +69,6 @@ STAGES = (
 """Table 2 of the paper: expansion, width for alpha = 1, blocks, stride of the first of them."""
 
 _FIRST_WIDTH, _LAST_WIDTH = 32, 1280
-
-
-def scaled_width(width: int, alpha: float) -> int:
-    """Scale a width by alpha, rounded to a multiple of 8 but not down by more than a tenth."""
-    wanted = width * alpha
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 class SameConv2d(nn.Conv2d):
@@ -126,14 +120,14 @@ class MobileNetV2Network(nn.Module):
 
     def __init__(self, n_classes: int, alpha: float = 0.5, momentum: float = 0.001) -> None:
         super().__init__()
-        n_in = scaled_width(_FIRST_WIDTH, alpha)
+        n_in = whole_width(_FIRST_WIDTH * alpha)
         layers = _with_norm(SameConv2d(3, n_in, 2), momentum)
         for expansion, width, n_blocks, first_stride in STAGES:
             for stride in (first_stride, *[1] * (n_blocks - 1)):
-                n_out = scaled_width(width, alpha)
+                n_out = whole_width(width * alpha)
                 layers.append(InvertedResidual(n_in, n_out, stride, expansion, momentum))
                 n_in = n_out
-        n_last = scaled_width(_LAST_WIDTH, max(alpha, 1.0))
+        n_last = whole_width(_LAST_WIDTH * max(alpha, 1.0))
         layers += _with_norm(nn.Conv2d(n_in, n_last, 1, bias=False), momentum)
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(n_last, n_classes)

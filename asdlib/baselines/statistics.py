@@ -64,22 +64,8 @@ def time_statistics(log_mel: np.ndarray, params: TimeStatisticsParams) -> np.nda
     if params.statistics != "mean":
         parts.append(log_mel.std(axis=2, dtype=np.float64))
     if params.statistics == "mean+deviation+quantiles":
-        parts.extend(_quantiles(log_mel, params.quantiles))
+        parts.extend(np.quantile(log_mel, params.quantiles, axis=2))
     return np.concatenate(parts, axis=1)
-
-
-def _quantiles(log_mel: np.ndarray, levels: tuple[float, ...]) -> list[np.ndarray]:
-    # One sort serves all levels and is many times faster than numpy.quantile on short rows.
-    ordered = np.sort(log_mel, axis=2)
-    last = log_mel.shape[2] - 1
-    quantiles = []
-    for level in levels:
-        below = int(level * last)
-        weight = level * last - below
-        low = ordered[:, :, below].astype(np.float64)
-        high = ordered[:, :, min(below + 1, last)]
-        quantiles.append(low + weight * (high - low))
-    return quantiles
 
 
 def symmetric_root(precision: np.ndarray) -> np.ndarray:
@@ -120,36 +106,19 @@ class TimeStatistics(System[TimeStatisticsParams]):
     precision_: np.ndarray
 
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
-        keys = section_keys(rows.manifest)
-        own = by_section(keys)
-        for section, clips in own.items():
-            if len(clips) < 3:
-                raise RunError(
-                    f"section '{section}' has too few training clips: {len(clips)}, expected at "
-                    "least 3 to estimate a covariance; add clips or leave the section out"
-                )
-        vectors = self._vectors(rows, progress)
-        for section, clips in own.items():
+        from asdlib.method.backends import Mahalanobis, PooledMahalanobis
+
+        keys, vectors = section_keys(rows.manifest), self._vectors(rows, progress)
+        backend = PooledMahalanobis() if self.params.covariance == "pooled" else Mahalanobis()
+        models = backend.fit(vectors, keys, rows.manifest["domain"]).models_.values()
+        for section, clips in by_section(keys).items():
             if not np.ptp(vectors[clips], axis=0).any():
                 raise RunError(
                     f"the training clips of section '{section}' are all alike, expected clips that "
                     "differ; check the recordings, or leave the section out"
                 )
-        if self.params.covariance == "pooled":
-            from asdlib.method.backends import PooledMahalanobis
-
-            fitted = PooledMahalanobis().fit(vectors, keys, rows.manifest["domain"]).models_
-            models = [fitted[section] for section in self.sections_]
-            self.mean_ = np.stack([model["mean"] for model in models])
-            self.precision_ = np.stack(
-                [model["whitening"] @ model["whitening"].T for model in models]
-            )
-        else:
-            from sklearn.covariance import LedoitWolf
-
-            shrunk = [LedoitWolf().fit(vectors[clips]) for clips in own.values()]
-            self.mean_ = np.stack([each.location_ for each in shrunk])
-            self.precision_ = np.stack([each.precision_ for each in shrunk])
+        self.mean_ = np.stack([model["mean"] for model in models])
+        self.precision_ = np.stack([model["whitening"] @ model["whitening"].T for model in models])
 
     def _score(self, rows: Rows) -> np.ndarray:
         vectors = self._vectors(rows)

@@ -20,7 +20,7 @@ from asdlib.cli.console import (
     remark,
     say,
 )
-from asdlib.errors import ConfigError, DataError, DownloadError
+from asdlib.errors import ConfigError, DataError, DownloadError, shorten
 
 _SHOWN = 20  # faults that are printed; a data set that lacks an archive has thousands
 
@@ -152,7 +152,7 @@ def check(
     if as_json:
         print_json({"clips": len(table), "faults": [fault._asdict() for fault in faults]})
     for fault in [] if as_json else faults[:_SHOWN]:
-        remark(f"{fault.kind}: {fault.message}")
+        remark(f"{fault.kind}: {shorten(fault.message, 300)}")
     if len(faults) > _SHOWN and not as_json:
         note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
     if faults:

@@ -300,6 +300,12 @@ def convolution(
     )
 
 
+def whole_width(size: float) -> int:
+    """Round a number of channels to a multiple of 8, but not down by more than a tenth."""
+    rounded = max(8, int(size + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * size else rounded + 8
+
+
 def bottleneck(previous: int, size: int, expansion: int, *, stride: int = 1) -> nn.Sequential:
     """Expand the channels, convolve each by itself, and project back without activation."""
     inner = previous * expansion

@@ -22,7 +22,13 @@ from torch.nn.functional import interpolate
 from asdlib.errors import ConfigError, RunError, StoreError
 from asdlib.features import PRESETS, FeatureStore, FrontEnd
 from asdlib.features.front_end import differences
-from asdlib.method.encoders import Encoder, build_encoder, convolution, spectrum_levels
+from asdlib.method.encoders import (
+    Encoder,
+    build_encoder,
+    convolution,
+    spectrum_levels,
+    whole_width,
+)
 from asdlib.method.weights import (
     CONFIG,
     PretrainedParams,
@@ -236,10 +242,10 @@ class EfficientAT(PublicEncoder):
         self.config = config
         self.n_mels = PRESETS["efficientat"].n_mels
         width = config["width"]
-        previous = _channels(16 * width)
+        previous = whole_width(16 * width)
         layers: list[nn.Module] = [convolution(1, previous, 3, stride=2).append(nn.Hardswish())]
         for kernel, expanded, size, excited, activation, stride in _BLOCKS:
-            inner, size = _channels(expanded * width), _channels(size * width)
+            inner, size = whole_width(expanded * width), whole_width(size * width)
             block = nn.Sequential()
             if inner != previous:
                 block.append(convolution(previous, inner, 1).append(activation()))
@@ -323,18 +329,12 @@ class _Excitation(nn.Module):
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(n_channels, _channels(n_channels // 4))
-        self.fc2 = nn.Linear(_channels(n_channels // 4), n_channels)
+        self.fc1 = nn.Linear(n_channels, whole_width(n_channels // 4))
+        self.fc2 = nn.Linear(whole_width(n_channels // 4), n_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         weights: Tensor = self.fc2(self.fc1(x.mean(dim=(2, 3))).relu()).sigmoid()
         return x * weights[:, :, None, None]
-
-
-def _channels(size: float) -> int:
-    """Round to the nearest multiple of 8, but not more than 10 % down."""
-    rounded = max(8, int(size + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * size else rounded + 8
 
 
 PUBLIC: dict[str, type[AudioSpectrogramTransformer] | type[EfficientAT]] = {

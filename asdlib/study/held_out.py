@@ -162,7 +162,6 @@ def thresholds(normal: pd.DataFrame, quantile: float) -> pd.DataFrame:
     """
     from asdlib.baselines import gamma_threshold
 
-    _check_quantile(quantile)
     rows = []
     for (machine, section), part in normal.groupby(_SECTION):
         try:
@@ -171,11 +170,6 @@ def thresholds(normal: pd.DataFrame, quantile: float) -> pd.DataFrame:
             raise RunError(f"{machine} {section}: {error}") from None
         rows.append((machine, section, len(part), threshold))
     return pd.DataFrame(rows, columns=[*_SECTION, "clips", "threshold"])
-
-
-def _check_quantile(quantile: float) -> None:
-    if not 0 < quantile < 1:
-        raise RunError(f"quantile {quantile} is not allowed, expected between 0 and 1")
 
 
 def decide_run(
@@ -191,7 +185,8 @@ def decide_run(
         If score files are missing, held-out scores are lacking or of another store, or those of a
         section give no gamma distribution.
     """
-    _check_quantile(quantile)
+    if not 0 < quantile < 1:  # before any fold is fitted
+        raise RunError(f"quantile {quantile} is not allowed, expected between 0 and 1")
     result = load_run(run)
     folder, year = result.path, result.record.year
     limits = thresholds(held_out(result, train), quantile)

@@ -15,10 +15,10 @@ from asdlib.baselines.mobilenet import (
     InvertedResidual,
     MobileNetV2Network,
     SameConv2d,
-    scaled_width,
     section_score,
 )
 from asdlib.features import FeatureStore
+from asdlib.method.encoders import whole_width
 
 QUICK: dict[str, Any] = {
     "epochs": 2,
@@ -74,7 +74,7 @@ def test_widths_are_multiples_of_eight() -> None:
         (24, 1.0, 24),
         (96, 0.75, 72),
     ]:
-        assert scaled_width(width, alpha) == rounded
+        assert whole_width(width * alpha) == rounded
 
 
 def test_keras_conventions_of_the_layers() -> None:

@@ -32,17 +32,6 @@ def test_statistics_are_those_of_the_frames(log_mel: np.ndarray) -> None:
     )
 
 
-@given(
-    arrays(np.float32, (2, 3, 11), elements=st.floats(-80, 20, width=32)),
-    st.lists(st.floats(0, 1), min_size=1, max_size=3),
-)
-def test_quantiles_are_those_of_numpy(log_mel: np.ndarray, levels: list[float]) -> None:
-    params = ALL.model_copy(update={"quantiles": tuple(levels)})
-    got = time_statistics(log_mel, params).reshape(2, -1, 3)[:, 2:]
-    expected = np.quantile(log_mel.astype(np.float64), levels, axis=2)
-    assert np.allclose(got, expected.transpose(1, 0, 2), atol=1e-4)
-
-
 def test_number_of_statistics() -> None:
     for statistics, size in [("mean", 1), ("mean+deviation", 2), ("mean+deviation+quantiles", 5)]:
         params = TimeStatisticsParams.model_validate({"statistics": statistics})

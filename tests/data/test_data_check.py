@@ -134,7 +134,7 @@ def test_missing_and_surplus_clips_are_counted_and_numbered() -> None:
     extra = group(clips=9, domain="target", start=10)
     assert miscounts(clips + extra) == [
         "surplus: fan section 00 development train target normal: 19 clips, expected 10 "
-        "(surplus: 10, 11, 12, 13, 14, …)"
+        "(surplus: 10, 11, 12, 13, 14, 15, 16, 17, 18)"
     ]
 
 
