@@ -179,7 +179,7 @@ def test_rows_that_cannot_be_trained_on(name: str, store: FeatureStore, tmp_path
 
 def test_too_little_to_learn_from(store: FeatureStore) -> None:
     for few, message in [
-        ("statistics", "section 'fan/00' has too few training clips: 1; .* at least 3"),
+        ("statistics", "section 'fan/00' has too few training clips: 1; .* needs at least 2"),
         ("mobilenetv2", "machine 'fan' has the one section '00', expected at least 2"),
         ("contrastive", "too few training clips: 1; the contrastive system needs at least 2"),
     ]:
