@@ -114,8 +114,7 @@ class InvertedResidual(nn.Module):
 class MobileNetV2Network(nn.Module):
     """Windows of log-mel frames in, logits of the C classes out: `features`, then `classifier`.
 
-    `alpha` is the factor of all widths but the last, `momentum` the share of a batch in the running
-    statistics.
+    `alpha` scales all widths but the last; `momentum` is a batch's share of the running statistics.
     """
 
     def __init__(self, n_classes: int, alpha: float = 0.5, momentum: float = 0.001) -> None:

@@ -40,7 +40,7 @@ class TimeStatisticsParams(BaseModel):
     )
     covariance: Literal["own", "pooled"] = Field(
         default="own",
-        description="of each section alone, or leaning on the other sections of its machine type",
+        description="of each section alone, or shrunk towards that of its machine type",
     )
     batch_size: Count = Field(default=64, description="clips read at once")
 
@@ -78,7 +78,7 @@ def symmetric_root(precision: np.ndarray) -> np.ndarray:
 
 
 class TimeStatistics(System[TimeStatisticsParams]):
-    """Mahalanobis distance of time statistics, a Gaussian a section.
+    """Mahalanobis distance of time statistics, one Gaussian per section.
 
     The covariance is shrunk (Ledoit and Wolf, "A well-conditioned estimator for large-dimensional
     covariance matrices", J. Multivariate Analysis 88, 2004), which keeps it invertible with fewer

@@ -21,6 +21,10 @@ __all__ = ["app", "main"]
 # Typer brings its own copy of click, or uses the installed one: this is the right class of both.
 UsageError: Any = typer.BadParameter.__base__
 
+_EXTRAS = dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export") | dict.fromkeys(
+    ("bs4", "IPython", "nbclient", "nbformat", "papermill", "psutil", "yaml"), "book"
+)
+
 
 @app.callback(invoke_without_command=True)
 def _version(
@@ -47,7 +51,9 @@ def _main() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; install asdlib with its extra (see README)")
+        extra = _EXTRAS.get(str(error.name).partition(".")[0])
+        what = f"asdlib with the extra '{extra}'" if extra else "it"
+        return _fail(f"{error.name} is not installed; install {what}")
     except UsageError as error:
         return _fail(error.format_message(), 2)
     except OSError as error:

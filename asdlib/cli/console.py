@@ -166,7 +166,7 @@ TrainStore = Annotated[
 TestStore = Annotated[
     Path | None,
     typer.Option(
-        "--test", callback=_store_of, help="the same to score: test clips; default: TRAIN"
+        "--test", callback=_store_of, help="the same, to score: test clips; default: as --train"
     ),
 ]
 TrainedOn = Annotated[
@@ -174,28 +174,28 @@ TrainedOn = Annotated[
     typer.Option(
         "--train",
         callback=_store_of,
-        help="store or recordings that a run was trained on, where held-out scores are lacking",
+        help="store or recordings that the run was trained on, if it lacks held-out scores",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of everything random")]
 Parameters = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a parameter to change")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a parameter (repeatable)")
 ]
 Machines = Annotated[
     list[str] | None,
     typer.Option("--machine", metavar="TYPE", help="only this machine type; may be repeated"),
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="at a time; default: one a core")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="how many at a time; default: one per core")]
 Year = Annotated[
     int | None,
     typer.Option(
-        min=2020, max=2026, help="whose names and rules; default: what store and names tell"
+        min=2020, max=2026, help="year of file names and rules; default: as store or names say"
     ),
 ]
 Truth = Annotated[
     Path | None,
     typer.Option(
-        "--ground-truth", help="labels of blind clips: list CSV (2020) or evaluator's folder"
+        "--ground-truth", help="labels that names hide: CSV list (2020) or evaluator's folder"
     ),
 ]
 
@@ -218,11 +218,11 @@ Quiet = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 Scheduler = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="do the runs on this Dask cluster")
+    str | None, typer.Option(metavar="ADDRESS", help="send the runs to this Dask cluster")
 ]
 Resources = Annotated[
     str | None,
-    typer.Option(metavar="NAME=NUMBER", help="what a run takes of its worker, such as GPU=1"),
+    typer.Option(metavar="NAME=NUMBER", help="what a run needs of its worker, such as GPU=1"),
 ]
 
 
@@ -233,7 +233,7 @@ def cluster(address: str | None, resources: str | None) -> "Cluster | None":
 
     if not address:
         if resources:
-            raise ConfigError("--resources belong to a cluster; give --scheduler too")
+            raise ConfigError("--resources needs a cluster; give --scheduler too")
         return None
     needs = parse_overrides(resources.split(",") if resources else ())
     if not all(isinstance(number, int | float) for number in needs.values()):

@@ -45,7 +45,7 @@ def synth(
     shift: Annotated[
         Literal["mild", "hard"], typer.Option(help="shift of domain, not in dcase2020")
     ] = "mild",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another seed, other clips")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="seed of the clips")] = 0,
     jobs: console.Jobs = None,
 ) -> None:
     """Write synthetic machine recordings, WAV files in an official layout."""
@@ -72,10 +72,10 @@ def download(
         list[str] | None,
         typer.Option(metavar="NAME", help="development, additional or evaluation; may be repeated"),
     ] = None,
-    root: Annotated[Path, typer.Option(help="data root")] = Path("data"),
-    base_url: Annotated[str | None, typer.Option(help="mirror in place of the hosts")] = None,
+    root: Annotated[Path, typer.Option(help="folder for the data")] = Path("data"),
+    base_url: Annotated[str | None, typer.Option(help="mirror to use instead")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 2,
-    keep: Annotated[bool, typer.Option("--keep", help="keep the archives")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="keep the archives, too")] = False,
     yes: console.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
@@ -173,15 +173,15 @@ def features(
         str, typer.Option(help="front end: dcase2020, dcase2022, byola, ast or efficientat")
     ] = "dcase2020",
     jobs: console.Jobs = None,
-    channel: Annotated[int | None, typer.Option(min=0, help="channel of several")] = None,
+    channel: Annotated[int | None, typer.Option(min=0, help="channel to take, if several")] = None,
     far: Annotated[
         Literal["keep", "subtract"] | None,
         typer.Option(help="far microphone, channel 1: subtract its noise, or keep it as rows"),
     ] = None,
-    resample: Annotated[bool, typer.Option("--resample", help="accept other sample rates")] = False,
+    resample: Annotated[bool, typer.Option("--resample", help="convert other rates")] = False,
     year: console.Year = None,
     any_layout: Annotated[
-        bool, typer.Option("--any-layout", help="all audio below the folder, to pre-train on")
+        bool, typer.Option("--any-layout", help="take audio of any name, for pre-training")
     ] = False,
     ground_truth: console.Truth = None,
 ) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DataKind = StrEnum("DataKind", ["real", "synthetic"])
 
-Run = Annotated[Path, typer.Option(help="folder of the run, made by it")]
+Run = Annotated[Path, typer.Option(help="folder of the run, which is made")]
 Quantile = Annotated[float, typer.Option(help="share of normal clips below the threshold")]
 
 Out = Annotated[Path, typer.Option(help="folder for tables, figure and provenance")]
@@ -78,7 +78,7 @@ def run(
     ] = None,
     network_of: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="take the network of a finished run, only score anew"),
+        typer.Option(metavar="RUN", help="train nothing: take the network of this run"),
     ] = None,
     quiet: console.Quiet = False,
     as_json: console.AsJson = False,
@@ -218,7 +218,7 @@ def ablate(
     train: console.TrainStore,
     out: Out,
     test: console.TestStore = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="number of seeds, from 0")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="number of seeds, 0 and up")] = 3,
     jobs: console.Jobs = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="GROUP", help="only this group; may be repeated")

@@ -18,7 +18,7 @@ Section = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="machine/ID of the sound, or nearest; default: by file name"),
 ]
-Channel = Annotated[int | None, typer.Option(min=0, help="channel of several; default: the first")]
+Channel = Annotated[int | None, typer.Option(min=0, help="channel to take; default: the first")]
 Window = Annotated[
     float | None,
     typer.Option(min=0.01, help="seconds scored at once; default: as long as a training clip"),
@@ -48,7 +48,7 @@ def score(
     train: console.TrainedOn = None,
     as_json: console.AsJson = False,
 ) -> None:
-    """Score recordings of any rate and length: CSV, or JSON lines with --json, one a recording."""
+    """Score recordings of any rate and length; print a line of CSV, or of JSON, for each."""
     from asdlib.study.explain import explain as find_reason
     from asdlib.study.score import load_model, open_recordings, score_recordings
 
@@ -89,7 +89,7 @@ def listen(
     ] = 0.0,
     window: Window = None,
     confirm: Annotated[
-        str, typer.Option(metavar="K/N", help="windows above the threshold that make an event")
+        str, typer.Option(metavar="K/N", help="an event is K of N windows above the threshold")
     ] = "3/4",
     quantile: Quantile = None,
     normal: Annotated[
@@ -98,7 +98,7 @@ def listen(
     ] = None,
     train: console.TrainedOn = None,
 ) -> None:
-    """Listen to a stream: JSON lines where it begins and ends to sound wrong."""
+    """Listen to a stream; print a line of JSON when it starts or stops sounding wrong."""
     import time
     from functools import partial
 

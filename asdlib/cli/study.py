@@ -49,19 +49,19 @@ def load(project: Path, module: str) -> Any:
 
 @app.command("study")
 def study_command(
-    profile: Annotated[str, typer.Option(help="smoke, classroom, toycar, dcase2020, dcase2022")] = (
+    profile: Annotated[str, typer.Option(help="smoke, classroom, toycar, dcase2020 to 2026")] = (
         "classroom"
     ),
     out: WorkspaceOption = None,
     store: Annotated[Path | None, typer.Option(help="real feature store (toycar)")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="downloaded recordings")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="folder of the downloads")] = None,
     notebooks: Annotated[
         Path | None, typer.Option(help="folder of notebooks; default notebooks of the project")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="START", help="only notebooks that start so")
+        list[str] | None, typer.Option(metavar="START", help="only notebooks whose names start so")
     ] = None,
-    force: Annotated[bool, typer.Option(help="run also what did not change")] = False,
+    force: Annotated[bool, typer.Option(help="also run what did not change")] = False,
     jobs: console.Jobs = None,
     scheduler: console.Scheduler = None,
     resources: console.Resources = None,
@@ -104,7 +104,7 @@ def book(
     profile: ProfileOption = "classroom",
     out: WorkspaceOption = None,
     html: Annotated[
-        Path | None, typer.Option(help="where to; default _build/html of the project")
+        Path | None, typer.Option(help="folder to write; default _build/html of the project")
     ] = None,
     pdf: Annotated[
         Path | None, typer.Option(help="print it as one PDF to this file; needs Chromium")

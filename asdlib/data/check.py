@@ -8,7 +8,7 @@ source, and in ``official_audio.csv``; ``*`` stands for any value. An archive is
 that a user can hold (one machine: development train and test together, additional training,
 evaluation test); only units that are present are judged.
 
-Of a file only the header is read, in threads, by libsndfile.
+Only the header of a file is read, in threads, by libsndfile.
 """
 
 import csv
@@ -148,8 +148,7 @@ def _official_audio(year: int) -> tuple[int, dict[str, tuple[float, float]]]:
 def compare_counts(table: pd.DataFrame, year: int) -> list[Fault]:
     """Compare a clip table with the official counts of its year, none if they are not known.
 
-    There is one fault for each group that differs. Clips of groups that no official row covers are
-    surplus.
+    Each group that differs is one fault. Clips of groups that no official row covers are surplus.
     """
     counts = _official("official_counts.csv", year)
     if not counts:

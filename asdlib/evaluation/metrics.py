@@ -129,8 +129,8 @@ def added_area(above: NDArray[Any], beside: NDArray[Any], n: int, max_fpr: float
     """Compute what each anomaly adds to the pAUC, or to the AUC if ``max_fpr`` is 1.
 
     The area below the ROC curve is the mean over anomalies of the part of it that each one adds,
-    which depends on how many of the ``n`` normal clips score above it and the same. The means equal
-    scikit-learn's figures (tests: 1e-12), without the seconds that its import takes.
+    which depends on how many of the ``n`` normal clips score higher, and how many equally. The
+    means equal scikit-learn's figures (tests: 1e-12), without the seconds that its import takes.
     """
     left, width = above / n, beside / n
     used = np.clip(max_fpr - left, 0.0, width)

@@ -105,7 +105,7 @@ def year_of(path: str | Path) -> int:
     try:
         return detect_year(clips)
     except DataError as error:
-        raise ScoreError(f"'{path}': {error}; or say the year (--year)") from None
+        raise ScoreError(f"'{path}': {error}; or give the year (--year)") from None
 
 
 def read_score_folder(path: str | Path, year: int, kind: Kind = "anomaly_score") -> pd.DataFrame:

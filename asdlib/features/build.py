@@ -2,8 +2,7 @@
 
 Blocks of rows are appended to an array in a hidden folder beside the store; a build that was killed
 goes on where it ends. Then the folder gets its name. What a store was built from is in its
-``source.json``: asking for it again costs nothing, asking for another one under its name is an
-error.
+``source.json``: asking for the same again costs nothing, another one of its name is an error.
 
 Threads are enough: reading, arithmetic and the Fourier transform all release Python's lock.
 
@@ -282,7 +281,7 @@ def inspect_sources(
     one = (channels == 1) | (far is not None) | (channel is not None)
     checks = [
         ((rates == rate) | resample, rates, f"Hz, expected {rate} Hz; resample it (--resample)"),
-        (taps <= _MOST_TAPS, rates, f"Hz, too odd a ratio to {rate} Hz; convert it elsewhere"),
+        (taps <= _MOST_TAPS, rates, f"Hz, too odd a ratio to {rate} Hz; convert it first"),
         ((channels == 2) | (not far), channels, "channels, --far needs two; leave that out"),
         (one, channels, "channels, expected one; say which (--channel 0), or use --far"),
         ((at >= 0) & (at < channels), channels, f"channels, counted from 0, and no channel {at}"),

@@ -114,7 +114,7 @@ class FeatureStore:
             missing = [name for name in (MANIFEST, ARRAY, FRONT_END) if not (path / name).is_file()]
         if missing:
             what = f"it lacks {', '.join(missing)}" if path.is_dir() else "no such folder"
-            raise StoreError(f"'{path}' is not a feature store: {what}; build one first")
+            raise StoreError(f"'{path}' is not a feature store: {what}; build it or mend the path")
         front_end = read_json(path / FRONT_END, StoreError, _REBUILD)
         store = cls(path, _read_manifest(path / MANIFEST), _map_array(path / ARRAY), front_end)
         if check:

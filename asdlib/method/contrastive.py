@@ -60,7 +60,7 @@ class ContrastiveParams(Parameters):
         "supervised_contrastive", description="supervised contrast [I]; nt_xent: views only"
     )
     temperature: float = Field(0.1, gt=0, description="of the loss [O]; as in Khosla et al., 2020")
-    contrast_weight: float = Field(1.0, ge=0, description="of the contrast; 0: classify alone")
+    contrast_weight: float = Field(1.0, ge=0, description="its weight; 0: classify only")
     classifier: Literal["none", "arcface"] = Field(
         "none", description="extension, not in the paper: a classification loss beside the contrast"
     )
@@ -90,7 +90,7 @@ class ContrastiveParams(Parameters):
     crops: Literal["same", "different"] = Field(
         "same", description="both views from one crop of the clip, or each from its own [O]"
     )
-    batch_size: int = Field(64, ge=2, le=MOST, description="clips; views are twice as many [O]")
+    batch_size: int = Field(64, ge=2, le=MOST, description="clips, each with two views [O]")
     epochs: int = Field(48, ge=0, le=MOST, description="passes over the training clips, fixed [O]")
     learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's cosine schedule [O]")
     weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW [O]")

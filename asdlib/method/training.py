@@ -189,7 +189,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_as_usual() -> Iterator[None]:
-    """Undo what Lightning makes of Ctrl-C (exit code 1, then deafness) and SIGTERM (code 0)."""
+    """Undo what Lightning makes of Ctrl-C (exit code 1, no second one) and SIGTERM (code 0)."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield

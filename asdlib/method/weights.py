@@ -297,7 +297,7 @@ def fetch(
     Raises
     ------
     ConfigError, DownloadError, RunError
-        See `offer`; also if the offer is declined, the transfer fails, or what came is no weights.
+        See `offer`; also if the offer is declined, the transfer fails, or no weights arrive.
     """
     name = HUB.get(name, name)
     release, folder = RELEASES.get(name), _cached(name)

@@ -76,7 +76,7 @@ def apply_style() -> None:
 
 
 def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xlabel: str) -> Figure:
-    """Draw effects with their 95 % intervals, one panel a metric or step, rows in groups.
+    """Draw effects with their 95 % intervals, one panel per metric or step, rows in groups.
 
     Parameters
     ----------

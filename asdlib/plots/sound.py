@@ -110,8 +110,7 @@ def _linear_power(mel: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
 def player(recording: str | Path | np.ndarray, name: str, *, rate: int = 16000) -> str:
     """Write an audio player as HTML that contains the sound as lossless FLAC.
 
-    `recording` is a WAV file, or samples (S,) within −1 … 1 at `rate` Hz; `name` is for screen
-    readers.
+    `recording` is a WAV file, or samples (S,) within −1 … 1 at `rate` Hz; `name` is read aloud.
     """
     samples = recording
     if not isinstance(recording, np.ndarray):

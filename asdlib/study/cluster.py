@@ -1,4 +1,4 @@
-"""The runs of an experiment on a Dask cluster, in the place of this machine's processes.
+"""The runs of an experiment on a Dask cluster instead of in processes of this machine.
 
 All machines see the same files under the same names, and have the same code and packages. A task's
 key is made from its content, so that a run that two clients ask for is one task. Dask gives the run

@@ -103,7 +103,7 @@ def experiment(
     processes
         Runs at a time, one thread each; by default as many as there are cores. With a GPU, 1.
     scheduler
-        Its cluster does the runs, in the place of processes here.
+        Its cluster carries out the runs, instead of processes here.
     failures
         If given, takes one line for each run that failed, whatever the reason, and the others are
         returned. Without it a failure is an error.
@@ -207,7 +207,7 @@ def _run_all(
     failures: list[str] | None,
     on_done: Done | None,
 ) -> dict[int, RunResult]:
-    """Do all runs, several at a time; return the results by their place."""
+    """Carry out all runs, several at a time; return their results by position in `jobs`."""
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[int, RunResult] = {}
     failed: list[str] = []
@@ -251,12 +251,12 @@ def _outcomes(
             futures = {pool.submit(_do, *call): i for i, call in enumerate(calls)}
             yield from ((futures[future], future.result) for future in as_completed(futures))
         finally:
-            # After Ctrl-C, what has not begun is not begun any more.
+            # After Ctrl-C, no further run begins.
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def default_processes() -> int:
-    """Choose how many runs at a time: one on a GPU, else ``$ASDLIB_PROCESSES`` or one a core."""
+    """Choose how many runs at a time: one on a GPU, else ``$ASDLIB_PROCESSES`` or one per core."""
     import torch
 
     asked = os.environ.get(PROCESSES, "")

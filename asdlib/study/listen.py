@@ -169,9 +169,7 @@ def _read_header(stream: IO[bytes]) -> tuple[int, int, str]:
         chunks[name] = b"" if name == b"data" else stream.read(size + size % 2)
     form = chunks.get(b"fmt ", b"")
     if b"data" not in chunks or len(form) < 16:
-        raise DataError(
-            "the stream begins with no WAV header; say the rate of raw samples (--rate)"
-        )
+        raise DataError("the stream has no WAV header; give the rate of raw samples (--rate)")
     code, channels, rate, bits = struct.unpack("<HHI6xH", form[:16])
     if code == 0xFFFE:  # extensible
         code = int.from_bytes(form[24:26], "little")

@@ -17,7 +17,7 @@ from asdlib.study.config import make_system
 from asdlib.study.result import load_run, read_scores
 
 Scores = Mapping[str, Sequence[pd.DataFrame]]
-"""Labelled score tables of each system, a table a seed."""
+"""Labelled score tables of each system, one table per seed."""
 
 
 def overall_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], metric: str = "auc") -> p
 
 
 def scores_of(table: pd.DataFrame) -> Scores:
-    """Read the labelled clip scores of every variant of a tidy table, a score table a seed."""
+    """Read the labelled clip scores of every variant of a tidy table, one table per seed."""
     runs = table.groupby("variant", sort=False)["run"].unique()
     return {str(name): [read_scores(run) for run in folders] for name, folders in runs.items()}
 

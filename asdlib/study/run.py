@@ -183,7 +183,7 @@ def execute(
     wait: bool = False,
     donor: RunResult | None = None,
 ) -> RunResult:
-    """Do a planned run, unless `out` already holds it; see `run`.
+    """Carry out a planned run, unless `out` already holds it; see `run`.
 
     With `wait`, another process that is at work on `out` is waited for instead of refused. With
     `donor`, its network is taken instead of training one.

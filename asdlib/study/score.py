@@ -111,9 +111,9 @@ class Model:
         """Return the section "machine/section" that `name` means: itself, or its last part."""
         found = [key for key in self.sections if name in (key, key.split("/")[1])]
         if len(found) != 1:
-            what = "is there for several machines" if found else "is not known"
+            what = "belongs to several machines" if found else "is not known"
             known = ", ".join(self.sections)
-            raise ConfigError(f"section '{name}' {what} to '{self.path}' (known: {known})")
+            raise ConfigError(f"section '{name}' {what} in '{self.path}' (known: {known})")
         return found[0]
 
 
@@ -196,7 +196,7 @@ def _exported(path: Path, train: Path | None, quantile: float | None) -> Model:
     except Exception as error:  # whatever is wrong with a file, it is one line
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"'{path}' is no file of asd export ({reason}); name one, or the folder of a run"
+            f"'{path}' is not a file of asd export ({reason}); name one, or the folder of a run"
         ) from error
 
     def output(name: str, features: LogMels, section: str) -> Floats:
@@ -282,7 +282,7 @@ def open_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
             try:
                 about = soundfile.info(io.BytesIO(content))
             except soundfile.SoundFileError:
-                why = "standard input is no sound file; send a whole one (asd listen hears streams)"
+                why = "no sound file on standard input; send a whole one (asd listen hears streams)"
                 raise DataError(why) from None
             facts = about.samplerate, about.channels, about.frames
             recordings.append(Recording("-", content, *facts))

@@ -125,7 +125,9 @@ def test_the_nearest_section_is_the_right_one(asd: Asd, place: Path, tmp_path: P
     assert {row["section"].split("/")[1] for row in found} == {"02"}
 
 
-def test_score_refuses(asd: Asd, place: Path, tmp_path: Path) -> None:
+def test_score_refuses(
+    asd: Asd, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     short, text, own = (tmp_path / name for name in ("short.wav", "text.wav", "own.wav"))
     soundfile.write(short, np.zeros(7000), 16000)
     soundfile.write(own, np.zeros(16000), 16000)
@@ -135,7 +137,7 @@ def test_score_refuses(asd: Asd, place: Path, tmp_path: Path) -> None:
         ([text], "text.wav' is not readable as audio"),
         ([tmp_path / "nothing.wav"], "nothing.wav' cannot be read"),
         ([own], "does not tell its section (known: fan/00, fan/02, pump/00, pump/02); give --sec"),
-        ([own, "--section", "00"], "section '00' is there for several machines"),
+        ([own, "--section", "00"], "section '00' belongs to several machines"),
         ([own, "--section", "fan/07"], "section 'fan/07' is not known"),
         ([own, "--section", "fan/00", "--channel", 1], "channel 1 is not in"),
         ([own, "--section", "fan/00", "--quantile", 2], "quantile 2.0 is not allowed"),
@@ -143,8 +145,11 @@ def test_score_refuses(asd: Asd, place: Path, tmp_path: Path) -> None:
         told = asd("score", place / "run", *words)
         assert message in told.error
         assert told.out == ""
-    assert "no file of asd export" in asd("score", text, own).error
+    assert "not a file of asd export" in asd("score", text, own).error
     assert "holds no finished run" in asd("score", tmp_path, own).error
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    missing = "onnxruntime is not installed; install asdlib with the extra 'export'"
+    assert missing in asd("score", text, own).error
 
 
 @pytest.mark.parametrize("system", ["statistics", "contrastive"])
@@ -308,7 +313,7 @@ def test_listen_refuses(asd: Asd, place: Path, tmp_path: Path) -> None:
     for words, message in (
         (["-"], "name the section that is heard: --section fan/00"),
         (["--section", "fan/00"], "name what to listen to"),
-        ([text, "--section", "fan/00"], "begins with no WAV header"),
+        ([text, "--section", "fan/00"], "has no WAV header"),
         ([text, "--section", "fan/00", "--rate", 16000, "--channel", 1], "channel 1 is not in"),
         ([text, "--section", "fan/00", "--rate", 16000, "--confirm", "5/4"], "5 of 4 windows"),
         ([text, "--section", "fan/00", "--confirm", "3"], "--confirm 3 is not of the form K/N"),

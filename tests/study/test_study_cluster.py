@@ -181,7 +181,7 @@ def test_what_a_cluster_cannot_do_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ConfigError, match=said), Scheduler(address).connect(0.2):
             pass
         gc.collect()  # what is left of a client would wait for its thread, in that of the next
-    with pytest.raises(ConfigError, match="^--resources belong to a cluster; give --scheduler"):
+    with pytest.raises(ConfigError, match="^--resources needs a cluster; give --scheduler"):
         console.cluster(None, "GPU=1")
     for text in ("GPU", "GPU=one", "GPU=1=2"):
         with pytest.raises(ConfigError, match=f"^(resources are )?'{text}'.* (NAME|key)="):
