@@ -112,6 +112,13 @@ def whole_folder(
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_left(path: Path) -> None:
+    """Remove what killed writers of `path` have left beside it; the caller holds its lock."""
+    for left in path.parent.iterdir():
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+\.partial", left.name):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def check_named(path: Path, error: type[AsdError] = RunError) -> None:
     """Refuse an output that lies too deep, or whose name is none (``.``) or not printable."""
     if path.name in ("", ".."):

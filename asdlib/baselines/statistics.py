@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from asdlib.errors import ConfigError, RunError
 from asdlib.features import Rows
-from asdlib.system import Count, Progress, System, by_section, per_clip, section_keys
+from asdlib.system import Count, Parameters, Progress, System, by_section, per_clip, section_keys
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 Level = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class TimeStatisticsParams(BaseModel):
+class TimeStatisticsParams(Parameters):
     """Parameters of `TimeStatistics`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     statistics: Literal["mean", "mean+deviation", "mean+deviation+quantiles"] = Field(
         default="mean", description="statistics over time of each mel bin"

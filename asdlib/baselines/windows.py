@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from asdlib.errors import RunError
@@ -31,8 +31,10 @@ from asdlib.method.training import Training, train
 from asdlib.system import (
     MOST,
     Count,
+    Parameters,
     Progress,
     System,
+    by_section,
     per_clip,
     section_keys,
     silence,
@@ -43,10 +45,8 @@ _CLIPS_PER_READ = 64
 _CLIPS_PER_SCORING = 16
 
 
-class WindowParams(BaseModel):
+class WindowParams(Parameters):
     """Parameters that all trained baselines share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n_frames: Count = Field(default=5, description="consecutive frames of a window")
     epochs: Count = Field(default=100, description="passes over the training windows")
@@ -114,7 +114,7 @@ class WindowedBaseline(System[P]):
     def _fit(self, rows: Rows, workdir: Path | None, progress: Progress) -> None:
         self._check_length(rows)
         self.networks_, histories = {}, []
-        for machine, own in _by_machine(rows).items():
+        for machine, own in by_section(rows.manifest["machine"].to_numpy()).items():
             histories.append(self._fit_machine(machine, rows.select(own), workdir, progress))
         self.history_ = pd.concat(histories, ignore_index=True)
 
@@ -143,7 +143,7 @@ class WindowedBaseline(System[P]):
     def _score(self, rows: Rows) -> np.ndarray:
         self._check_length(rows)
         scores = np.empty(len(rows))
-        for machine, own in _by_machine(rows).items():
+        for machine, own in by_section(rows.manifest["machine"].to_numpy()).items():
             scores[own] = self._score_machine(machine, rows.select(own))
         return scores
 
@@ -269,12 +269,6 @@ class _WindowTraining(Training):
             eps=self.params.adam_epsilon,
             fused=True,
         )
-
-
-def _by_machine(rows: Rows) -> dict[str, np.ndarray]:
-    """Mark the rows of each machine, (N,) of bool."""
-    machine = rows.manifest["machine"].to_numpy(dtype=str)
-    return {str(name): machine == name for name in np.unique(machine)}
 
 
 class _Shuffled:

@@ -3,9 +3,8 @@
 The experiments go on where they were stopped: a run that is there already is not computed again.
 """
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from asdlib.study import RunResult
-
-DataKind = StrEnum("DataKind", ["real", "synthetic"])
 
 Run = Annotated[Path, typer.Option(help="folder of the run, which is made")]
 Quantile = Annotated[float, typer.Option(help="share of normal clips below the threshold")]
@@ -305,7 +302,8 @@ def compare(
         typer.Argument(metavar="NAME=RUN", help="runs, named or not; those of one name are seeds"),
     ] = None,
     kind: Annotated[
-        DataKind | None, typer.Option(help="whether the recordings are real or synthetic")
+        Literal["real", "synthetic"] | None,
+        typer.Option(help="whether the recordings are real or synthetic"),
     ] = None,
     scores: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="score files of any system")
@@ -347,7 +345,7 @@ def compare(
         entries.append(comparison.read_entry(text, year, ground_truth, only_scores=True))
     table = comparison.compare(
         entries,
-        data_kind=kind.value,
+        data_kind=kind,
         data=data,
         split=split,
         selection=selection or (),
@@ -365,7 +363,7 @@ def compare(
             for entry in entries
             if entry.record
         }
-        asked = {"data": data, "data_kind": kind.value, "against": against or []}
+        asked = {"data": data, "data_kind": kind, "against": against or []}
         with Results(out, {}, command="compare", **asked, runs=origin).writing() as folder:
             for name, made in (tables | {"systems": comparison.tidy(entries)}).items():
                 write_table(made, folder / f"{name}.csv")

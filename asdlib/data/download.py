@@ -34,13 +34,13 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from asdlib.data.fetch import Fetcher
 from asdlib.data.naming import SPLIT_FOLDERS
 from asdlib.data.sources import Archive, archives_for, newest, of_machines, where_truth_is
 from asdlib.errors import DownloadError
-from asdlib.files import only_process, write_text, writing
+from asdlib.files import only_process, reading, write_text, writing
 
 LOCK_NAME = "asdlib-lock.json"
 _WRITING = threading.Lock()
@@ -99,16 +99,10 @@ class LockData(BaseModel, extra="forbid"):
 
 def _read_lock(root: Path) -> LockData:
     path = root / LOCK_NAME
-    try:
-        return LockData.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return LockData()
-    except (OSError, ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        raise DownloadError(
-            f"'{path}' cannot be read ({reason}); mend it, or delete it, and all checksums are "
-            "read anew"
-        ) from None
+    with reading(path, DownloadError, "mend it, or delete it, and all checksums are read anew"):
+        return LockData.model_validate_json(path.read_bytes())
 
 
 @dataclass(frozen=True, slots=True)

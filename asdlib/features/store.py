@@ -341,8 +341,6 @@ def write_store(
     manifest: pd.DataFrame,
     features: ArrayLike,
     front_end: FrontEnd | dict[str, Any],
-    *,
-    frames: ArrayLike | None = None,
 ) -> FeatureStore:
     """Write a store from an array in memory: for derived and test stores.
 
@@ -351,14 +349,12 @@ def write_store(
     path
         Its folder, which must not exist yet.
     manifest
-        One row per clip, with at least the columns of `REQUIRED`; values become text.
+        One row per clip, with at least the columns of `REQUIRED`; values become text. The column
+        ``frames`` counts the valid frames of each clip; without it all T are valid.
     features
         Shape (N, F, T), finite; kept as float16.
     front_end
         Their parameters, or the content of ``feature.json``.
-    frames
-        Valid frames of each clip, shape (N,). Without it the manifest column ``frames`` counts,
-        and without that all T are valid.
 
     Raises
     ------
@@ -371,11 +367,10 @@ def write_store(
             f"features of shape {array.shape} do not fit {len(manifest)} manifest rows; "
             "expected (clips, mel bins, frames), at least one of each"
         )
-    table = manifest if frames is None else manifest.assign(frames=np.asarray(frames))
     with np.errstate(over="ignore"):
         half = np.ascontiguousarray(array.astype(np.float16))
     stated = front_end.describe() if isinstance(front_end, FrontEnd) else front_end
-    store = FeatureStore(Path(path), table, half, stated)
+    store = FeatureStore(Path(path), manifest, half, stated)
     return write_blocks(store.path, store.manifest, stated, half.shape, [half])
 
 

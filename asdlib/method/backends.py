@@ -455,7 +455,6 @@ def held_out_scores(
     domains: Names | None = None,
     *,
     folds: int = FOLDS,
-    seed: int = 0,
 ) -> Array:
     """Score each training clip, (N,), by a copy of `backend` that is fitted on the other folds.
 
@@ -469,15 +468,15 @@ def held_out_scores(
     """
     x, names, of_clip = _checked(embeddings, sections, domains)
     own = names[:, None] == sorted(set(names))
-    scores: Array = _cross_scores(backend, x, names, of_clip, own, folds, seed)[own]
+    scores: Array = _cross_scores(backend, x, names, of_clip, own, folds)[own]
     return scores
 
 
 def _cross_scores(
-    backend: Backend, x: Array, names: Array, domains: Array, wanted: Array, folds: int, seed: int
+    backend: Backend, x: Array, names: Array, domains: Array, wanted: Array, folds: int
 ) -> Array:
     """Score held-out clips, (N, sections in order of name), by the sections that are `wanted`."""
-    fold = divide(names, domains, folds=folds, seed=seed)
+    fold = divide(names, domains, folds=folds)
     scores = np.full(wanted.shape, np.nan)
     for number in np.unique(fold):
         held = fold == number
@@ -623,7 +622,7 @@ class LevelSum(Backend):
         for i, (level, part) in enumerate(self._parts(x).items()):
             backend = level_backend(level)
             across = own if level in self.trained else np.ones_like(own)
-            distances = _cross_scores(backend, part, names, domains, across, FOLDS, 0)
+            distances = _cross_scores(backend, part, names, domains, across, FOLDS)
             learned = backend.fit(part, names, domains).models_
             for column, (section, model) in enumerate(models.items()):
                 scale = _scale(distances[own[:, column], column])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import interpolate
 
-from asdlib.errors import ConfigError, RunError, StoreError
+from asdlib.errors import ConfigError, RunError, StoreError, reason_of
 from asdlib.features import PRESETS, FeatureStore, FrontEnd
 from asdlib.features.front_end import differences
 from asdlib.method.encoders import (
@@ -127,13 +127,12 @@ class AudioSpectrogramTransformer(PublicEncoder):
                 folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
             )
             if info["missing_keys"]:  # they would stay random, and nobody would see it
-                raise KeyError(f"it lacks weights such as {min(info['missing_keys'])}")
+                raise ValueError(f"it lacks weights such as {min(info['missing_keys'])}")
             return cls(config, params, model)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RunError(
-                f"checkpoint '{folder}' cannot be read ({reason.rstrip('.')}); fetch or copy it "
-                "again"
+                f"checkpoint '{folder}' cannot be read ({reason_of(error).rstrip('.')}); fetch or "
+                "copy it again"
             ) from error
 
     def feature_map(self, x: Tensor) -> Tensor:

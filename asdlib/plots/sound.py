@@ -124,13 +124,11 @@ def player(recording: str | Path | np.ndarray, name: str, *, rate: int = 16000) 
     )
 
 
-def listen(recordings: Mapping[str, str | Path | np.ndarray], *, rate: int = 16000) -> Any:
+def listen(recordings: Mapping[str, str | Path | np.ndarray]) -> Any:
     """Show audio players side by side, each with its name; see `player`."""
     if not recordings:
         return show_html("<p><em>This profile starts from features: nothing to hear.</em></p>")
-    return _show_cards(
-        [_card(name, player(sound, name, rate=rate)) for name, sound in recordings.items()]
-    )
+    return _show_cards([_card(name, player(sound, name)) for name, sound in recordings.items()])
 
 
 @dataclass(frozen=True)

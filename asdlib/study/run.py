@@ -12,7 +12,6 @@ another version of the code trained can be taken too, under a key that names bot
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from asdlib.files import (
     lock_file,
     only_process,
     path_key,
+    remove_left,
     whole_folder,
     write_text,
     writing,
@@ -253,10 +253,7 @@ def find_or_make(
                     "choose another --out or remove it"
                 )
             return result
-        # What a process that was killed has left there goes.
-        for left in out.parent.iterdir():
-            if re.fullmatch(rf"\.{re.escape(out.name)}\.\d+\.partial", left.name):
-                shutil.rmtree(left, ignore_errors=True)
+        remove_left(out)
         with whole_folder(out) as folder:
             make(folder)
     return replace(load_run(out), cached=False)

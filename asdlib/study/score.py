@@ -32,7 +32,7 @@ from torchaudio.functional import resample
 from asdlib.baselines import TimeStatistics, gamma_threshold
 from asdlib.data.check import BadFile, read_header
 from asdlib.data.clips import index_any_folder
-from asdlib.errors import ConfigError, DataError, RunError
+from asdlib.errors import ConfigError, DataError, RunError, reason_of
 from asdlib.features import FeatureStore, FrontEnd, Rows
 from asdlib.features.build import transform_of
 from asdlib.files import read_json
@@ -194,9 +194,9 @@ def _exported(path: Path, train: Path | None, quantile: float | None) -> Model:
         spectra = {key: np.array(spectrum) for key, spectrum in about.get("spectra", {}).items()}
         share = about["quantile"] if quantile is None else quantile
     except Exception as error:  # whatever is wrong with a file, it is one line
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"'{path}' is not a file of asd export ({reason}); name one, or the folder of a run"
+            f"'{path}' is not a file of asd export ({reason_of(error)}); name one, or the folder "
+            "of a run"
         ) from error
 
     def output(name: str, features: LogMels, section: str) -> Floats:

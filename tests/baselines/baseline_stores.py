@@ -63,7 +63,7 @@ def make_store(
         frames -= np.arange(len(manifest)) % 3
         features *= np.arange(n_frames) < frames[:, None, None]
     front_end = SMALL.model_copy(update={"n_mels": n_mels})
-    return write_store(path, manifest, features, front_end, frames=frames)
+    return write_store(path, manifest.assign(frames=frames), features, front_end)
 
 
 def poison(store: FeatureStore, row: int, value: float = np.nan) -> FeatureStore:

@@ -417,9 +417,7 @@ def test_a_silent_machine_is_refused(name: str, store: FeatureStore, tmp_path: P
     front_end = FrontEnd.model_validate(
         {k: v for k, v in store.front_end.items() if k in FrontEnd.model_fields}
     )
-    silent = write_store(
-        tmp_path / "silent", store.manifest, features, front_end, frames=store.frames
-    )
+    silent = write_store(tmp_path / "silent", store.manifest, features, front_end)
     with pytest.raises(RunError, match="machine 'pump' all|section 'pump/00' are all alike"):
         build(name).fit(silent.rows(split="train"))
 

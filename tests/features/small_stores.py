@@ -38,4 +38,4 @@ def make_store(path: Path, n: int = 12, n_frames: int = 20, *, seed: int = 0) ->
     frames = n_frames - np.arange(n) % 3
     features = rng.normal(-40.0, 10.0, size=(n, SMALL.n_mels, n_frames))
     features[np.arange(n_frames) >= frames[:, None, None] + np.zeros((1, 8, 1))] = 0.0
-    return write_store(path, make_manifest(n), features, SMALL, frames=frames)
+    return write_store(path, make_manifest(n).assign(frames=frames), features, SMALL)

@@ -60,7 +60,8 @@ def test_a_store_is_translated_clip_by_clip(tmp_path: Path) -> None:
     manifest = {"clip": ["a", "b"], "machine": "fan", "section": "00", "split": "train"}
     table = pd.DataFrame(manifest | {"label": "normal", "domain": "source"})
     frames = [features.shape[2], 40]
-    store = write_store(tmp_path / "from", table, features, PRESETS["dcase2020"], frames=frames)
+    table["frames"] = frames
+    store = write_store(tmp_path / "from", table, features, PRESETS["dcase2020"])
     made = translate_store(store, tmp_path / "to", "efficientat")
     again = FeatureStore.open(tmp_path / "to")
     assert made.fingerprint == again.fingerprint

@@ -56,4 +56,4 @@ def make_store(
     noise = rng.normal(0.0, 3.0, (len(manifest), FRONT_END.n_mels, valid.max()))
     features = np.stack([spectra[key] for key in keys])[:, :, None] + noise
     features *= np.arange(valid.max()) < valid[:, None, None]
-    return write_store(path, manifest, features, FRONT_END, frames=valid)
+    return write_store(path, manifest.assign(frames=valid), features, FRONT_END)

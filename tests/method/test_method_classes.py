@@ -132,5 +132,6 @@ def short_clean(rows: Rows, folder: Path) -> Rows:
     """The same rows in a store whose clean clips are too short."""
     store = rows.store
     frames = np.where(store.manifest["split"] == "supplemental", 5, 12)
-    made = write_store(folder / "short", store.manifest, store.features, FRONT_END, frames=frames)
+    table = store.manifest.assign(frames=frames)
+    made = write_store(folder / "short", table, store.features, FRONT_END)
     return made.rows(split="train")

@@ -104,9 +104,7 @@ def test_only_valid_frames_count(store: FeatureStore, tmp_path: Path) -> None:
     """What lies beyond a clip's end in the store changes nothing."""
     poisoned = store.features.copy()
     poisoned[np.broadcast_to(np.arange(20) >= store.frames[:, None, None], poisoned.shape)] = 99.0
-    other = write_store(
-        tmp_path / "store", store.manifest, poisoned, FRONT_END, frames=store.frames
-    )
+    other = write_store(tmp_path / "store", store.manifest, poisoned, FRONT_END)
     test = other.rows(split="test")
     np.testing.assert_array_equal(
         fitted(other).score(test), fitted(store).score(store.rows(split="test"))

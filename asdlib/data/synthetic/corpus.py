@@ -14,10 +14,8 @@ their attributes. In 2025 ``OUT/<machine>/supplemental`` holds the machine witho
 noise without the machine. In 2026 there are two channels, a near and a far microphone.
 """
 
-import glob
 import json
 import os
-import shutil
 import wave
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +37,7 @@ from asdlib.data.synthetic.machines import MACHINES, OperatingPoint
 from asdlib.data.synthetic.rooms import Conditions, draw_conditions, record
 from asdlib.data.synthetic.signals import RATE, generator
 from asdlib.errors import ConfigError, DataError, shorten
-from asdlib.files import is_taken, only_process, whole_folder
+from asdlib.files import is_taken, only_process, remove_left, whole_folder
 
 _SINCE_2022 = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
 LAYOUT_MACHINES = {
@@ -421,8 +419,7 @@ def write_corpus(
         if is_taken(target):
             _check_existing(spec, target, table, texts)
             return table
-        for left in target.parent.glob(f".{glob.escape(target.name)}.*partial"):
-            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        remove_left(target)
         with whole_folder(target, DataError) as folder:
             for place in {(folder / path).parent for path in table["path"]}:
                 place.mkdir(parents=True, exist_ok=True)
