@@ -194,7 +194,7 @@ def pretrain(
 
 @app.command()
 def weights(
-    name: Annotated[str, typer.Argument(help="mn04, mn10, ast, or owner/name on the public hub")],
+    name: Annotated[str, typer.Argument(help="mn01 … mn40, ast, or owner/name on the public hub")],
     revision: Annotated[str | None, typer.Option(help="branch, tag or commit")] = None,
     yes: console.Yes = False,
 ) -> None:

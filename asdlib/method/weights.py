@@ -257,7 +257,7 @@ def offer(name: str, revision: str | None = None, *, endpoint: str | None = None
         If the name has another form; if the hub cannot be reached or has no such safetensors file.
     """
     if not _HUB_NAME.fullmatch(name):
-        raise ConfigError(f"'{name}' is not a name on the hub; expected owner/name")
+        raise ConfigError(f"'{name}' is not known; expected owner/name, or mn01 … mn40")
     check_extra()
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
