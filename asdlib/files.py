@@ -120,7 +120,7 @@ def remove_left(path: Path) -> None:
 
 
 def check_named(path: Path, error: type[AsdError] = RunError) -> None:
-    """Refuse an output that lies too deep, or whose name is none (``.``) or not printable."""
+    """Refuse an output that lies too deep, has no name (``.``) or one that cannot be printed."""
     if path.name in ("", ".."):
         raise error(f"output '{path}' has no name of its own; name a folder to make, e.g. 'out'")
     if not path.name.isprintable():

@@ -76,7 +76,7 @@ class WindowedBaseline(System[P]):
     Parameters
     ----------
     seed
-        Decides the initial weights and the order of the windows, of each machine by itself.
+        Decides the initial weights and the order of the windows, separately for each machine.
     **params
         See `Params` of the subclass.
 

@@ -128,7 +128,7 @@ class Fetcher(httpx.Client):
             except (_Again, httpx.HTTPError) as error:
                 reason, pause = str(error) or type(error).__name__, getattr(error, "pause", None)
             # A server without ranges begins anew each time. That is no advance, or a connection
-            # that is always cut would be tried for ever.
+            # that is always cut would be retried for ever.
             failures = 0 if resume and start == have < sink.tell() else failures + 1
             if failures >= TRIES:
                 raise DownloadError(f"{url}: {reason} ({failures} tries); call again to go on")

@@ -72,7 +72,7 @@ def interval_frame(group: Sequence[pd.DataFrame], year: int) -> pd.DataFrame:
     Raises
     ------
     ScoreError
-        The tables do not hold the same clips, differ in a label or domain, or there is none.
+        If the tables hold different clips, differ in a label or domain, or there is none.
     """
     from scipy import special, stats
 

@@ -32,7 +32,7 @@ from asdlib.features.front_end import PREEMPHASIS, FrontEnd, preset
 from asdlib.features.store import FeatureStore, write_blocks
 
 _FRAMES_AT_ONCE = 320
-"""Frames of a piece: a clip of ten seconds at once, an hour not."""
+"""Frames computed at once: all of ten seconds, an hour piece by piece."""
 
 
 class LogMel(nn.Module):

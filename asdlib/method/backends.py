@@ -509,7 +509,7 @@ class PooledMahalanobis(Mahalanobis):
     Notes
     -----
     J. H. Friedman, "Regularized discriminant analysis", J. American Statistical Association 84,
-    1989, with likelihood in the place of errors of classification. One covariance for all classes
+    1989, with likelihood instead of classification errors. One covariance for all classes
     of a network is used by K. Lee et al., NeurIPS 2018, arXiv 1807.03888.
     """
 
@@ -750,7 +750,7 @@ def backend_from_state(state: Mapping[str, Array]) -> Backend:
     """Build the fitted back-end whose `Backend.state` this is."""
     config = json.loads(bytes(np.asarray(state["config"], np.uint8)))
     params = config["params"]
-    for retired in ("covariance", "seed"):  # they had their say in what was learned
+    for retired in ("covariance", "seed"):  # what was learned holds them already
         params.pop(retired, None)
     backend = build_backend(config["name"], **params)
     for number, section in enumerate(config["sections"]):

@@ -93,7 +93,7 @@ def time_means(rows: Rows) -> np.ndarray:
 def supplemental(rows: Rows, kind: Literal["noise", "clean"]) -> Rows:
     """Select the supplemental clips in the store of `rows`, of their machines and one kind.
 
-    *noise* says that the machine is not heard, *clean* all else that file names say.
+    By their file names, *noise* holds no machine sound, and *clean* is every other kind.
     """
     manifest = rows.store.manifest
     keys, own = section_keys(manifest), section_keys(rows.manifest)

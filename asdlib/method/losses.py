@@ -32,7 +32,7 @@ def supervised_contrastive_loss(
     embeddings of other classes [P]. Positives are all other embeddings of the class [I], or, with
     `cross_domain`, those of the class from another domain and the anchor's own other views [P];
     embeddings of its own class and domain are then neither. Anchors without positives are left out.
-    With clips in the place of classes this is NT-Xent (T. Chen et al., arXiv 2002.05709, Eq. 1).
+    With clips instead of classes this is NT-Xent (T. Chen et al., arXiv 2002.05709, Eq. 1).
 
     Parameters
     ----------

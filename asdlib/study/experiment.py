@@ -270,7 +270,7 @@ def _do(folder: Path, asked: dict[str, Any], donor: dict[str, Any] | None = None
     planned = plan(**asked)
     out, taken = folder / planned.name, None
     if donor is not None and not out.exists():
-        # If the other run fails, perhaps only in its way of scoring, this one trains by itself.
+        # If the other run fails, perhaps only when scoring, this one trains a network of its own.
         with suppress(AsdError):
             taken = _do(folder, donor)
     # Two variants may be the same run: the second one waits for the first and finds it.

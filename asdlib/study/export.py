@@ -42,7 +42,7 @@ from asdlib.study.score import Model, load_model
 from asdlib.system import System, with_prefix
 
 Scorer = Callable[[Tensor], tuple[Tensor, ...]]
-"""Leads from log-mels (B, F, T) to scores (B, C), and perhaps to parts."""
+"""Turns log-mels (B, F, T) into scores (B, C), and perhaps parts."""
 
 
 def export(

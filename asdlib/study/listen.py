@@ -49,7 +49,7 @@ class Listener:
     n_windows: int = 0  # how many were scored
 
     def hear(self, blocks: Iterable[Waveform]) -> Iterator[Event]:
-        """Take samples (S,) as they come, and yield what they begin or end."""
+        """Take samples (S,) as they come, and yield the begin or end of events."""
         (k, n), model, section = self.confirm, self.model, self.section
         if not 1 <= k <= n:
             raise ConfigError(f"{k} of {n} windows cannot be alarming; give e.g. 3 of 4")

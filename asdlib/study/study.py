@@ -136,7 +136,7 @@ class Study:
         Folder of the downloaded recordings; needed by ``dcase2020`` to ``dcase2026``. Ground truth
         in it, as ``asd download`` places it, labels the evaluation set.
     processes
-        Runs at a time; by default those of the profile, else one a core, or one on a GPU.
+        Runs at a time; by default those of the profile, else one per core, or one on a GPU.
 
     Raises
     ------
