@@ -303,7 +303,7 @@ def section_keys(manifest: pd.DataFrame) -> np.ndarray:
 
 
 def by_section(keys: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the positions of the rows of each section, whose names are sorted."""
+    """Return the positions of the rows of each section, or machine, sorted by name."""
     names, numbers = np.unique(keys.astype(str), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
     ends = np.cumsum(np.bincount(numbers))[:-1]
@@ -361,10 +361,7 @@ def check_sections(known: Iterable[str], manifest: pd.DataFrame) -> None:
 def validate_params(model: type[ModelT], values: Mapping[str, Any], name: str) -> ModelT:
     """Validate parameters of what is called `name`.
 
-    Raises
-    ------
-    ConfigError
-        Naming the key, and either the nearest or the known ones, or what its value should be.
+    A `ConfigError` names the key, and the nearest or known ones or what its value should be.
     """
     try:
         return model.model_validate(dict(values))

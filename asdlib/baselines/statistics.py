@@ -66,15 +66,6 @@ def time_statistics(log_mel: np.ndarray, params: TimeStatisticsParams) -> np.nda
     return np.concatenate(parts, axis=1)
 
 
-def symmetric_root(precision: np.ndarray) -> np.ndarray:
-    """Compute the symmetric roots P^½ of positive semi-definite matrices (…, D, D)."""
-    values, axes = np.linalg.eigh(precision)
-    root: np.ndarray = (axes * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ axes.swapaxes(
-        -1, -2
-    )
-    return root
-
-
 class TimeStatistics(System[TimeStatisticsParams]):
     """Mahalanobis distance of time statistics, one Gaussian per section.
 
@@ -180,7 +171,8 @@ class TimeStatistics(System[TimeStatisticsParams]):
             )
         at = [self.sections_.index(section) for section in sections]
         mean = torch.from_numpy(self.mean_[at, :, None]).to(dtype)
-        root = torch.from_numpy(symmetric_root(self.precision_[at])).to(dtype)
+        values, axes = torch.linalg.eigh(torch.from_numpy(self.precision_[at]))
+        root = ((axes * values.clamp(min=0).sqrt()[:, None]) @ axes.mT).to(dtype)  # P^½
 
         def divide(log_mel: "Tensor") -> "tuple[Tensor, Tensor]":
             frames = log_mel

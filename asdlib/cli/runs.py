@@ -353,7 +353,10 @@ def compare(
     )
     tables = {"comparison": table}
     if paired or against:
-        groups = comparison.scores_by_name(entries)
+        groups = {
+            name: [entry.evaluation.scores for entry in own]
+            for name, own in comparison.by_name(entries).items()
+        }
         references = against or list(groups)[:1]
         tables["paired"] = pairwise(groups, references, entries[0].evaluation.year)
     if out is not None:

@@ -82,10 +82,7 @@ class Archive:
     def filled(self, file: str, md5: str, size: int, licence: str) -> "Archive":
         """Return the row with what its Zenodo record says about `file`; declared values are kept.
 
-        Raises
-        ------
-        DownloadError
-            If the record contradicts a declared checksum or size.
+        A record that contradicts a declared checksum or size is a `DownloadError`.
         """
         for what, declared, said in (("MD5", self.md5, md5), ("size", self.size, size)):
             if declared and declared != said:
@@ -126,10 +123,7 @@ def where_truth_is(year: int) -> str:
 def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Archive]:
     """List the declared files of a dataset, or of some subsets of it, that can be fetched.
 
-    Raises
-    ------
-    DownloadError
-        If the dataset or a subset is not known, or a named subset cannot be fetched.
+    A dataset or subset that is not known, or cannot be fetched, is a `DownloadError`.
     """
     rows = [row for row in all_archives() if f"dcase{row.year}" == dataset]
     if not rows:
@@ -153,10 +147,7 @@ def archives_for(dataset: str, subsets: Sequence[str] | None = None) -> list[Arc
 def of_machines(archives: list[Archive], machines: Sequence[str] | None) -> list[Archive]:
     """Return the archives of some machines, all if None or empty; files about all machines stay.
 
-    Raises
-    ------
-    DownloadError
-        If no archive holds one of the machines, and all archives are listed.
+    A machine that no archive holds is a `DownloadError`, if all archives are listed.
     """
     known = sorted({archive.machine for archive in archives} - {""}, key=str.lower)
     for machine in machines or ():

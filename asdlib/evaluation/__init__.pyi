@@ -5,9 +5,7 @@ from .intervals import (
     t_interval as t_interval,
 )
 from .metrics import (
-    arithmetic_mean as arithmetic_mean,
     auc as auc,
-    harmonic_mean as harmonic_mean,
     mauc as mauc,
     mean_metrics as mean_metrics,
     omega as omega,

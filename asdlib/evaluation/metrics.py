@@ -25,7 +25,7 @@ official code (Kota-Dohi/dcase2022_evaluator, commit de8719b).
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -270,23 +270,17 @@ def _defined(values: Any) -> Floats:
     return np.array([row for row in rows if not np.isnan(row).all()])
 
 
-def _mean(values: Any, kind: Mean) -> Any:
+def mean(values: Any, kind: Mean = "arithmetic") -> Any:
+    """Compute the mean of the values of a list or table that are not NaN, which may be arrays.
+
+    For the harmonic mean each value is raised to at least eps.
+    """
     rows = _defined(values)
     if not len(rows):
         return np.nan
     if kind == "arithmetic":
         return rows.mean(axis=0)
     return len(rows) / np.sum(1.0 / np.maximum(rows, FLOOR), axis=0)
-
-
-def arithmetic_mean(values: Iterable[float] | pd.DataFrame) -> float:
-    """Return the arithmetic mean of the values that are not NaN."""
-    return float(_mean(values, "arithmetic"))
-
-
-def harmonic_mean(values: Iterable[float] | pd.DataFrame) -> float:
-    """Return the harmonic mean of the values that are not NaN, each raised to at least eps."""
-    return float(_mean(values, "harmonic"))
 
 
 def mean_metrics(sections: pd.DataFrame, year: int, kind: Mean = "arithmetic") -> dict[str, Any]:
@@ -298,8 +292,8 @@ def mean_metrics(sections: pd.DataFrame, year: int, kind: Mean = "arithmetic") -
     columns = metric_columns(year)
     if year == 2020:
         machines = sections.groupby("machine", sort=True)
-        return {n: _mean([_mean(values, kind) for _, values in machines[n]], kind) for n in columns}
-    return {name: _mean(sections[averaged_columns(name, year)], kind) for name in columns}
+        return {n: mean([mean(values, kind) for _, values in machines[n]], kind) for n in columns}
+    return {name: mean(sections[averaged_columns(name, year)], kind) for name in columns}
 
 
 def with_means(
@@ -318,20 +312,15 @@ def with_means(
     return pd.DataFrame(rows, columns=list(sections.columns))
 
 
-def omega_terms(sections: pd.DataFrame, year: int) -> Floats:
-    """Return the defined numbers of which the official score of ``year`` is the mean."""
-    return _defined(sections[omega_columns(year)])
-
-
 def omega(sections: pd.DataFrame, year: int = 2022) -> Any:
     """Compute the official score since 2021: a harmonic mean over machines and sections.
 
     2022 to 2026: of every AUC (source), AUC (target) and pAUC (2022: 7 × 3 × 3 = 63 numbers).
     2021: of every AUC and pAUC of both domains.
     """
-    return _mean(sections[omega_columns(year)], "harmonic")
+    return mean(sections[omega_columns(year)], "harmonic")
 
 
 def mauc(sections: pd.DataFrame) -> float:
     """Compute the lowest AUC among the sections of a machine, averaged over machines."""
-    return arithmetic_mean(sections.groupby("machine")["auc"].min())
+    return float(mean(sections.groupby("machine")["auc"].min()))

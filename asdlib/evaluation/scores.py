@@ -357,7 +357,8 @@ class Evaluation:
             out |= _plain({"mauc": metrics.mauc(sections)})
         else:
             out |= _plain({"omega": metrics.omega(sections, self.year)})
-            out["omega_terms"] = int(metrics.omega_terms(sections, self.year).size)
+            terms = sections[metrics.omega_columns(self.year)]
+            out["omega_terms"] = int(terms.notna().sum().sum())
         return out | {"notices": list(self.notices)}
 
     def _means(self, rows: pd.DataFrame) -> dict[str, dict[str, float | None]]:

@@ -400,12 +400,8 @@ def make_encoder(
 def check_front_end(name: str, pretrained: PretrainedParams, store: FeatureStore) -> None:
     """Refuse a store of another front end than the weights were trained on.
 
-    Parameters that only one side states are not compared, as between stores.
-
-    Raises
-    ------
-    StoreError
-        Naming what differs, with both values, and how to build a store that fits.
+    Parameters that only one side states are not compared, as between stores. The `StoreError` says
+    what differs, and how to build a store that fits.
     """
     folder = pretrained.folder
     if name in PUBLIC:
@@ -425,13 +421,7 @@ def check_front_end(name: str, pretrained: PretrainedParams, store: FeatureStore
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read the ``encoder.json`` that `asdlib.method.pretraining.pretrain` has written.
-
-    Raises
-    ------
-    RunError
-        If it is missing or damaged.
-    """
+    """Read the ``encoder.json`` of `asdlib.method.pretraining.pretrain`; see `read_facts`."""
     return read_facts(folder / DESCRIPTION, _Description, "asd pretrain")
 
 

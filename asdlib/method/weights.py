@@ -64,10 +64,7 @@ class PretrainedParams(Parameters):
     def resolved(self) -> Self:
         """Add the SHA-256 of the weights, so that it identifies a run instead of a path.
 
-        Raises
-        ------
-        ConfigError, RunError
-            If the weights are not there, or are not those of a given SHA-256.
+        Raises as `folder` does, and a RunError if they are not those of a given SHA-256.
         """
         found = weights_sha256(self.folder)
         if self.sha256 not in (None, found):
@@ -137,10 +134,7 @@ HUB = {"ast": "MIT/ast-finetuned-audioset-10-10-0.4593"}
 def weights_folder(source: str, revision: str | None = None) -> Path:
     """Find the folder of a checkpoint: `source` itself, or where a cache holds it.
 
-    Raises
-    ------
-    ConfigError, RunError
-        If it is neither a folder nor the name of a checkpoint, or has not been fetched yet.
+    A source of another kind is a `ConfigError`, one that is not fetched yet a `RunError`.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -172,10 +166,7 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
 def weight_files(folder: Path) -> list[Path]:
     """List the files that define an encoder: its configuration, if any, and its weights.
 
-    Raises
-    ------
-    RunError
-        If there are no safetensors files.
+    A folder without safetensors files is a `RunError`.
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

@@ -19,12 +19,11 @@ import pandas as pd
 from asdlib.errors import ConfigError, ScoreError
 from asdlib.evaluation import (
     Evaluation,
-    arithmetic_mean,
     evaluate_folder,
     interval_frame,
     mauc,
 )
-from asdlib.evaluation.metrics import MEANS
+from asdlib.evaluation.metrics import MEANS, mean
 from asdlib.files import is_taken
 from asdlib.study.config import SYSTEMS, RunConfig, system_class
 from asdlib.study.report import with_bounds
@@ -120,12 +119,6 @@ def by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return groups
 
 
-def scores_by_name(entries: Sequence[Entry]) -> dict[str, list[pd.DataFrame]]:
-    """Return the labelled score tables of each system, for `asdlib.study.report.pairwise`."""
-    groups = by_name(entries)
-    return {name: [entry.evaluation.scores for entry in own] for name, own in groups.items()}
-
-
 def compare(
     entries: Sequence[Entry],
     *,
@@ -197,8 +190,8 @@ def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> list
     }
     over = "IDs, then machine types" if year == 2020 else "machine types and sections"
     rows: list[dict[Any, Any]] = []
-    for mean, machine in MEANS.items():
-        row: dict[Any, Any] = {**words, "aggregate": f"{mean} mean over {over}"}
+    for kind_of_mean, machine in MEANS.items():
+        row: dict[Any, Any] = {**words, "aggregate": f"{kind_of_mean} mean over {over}"}
         # Ω is a harmonic mean of its own, the same in both rows.
         own = frame[(frame["machine"] == machine) | (frame["metric"] == "omega")]
         for name, *figures in own[["metric", "estimate", "low", "high"]].to_numpy():
@@ -207,7 +200,7 @@ def _measured(members: Sequence[Entry], given: Mapping[str, str | None]) -> list
             rows.append(row)
     rows[0]["mauc"] = np.mean([mauc(evaluation.sections) for evaluation in evaluations])
     for name in ("auc", "pauc"):
-        pooled = [arithmetic_mean(evaluation.pooled[name]) for evaluation in evaluations]
+        pooled = [mean(evaluation.pooled[name]) for evaluation in evaluations]
         rows[0][f"pooled_{name}"] = np.mean(pooled)
     return rows
 

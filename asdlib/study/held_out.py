@@ -155,10 +155,7 @@ class Decisions(NamedTuple):
 def thresholds(normal: pd.DataFrame, quantile: float) -> pd.DataFrame:
     """Return the threshold of each section from its `held_out` scores: ``Decisions.thresholds``.
 
-    Raises
-    ------
-    RunError
-        If `quantile` is not between 0 and 1, or the scores give no gamma distribution.
+    Raises a `RunError` as `asdlib.baselines.gamma_threshold` does.
     """
     from asdlib.baselines import gamma_threshold
 

@@ -270,10 +270,7 @@ class Recording:
 def open_recordings(inputs: Sequence[str | Path]) -> list[Recording]:
     """Look at files, all files below folders, and standard input (``-``), before any is scored.
 
-    Raises
-    ------
-    DataError
-        Naming what is not there, or no sound.
+    What is not there, or no sound, is a `DataError`.
     """
     recordings = []
     for path in map(Path, inputs):

@@ -45,7 +45,8 @@ def synthetic(entries: list[Entry], **options: Any) -> pd.DataFrame:
 
 
 def pairwise(entries: list[Entry], against: list[str] | None = None) -> pd.DataFrame:
-    groups = comparison.scores_by_name(entries)
+    named = comparison.by_name(entries)
+    groups = {name: [one.evaluation.scores for one in own] for name, own in named.items()}
     year = entries[0].evaluation.year
     return report.pairwise(groups, against or list(groups)[:1], year)
 

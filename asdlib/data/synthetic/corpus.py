@@ -221,13 +221,7 @@ def plan_clip(
     *,
     domain: str = "source",
 ) -> ClipPlan:
-    """Draw what is true of a clip: its name, conditions, cause and severity.
-
-    Raises
-    ------
-    ConfigError
-        If the corpus has no such machine, section, split, label or domain.
-    """
+    """Draw what is true of a clip, name, conditions, cause and severity; see `render_clip`."""
     splits = {"train": ("normal",), "test": ("normal", "anomaly")}
     extra = split == "supplemental" and spec.year == 2025
     if extra:
