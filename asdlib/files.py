@@ -167,6 +167,8 @@ def reading(file: Path, error: type[AsdError], way_out: str) -> Iterator[None]:
     """
     try:
         yield
+    except ImportError:  # of a package that is not installed: no fault of the file
+        raise
     except Exception as reason:  # whatever is wrong with a file, it is one line
         file = Path(getattr(reason, "filename", None) or file)
         way_out = "check it and its permissions" if isinstance(reason, OSError) else way_out

@@ -90,9 +90,7 @@ class WindowedBaseline(System[P]):
 
     sort_by: ClassVar[tuple[str, ...]] = ("clip",)
 
-    def __init__(self, /, *, seed: int = 0, **params: Any) -> None:
-        super().__init__(seed=seed, **params)
-        self.networks_: dict[str, nn.Module] = {}
+    networks_: dict[str, nn.Module]
 
     @property
     def hops(self) -> tuple[int, int]:
@@ -180,6 +178,7 @@ class WindowedBaseline(System[P]):
         machines = sorted({key.split("/")[0] for key in self.sections_})
         if {key.split("/")[1] for key in tensors} != set(machines):
             raise ValueError("its sections and its networks are of different machines")
+        self.networks_ = {}
         for machine in machines:
             network = self._network(machine, torch.Generator())
             network.load_state_dict(with_prefix(tensors, f"network/{machine}/"))

@@ -21,9 +21,12 @@ __all__ = ["app", "main"]
 # Typer brings its own copy of click, or uses the installed one: this is the right class of both.
 UsageError: Any = typer.BadParameter.__base__
 
-_EXTRAS = dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export") | dict.fromkeys(
-    ("bs4", "IPython", "nbclient", "nbformat", "papermill", "psutil", "yaml"), "book"
-)
+_EXTRAS = {
+    "book": ("bs4", "IPython", "nbclient", "nbformat", "papermill", "psutil", "yaml"),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "pretrained": ("huggingface_hub", "peft", "transformers"),
+    "scale": ("distributed",),
+}
 
 
 @app.callback(invoke_without_command=True)
@@ -51,7 +54,8 @@ def _main() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(str(error.name).partition(".")[0])
+        package = str(error.name).partition(".")[0]
+        extra = next((name for name, needed in _EXTRAS.items() if package in needed), "")
         what = f"asdlib with the extra '{extra}'" if extra else "it"
         return _fail(f"{error.name} is not installed; install {what}")
     except UsageError as error:

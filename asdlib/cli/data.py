@@ -124,8 +124,7 @@ def list_clips(root: Root, year: console.Year = None, as_json: console.AsJson = 
     counts = summarise(index_folder(root, year=year))
     if as_json:
         print_json(counts.to_dict("records"))
-    else:
-        print_frame(counts, f"{count(counts['clips'].sum(), 'clip')} in {root}")
+    print_frame(counts, f"{count(counts['clips'].sum(), 'clip')} in {root}")
 
 
 @data_app.command()
@@ -151,18 +150,18 @@ def check(
         )
     if as_json:
         print_json({"clips": len(table), "faults": [fault._asdict() for fault in faults]})
-    for fault in [] if as_json else faults[:_SHOWN]:
-        remark(f"{fault.kind}: {shorten(fault.message, 300)}")
-    if len(faults) > _SHOWN and not as_json:
-        note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
+    else:
+        for fault in faults[:_SHOWN]:
+            remark(f"{fault.kind}: {shorten(fault.message, 300)}")
+        if len(faults) > _SHOWN:
+            note(f"{len(faults) - _SHOWN} more faults are not shown; --json lists all")
     if faults:
         counts = Counter(fault.kind for fault in faults)
         kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items())
         own = "; for recordings of your own give --no-official" if official else ""
         among = f"{count(len(faults), 'fault')} among {count(len(table), 'clip')}"
         raise DataError(f"'{root}': {among}: {kinds}{own}")
-    if not as_json:
-        say(f"{count(len(table), 'clip')} in {root}: no fault")
+    say(f"{count(len(table), 'clip')} in {root}: no fault")
 
 
 @app.command()
@@ -237,7 +236,6 @@ def info(store: Store, as_json: console.AsJson = False) -> None:
     }
     if as_json:
         print_json(facts)
-        return
     for key, value in facts.items():
         if key != "counts":
             say(f"{key}: {value}")

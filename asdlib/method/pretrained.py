@@ -33,7 +33,6 @@ from asdlib.method.weights import (
     CONFIG,
     PretrainedParams,
     add_adapters,
-    check_extra,
     read_facts,
     weight_files,
 )
@@ -88,7 +87,6 @@ class AudioSpectrogramTransformer(PublicEncoder):
 
     def __init__(self, config: dict[str, Any], params: PretrainedParams, model: Any = None) -> None:
         super().__init__()
-        check_extra()
         from transformers import ASTConfig, ASTModel
 
         settings = ASTConfig.from_dict(config)
@@ -113,7 +111,6 @@ class AudioSpectrogramTransformer(PublicEncoder):
 
         A `RunError` or `ConfigError` if it is damaged, incomplete or of another kind of model.
         """
-        check_extra()
         from transformers import ASTModel
         from transformers.utils import logging
 

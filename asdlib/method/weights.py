@@ -6,7 +6,6 @@ it torch's restricted reader takes nothing but tensors, which become a safetenso
 """
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,17 +75,6 @@ class PretrainedParams(Parameters):
         return self.model_copy(update={"sha256": found})
 
 
-def check_extra() -> None:
-    """Raise a ConfigError if the packages that public models need are not installed."""
-    needed = ("transformers", "peft", "huggingface_hub")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"public models need {', '.join(missing)}, not installed here; install asdlib with the "
-            "extra 'pretrained'"
-        )
-
-
 def add_adapters(model: nn.Module, params: PretrainedParams, layers: list[str]) -> None:
     """With mode "lora", put low-rank adapters beside layers of these names, and train no others.
 
@@ -94,7 +82,6 @@ def add_adapters(model: nn.Module, params: PretrainedParams, layers: list[str]) 
     """
     if params.mode != "lora":
         return
-    check_extra()
     from peft import LoraConfig, inject_adapter_in_model
 
     adapters = LoraConfig(r=params.lora_rank, lora_alpha=params.lora_alpha, target_modules=layers)
@@ -148,7 +135,6 @@ def weights_folder(source: str, revision: str | None = None) -> Path:
                 f"weights '{source}' are not there; expected a folder with a checkpoint, a file "
                 f"*.pt, owner/name of one on the public hub, or {', '.join([*RELEASES, *HUB])}"
             )
-        check_extra()
         from huggingface_hub import try_to_load_from_cache
 
         with suppress(ValueError):  # a name that the hub does not allow
@@ -249,7 +235,6 @@ def offer(name: str, revision: str | None = None, *, endpoint: str | None = None
     """
     if not _HUB_NAME.fullmatch(name):
         raise ConfigError(f"'{name}' is not known; expected owner/name, or mn01 … mn40")
-    check_extra()
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 

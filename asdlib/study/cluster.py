@@ -33,15 +33,13 @@ class Scheduler:
 
     @contextmanager
     def connect(self, patience: float = _PATIENCE[0]) -> "Iterator[Client]":
-        """Connect, waiting for up to `patience` seconds; a ConfigError says what is missing."""
-        try:
-            from distributed import Client
+        """Connect, waiting for up to `patience` seconds; a ConfigError says that none answers."""
+        from distributed import Client
 
+        try:
             # What it reports of a lost connection, we report ourselves, or mend.
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
             client = Client(self.address, timeout=patience, set_as_default=False)
-        except ImportError:
-            raise ConfigError("a scheduler needs asdlib with the extra 'scale'") from None
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"no scheduler answers at '{self.address}' within {patience:g} s; start one (dask "

@@ -150,6 +150,9 @@ def test_score_refuses(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     missing = "onnxruntime is not installed; install asdlib with the extra 'export'"
     assert missing in asd("score", text, own).error
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    missing = "huggingface_hub is not installed; install asdlib with the extra 'pretrained'"
+    assert missing in asd("weights", "owner/name", "--yes").error
 
 
 @pytest.mark.parametrize("system", ["statistics", "contrastive"])

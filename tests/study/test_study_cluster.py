@@ -189,5 +189,5 @@ def test_what_a_cluster_cannot_do_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(RunError, match=r"^the worker has version .*, expected another; install"):
         _do("another", len, [])
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ConfigError, match="needs asdlib with the extra 'scale'"):
+    with pytest.raises(ModuleNotFoundError, match="distributed"):
         console.cluster("tcp://127.0.0.1:1", None)
