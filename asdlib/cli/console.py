@@ -116,7 +116,7 @@ def print_metrics(metrics: "pd.DataFrame", title: str) -> None:
 def progress_bar(*, sizes: bool = False) -> Iterator[Report]:
     """Show progress on a terminal; yield the function to call with ``(what, done, total)``.
 
-    With `sizes`, the numbers are bytes.
+    With `sizes`, the numbers are bytes. Warnings of the library become notices at the end.
     """
     bar = Progress(
         TextColumn("{task.description}"),
@@ -134,8 +134,10 @@ def progress_bar(*, sizes: bool = False) -> Iterator[Report]:
             tasks[what] = bar.add_task(escape(what), total=total)
         bar.update(tasks[what], completed=done, total=total)
 
-    with bar:
+    with bar, warnings.catch_warnings(record=True) as said:
         yield report
+    for warning in said:
+        note(str(warning.message))
 
 
 def _store_of(path: Path | None) -> Path | None:
@@ -147,12 +149,8 @@ def _store_of(path: Path | None) -> Path | None:
         return path
     from asdlib.features.build import own_store  # with torch
 
-    with progress_bar() as report, warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        store = own_store(path, on_progress=lambda done, total: report("features", done, total))
-    for warning in said:
-        note(str(warning.message))
-    return store
+    with progress_bar() as report:
+        return own_store(path, on_progress=lambda done, total: report("features", done, total))
 
 
 TrainStore = Annotated[

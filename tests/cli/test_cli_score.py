@@ -334,6 +334,8 @@ def test_a_folder_of_recordings_is_trained_on(asd: Asd, tmp_path: Path) -> None:
     command = ["run", "statistics", "--train", mine, "--held-out", 3]
     told = asd(*command, "--out", tmp_path / "one").success
     assert "note: 10 of 10 files are resampled to 16000 Hz" in told.err
+    words = ["features", mine, tmp_path / "any", "--any-layout", "--resample", "--channel", 0]
+    assert asd(*words).success.err == "note: 10 of 10 files are resampled to 16000 Hz\n"
     (built,) = tmp_path.glob("mine-store-*")
     manifest = asdlib.FeatureStore.open(built).manifest
     assert list(manifest.query("split == 'test'")["path"]) == ["Monday 4.wav", "Monday 9.wav"]
