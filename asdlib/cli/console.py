@@ -97,7 +97,7 @@ def print_frame(
     table = Table(title=escape(title))
     for column in frame.columns:
         numeric = pd.api.types.is_numeric_dtype(frame[column])
-        table.add_column(str(column), justify="right" if numeric else "left")
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         mean = not {"Average", "Harmonic mean"}.isdisjoint(map(str, row))
         texts = (f"{v:.{digits}f}" if digits and isinstance(v, float) else str(v) for v in row)

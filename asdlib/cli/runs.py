@@ -381,7 +381,7 @@ def compare(
     print_frame(shown[figures].assign(row=words).reset_index(), f"comparison, in %; row: {about}")
     if "paired" in tables:
         overall = tables["paired"][tables["paired"]["machine"] == "Average"]
-        overall = overall.drop(columns=["machine", "section"])
+        overall = overall.drop(columns=["machine", "section", "p_value", "p_bh"])
         overall[["difference", "low", "high"]] *= 100
         title = "paired over clips and seeds, difference to the reference in points"
         print_frame(overall, title, digits=3)
