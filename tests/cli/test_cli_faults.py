@@ -136,7 +136,7 @@ def test_folds_that_leave_too_few_clips_are_refused_and_the_run_is_kept(
 ) -> None:
     for n_train, system, message in (
         (4, "contrastive", "back-end 'level_sum' needs at least 4"),
-        (3, "statistics", "expected at least 3"),
+        (3, "statistics", "back-end 'mahalanobis' needs at least 3"),
         (1, "autoencoder", "no training clips"),
     ):
         out = tmp_path / f"run of {system}"
