@@ -209,20 +209,11 @@ def only_process(
     lock: Path | None = None,
     wait: bool = False,
 ) -> Iterator[None]:
-    """Hold the lock of `path`, whose parent folders are made.
+    """Hold the lock of `path`, a file or folder that only one process may write.
 
-    Parameters
-    ----------
-    path
-        File or folder that only one process may write.
-    error
-        Raised if another process holds the lock or the place cannot be written.
-    doing
-        What another process does with it, in words: "building", "writing".
-    lock
-        Lock file, which is removed at the end; by default ``.<name>.lock`` beside `path`.
-    wait
-        Wait for another process instead of refusing.
+    An error of the class `error` says that another process is `doing` something with it, such as
+    "building", or that the place cannot be written; with `wait`, the other process is waited for.
+    The lock file, by default ``.<name>.lock`` beside `path`, is removed at the end.
     """
     check_named(path, error)
     held = FileLock(lock or path.with_name(f".{path.name}.lock"), timeout=-1 if wait else 0)

@@ -44,19 +44,10 @@ class TimeStatisticsParams(Parameters):
 
 
 def time_statistics(log_mel: np.ndarray, params: TimeStatisticsParams) -> np.ndarray:
-    """Describe each clip by statistics over its frames, in the unit of the features.
+    """Describe log-mels (B, F, T) by statistics over their frames, (B, D), float64, in their unit.
 
-    Parameters
-    ----------
-    log_mel
-        Log-mel spectrograms (B, F, T).
-    params
-        Which statistics: mean, population standard deviation, quantiles (linear interpolation).
-
-    Returns
-    -------
-    np.ndarray
-        Statistics (B, D), float64, one of all mel bins after the other.
+    The mean of all mel bins, then their population standard deviation, then their quantiles (linear
+    interpolation), as far as `params` ask for them.
     """
     parts = [log_mel.mean(axis=2, dtype=np.float64)]
     if params.statistics != "mean":

@@ -47,7 +47,8 @@ def class_names(rows: Rows, classes: Classes, seed: int = 0) -> np.ndarray:
     names = keys + "/" + said
     for key in sorted(set(keys[hidden])):
         here = np.flatnonzero(hidden & (keys == key))
-        clusters = pseudo_classes(time_means(rows.select(here)), seed)
+        vectors = per_clip(rows.select(here), 64, _mean_and_deviation)
+        clusters = pseudo_classes(vectors, seed)
         names[here] = [f"{key}/cluster {number}" for number in clusters]
     return np.asarray(names, dtype=str)
 
@@ -81,13 +82,8 @@ def pseudo_classes(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.asarray(min(mixtures, key=lambda mixture: mixture.bic(x)).predict(x))
 
 
-def time_means(rows: Rows) -> np.ndarray:
-    """Describe clips by mean and deviation over time of each mel bin, shape (N, 2 F)."""
-
-    def describe(log_mel: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        return np.concatenate([log_mel.mean(axis=2), log_mel.std(axis=2)], axis=1)
-
-    return per_clip(rows, 64, describe)
+def _mean_and_deviation(log_mel: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    return np.concatenate([log_mel.mean(axis=2), log_mel.std(axis=2)], axis=1)
 
 
 def supplemental(rows: Rows, kind: Literal["noise", "clean"]) -> Rows:
