@@ -192,7 +192,7 @@ def _difference(
         kind, way_out = "missing", "unpack or download its archive again"
     odd, which = sorted({index for _, index in clips} ^ set(range(expected))), ""
     if numbered and len(odd) == abs(len(clips) - expected):
-        which = f": {', '.join(map(str, odd[:20]))}{', …' * (len(odd) > 20)}"
+        which = f": {', '.join(map(str, odd))}"
     message = f"{group}: {len(clips)} clips, expected {expected} ({kind}{which}); {way_out}"
     return Fault(clips[0][0].rpartition("/")[0] if clips else "", kind, message)
 
