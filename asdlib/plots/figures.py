@@ -120,7 +120,7 @@ def plot_effects(effects: pd.DataFrame, *, panel: str, group: str, row: str, xla
         label.set_fontweight("bold" if of is None else "normal")
     grid[0, 0].set_ylim(0.3 - len(lines), 0.7)
     figure.supxlabel(
-        f"{xlabel}; triangle: the interval leaves out zero, circle: it holds zero", fontsize=10
+        f"{xlabel}; triangle: the interval leaves out zero, circle: it contains zero", fontsize=10
     )
     return figure
 

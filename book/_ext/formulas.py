@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # The converter leaves out the thin space between a function and what it is of: ln x, not lnx.
 _FUNCTION = re.compile(r"(?<!<msub>)(?<!<msup>)(<mi>(?:ln|log|det|tr)</mi>)(?=<m[isn])")
+# A prime is raised in itself; as a superscript it would be raised twice, and tiny.
+_PRIME = re.compile(r"<msup>(<mi>\w</mi>)<mi>(&#x02032;)</mi></msup>")
 
 
 def mathml(node: nodes.math | nodes.math_block, display: str) -> str:
@@ -25,6 +27,7 @@ def mathml(node: nodes.math | nodes.math_block, display: str) -> str:
     written = convert(node.astext().replace("{aligned}", "{align*}"), display=display)
     if "\\" in written or ">&<" in written:  # what the converter does not know stays as it is
         logger.warning("formula not understood: %s", node.astext(), location=node)
+    written = _PRIME.sub(r'<mrow>\1<mo lspace="0" rspace="0">\2</mo></mrow>', written)
     return _FUNCTION.sub(r'\1<mspace width="0.167em" />', written)
 
 

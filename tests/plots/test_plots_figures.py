@@ -57,7 +57,7 @@ def test_effects_are_told_apart_without_colours(effects: pd.DataFrame) -> None:
         label for _, label in sorted(zip(-figure.axes[0].get_yticks(), labels, strict=True))
     ]
     assert in_order == ["steps:", "no crop", "no mixing", "losses:", "NT-Xent"]
-    key = "triangle: the interval leaves out zero, circle: it holds zero"
+    key = "triangle: the interval leaves out zero, circle: it contains zero"
     assert figure.get_supxlabel() == f"difference (points); {key}"
     plt.close(figure)
 

@@ -147,7 +147,7 @@ def test_what_cannot_be_exported_is_said(recordings: Path) -> None:
     other = translate_store(store, recordings / "translated", "efficientat").path
     translated = asdlib.run("statistics", other, other, recordings / "of translated")
     for run, asked, expected in (
-        (mean, {"sections": ["fan/01"]}, r"'fan/01' is not known to .*known: fan/00, fan/02"),
+        (mean, {"sections": ["fan/01"]}, r"'fan/01' is not known in .*known: fan/00, fan/02"),
         (mean, {"int8": True}, "'statistics' has no network for int8"),
         (made("quantiles", statistics="mean+deviation+quantiles"), {}, "without quantiles"),
         (mean, {"train": None}, "name the store"),
