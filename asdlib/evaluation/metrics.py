@@ -271,7 +271,7 @@ def _defined(values: Any) -> Floats:
 
 
 def mean(values: Any, kind: Mean = "arithmetic") -> Any:
-    """Compute the mean of the values of a list or table that are not NaN, which may be arrays.
+    """Compute the mean of a list or table, leaving out NaN; the cells may be arrays of one shape.
 
     For the harmonic mean each value is raised to at least eps.
     """

@@ -108,6 +108,11 @@ class ArcFaceHead(nn.Module):
         self, embedding_size: int, n_classes: int, *, margin: float = 0.5, scale: float = 30.0
     ) -> None:
         super().__init__()
+        if not (0 <= margin < math.pi / 2 and scale > 0):
+            raise ConfigError(
+                f"ArcFace with margin {margin} and scale {scale} is not possible, expected "
+                "0 <= margin < 1.57 and scale > 0"
+            )
         self.margin = margin
         self.scale = scale
         self.centres = nn.Parameter(torch.empty(n_classes, embedding_size))

@@ -126,6 +126,8 @@ class AudioSpectrogramTransformer(PublicEncoder):
             if info["missing_keys"]:  # they would stay random, and nobody would see it
                 raise ValueError(f"it lacks weights such as {min(info['missing_keys'])}")
             return cls(config, params, model)
+        except ImportError:  # of adapters: no fault of the checkpoint
+            raise
         except Exception as error:
             raise RunError(
                 f"checkpoint '{folder}' cannot be read ({reason_of(error).rstrip('.')}); fetch or "

@@ -178,3 +178,8 @@ def test_arcface_goes_on_falling_at_the_poles() -> None:
     losses = [head(z[i : i + 1], torch.tensor([0])) for i in range(3)]
     assert losses[0] < losses[2] < losses[1], "the opposite of a centre costs most"
     assert torch.isfinite(torch.autograd.grad(sum(losses), z)[0]).all()
+
+
+def test_impossible_heads_are_refused() -> None:
+    with pytest.raises(ConfigError, match="margin 2"):
+        ArcFaceHead(8, 3, margin=2.0)

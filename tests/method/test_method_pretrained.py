@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -302,6 +303,14 @@ def test_damaged_checkpoints_are_refused(
     with pytest.raises(AsdError, match=message) as raised:
         ast(damaged(checkpoint, tmp_path / "damaged", how))
     assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_is_not_damaged_where_a_package_is_missing(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match="peft"):
+        ast(checkpoint, mode="lora")
 
 
 @pytest.mark.parametrize("how", ["lacks weights", "cut short", "other network"])
